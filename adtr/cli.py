@@ -1,0 +1,382 @@
+"""The command `adtr`: a subcommand for every stage, its options the stage's inputs, outputs and parameters."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+from adtr import __version__
+from adtr.config import Dataset, Features, Params, Plan, Score, params_model, parse_settings, read_yaml, resolve
+from adtr.errors import UserError
+from adtr.files import write_text, written_atomically
+
+DEFAULTS = Path("params/default.yaml")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one subcommand; an error that the user can mend is one message and exit code 1."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        options.run(options)
+    except UserError as error:
+        sys.exit(f"adtr {options.command}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adtr",
+        description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. "
+        "The stages in their order: fetch or generate, index, features, train, evaluate, tables, figures, report. "
+        "Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_fetch, _generate, _index, _features, _train, _evaluate, _tables, _figures, _report, _plan):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable, help: str, example: str = "") -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=f"Example: {example}" if example else None,
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=32, width=110),
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+# Parameters as options
+
+
+def _add_section(
+    parser: argparse.ArgumentParser, name: str, section: type[BaseModel], only: Iterable[str] = ()
+) -> None:
+    """An option for every parameter of a section; left out, it has the value of params/default.yaml."""
+    group = parser.add_argument_group(f"parameters: {name} (default: params/default.yaml)")
+    defaults = read_yaml(DEFAULTS).get(name, {}) if DEFAULTS.is_file() else {}
+    for key, field in section.model_fields.items():
+        if only and key not in only:
+            continue
+        default = defaults.get(key, field.default)
+        text = f"{field.description or ''} [{default}]".strip()
+        group.add_argument(f"--{key.replace('_', '-')}", dest=f"{name}.{key}", metavar="VALUE", help=text)
+
+
+def _given(options: argparse.Namespace, section: str) -> dict[str, Any]:
+    prefix = f"{section}."
+    given = {key: value for key, value in vars(options).items() if key.startswith(prefix) and value is not None}
+    return {
+        key.removeprefix(prefix): value.split(",") if key == "features.layers" else value
+        for key, value in given.items()
+    }
+
+
+def _checked(model: type[BaseModel], values: dict[str, Any]) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [f"--{str(e['loc'][-1]).replace('_', '-') if e['loc'] else '…'}: {e['msg']}" for e in error.errors()]
+        raise UserError("\n  ".join(["the options do not fit:", *lines])) from None
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    """The sections of parameters that a method may get: the trained networks' and each baseline's own."""
+    fields = params_model(read_yaml(DEFAULTS)).model_fields if DEFAULTS.is_file() else {}
+    return {key: field.annotation for key, field in fields.items() if key not in ("method", "features", "score")}  # type: ignore[misc]
+
+
+def _params(method: str, values: dict[str, dict[str, Any]]) -> Params:
+    """Parameters of which some are given and the others are those of params/default.yaml."""
+    default = read_yaml(DEFAULTS)
+    merged = {
+        key: default[key] | values.get(key, {}) if isinstance(default[key], dict) else default[key] for key in default
+    }
+    return _checked(params_model(default), merged | {"method": method})
+
+
+def _stores(paths: list[Path]) -> dict[str, Path]:
+    """The part of a feature store is the name of its file."""
+    return {path.stem: path for path in paths}
+
+
+def _progress(unit: str, total: int) -> Callable[[Iterable], Iterable]:
+    from tqdm import tqdm
+
+    return partial(tqdm, total=total, unit=unit, disable=None)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no GPU here")
+    return name
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
+
+
+# Stages
+
+
+def _fetch(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "fetch",
+        _run_fetch,
+        "download, check and unpack data sets and weights",
+        "adtr fetch mvtec efficientnet_b4",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of params/sources.yaml; none: list them")
+    parser.add_argument("--sources", type=Path, default=Path("params/sources.yaml"), help="the file that names them")
+    parser.add_argument("--root", type=Path, default=Path(), help="the folder that destinations are relative to [.]")
+    parser.add_argument("--url", action="append", help="a mirror, in place of the official address; may be repeated")
+    parser.add_argument("--archive", type=Path, help="a copy of the file that you have already")
+
+
+def _run_fetch(options: argparse.Namespace) -> None:
+    from adtr.fetch import fetch
+    from adtr.sources import read_sources
+
+    sources = read_sources(options.sources)
+    unknown = [name for name in options.names if name not in sources]
+    if unknown:
+        raise UserError(f"no source {', '.join(unknown)} in {options.sources}; known: {', '.join(sources)}")
+    if len(options.names) != 1 and (options.url or options.archive):
+        raise UserError("--url and --archive go with one NAME")
+    for name in options.names:
+        fetch(name, sources[name], options.root, options.url, options.archive)
+    if not options.names:
+        for name, source in sources.items():
+            print(f"{name:16} {source.destination:45} {source.urls[0]}")
+
+
+def _generate(commands: Any) -> None:
+    parser = _command(commands, "generate", _run_generate, "write the small generated images of the study smoke")
+    parser.add_argument("--layout", choices=["mvtec", "cifar10"], required=True, help="of which data set")
+    parser.add_argument("--root", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--categories", nargs="+", default=[], help="MVTec's layout: the categories")
+    parser.add_argument("--images", type=int, required=True, help="training images of a category")
+    parser.add_argument("--size", type=int, default=64, help="side of an image, px (MVTec's layout) [64]")
+    parser.add_argument("--seed", type=int, default=0, help="[0]")
+
+
+def _run_generate(options: argparse.Namespace) -> None:
+    from adtr.generated import write_cifar10, write_mvtec
+
+    if options.layout == "mvtec":
+        write_mvtec(options.root, options.categories, options.images, options.size, options.seed)
+    else:
+        write_cifar10(options.root.parent, options.images, options.seed)
+
+
+def _index(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "index",
+        _run_index,
+        "read and check a category's images and write its manifest",
+        "adtr index --layout mvtec --root data/mvtec --category screw --output screw.csv",
+    )
+    parser.add_argument("--category", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="the manifest, CSV")
+    _add_section(parser, "dataset", Dataset, only=("layout", "root", "seed", "train_share"))
+
+
+def _run_index(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from adtr.datasets import index
+
+    given = {"title": "the data set", "categories": [options.category]} | _given(options, "dataset")
+    manifest = index(_checked(Dataset, given), options.category, partial(tqdm, unit="image", disable=None))
+    with written_atomically(options.output) as path:
+        manifest.to_csv(path, index=False)
+
+
+def _features(commands: Any) -> None:
+    parser = _command(commands, "features", _run_features, "run the frozen backbone over the images of a part")
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--root", required=True, help="the data set's folder")
+    parser.add_argument("--part", required=True, help="which images of the manifest")
+    parser.add_argument("--output", type=Path, required=True, help="the store, .npy; a .json is written beside it")
+    parser.add_argument("--sources", type=Path, default=Path("params/sources.yaml"), help="where weights come from")
+    parser.add_argument("--threads", type=int, default=1, help="batches in work at once; does not change the bytes [1]")
+    _add_device(parser)
+    _add_section(parser, "features", Features)
+
+
+def _run_features(options: argparse.Namespace) -> None:
+    from adtr.backbones import weights_file
+    from adtr.datasets import read_manifest, root_of
+    from adtr.features import BATCH, extract
+    from adtr.sources import read_sources
+
+    features = _checked(Features, read_yaml(DEFAULTS)["features"] | _given(options, "features"))
+    manifest = read_manifest(options.manifest)
+    rows = manifest[manifest.part == options.part]
+    root = root_of(Dataset(title="the data set", layout="mvtec", root=options.root))
+    weights = weights_file(features, read_sources(options.sources), Path())
+    progress = _progress("batch", -(-len(rows) // BATCH))
+    extract(rows, root, features, weights, options.output, _device(options.device), options.threads, progress)
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--features", type=Path, nargs="+", required=True, help="the stores of its parts")
+    _add_device(parser)
+
+
+def _train(commands: Any) -> None:
+    parser = _command(commands, "train", _run_train, "fit a method to the features of normal images")
+    _add_inputs(parser)
+    parser.add_argument("--method", default="adtr", help="a module of adtr/methods [adtr]")
+    parser.add_argument("--seed", type=int, default=0, help="[0]")
+    parser.add_argument("--state", type=Path, required=True, help="folder that a killed training resumes from")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    for name, section in _sections().items():
+        _add_section(parser, name, section)
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    from adtr.datasets import read_manifest
+    from adtr.train import train
+
+    params = _params(options.method, {name: _given(options, name) for name in _sections()})
+    manifest, stores = read_manifest(options.manifest), _stores(options.features)
+    train(manifest, stores, params, options.seed, options.output, options.state, _device(options.device))
+
+
+def _evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", _run_evaluate, "score the test images of a run and measure it")
+    parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of the run")
+    _add_inputs(parser)
+    parser.add_argument("--root", required=True, help="the data set's folder, for its masks")
+    parser.add_argument("--label", nargs="+", default=[], metavar="KEY=VALUE", help="columns put before the metrics")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")
+    parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv, maps.npy, metrics.csv")
+    _add_section(parser, "score", Score)
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
+    import numpy as np
+    import torch
+
+    from adtr.datasets import read_manifest, root_of
+    from adtr.features import select
+    from adtr.score import measure, score
+    from adtr.train import method_of, read_model
+
+    torch.set_num_threads(options.threads)
+    asked = read_yaml(options.folder / "params.yaml")
+    sections = {key: value for key, value in asked.items() if isinstance(value, dict)}
+    params = _params(asked["method"], sections | {"score": _given(options, "score")})
+    state = read_model(options.folder)
+    features, images = select(read_manifest(options.manifest), _stores(options.features), ["test", "rest"])
+    maps = method_of(params).anomaly_map(state, features, params, _device(options.device))
+    size = params.features.image_size
+    scores = score(maps, images, size, params.score)
+    root = root_of(Dataset(title="the data set", layout="mvtec", root=options.root))
+    run = json.loads((options.folder / "run.json").read_text(encoding="utf-8"))
+    rows = pd.DataFrame(measure(scores, maps, images, root, size, params.score))
+    for position, (key, _, value) in enumerate(label.partition("=") for label in options.label):
+        rows.insert(position, key, value)
+    rows["provenance"] = f"{options.folder}@{run['model'][:12]}"
+    with written_atomically(options.output / "maps.npy") as path:
+        np.save(path, maps)
+    for table, name in ((scores, "scores.csv"), (rows, "metrics.csv")):
+        with written_atomically(options.output / name) as path:
+            table.to_csv(path, index=False)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, help="a file of params/studies")
+    parser.add_argument(
+        "--set", default="", metavar="'SECTION.NAME=VALUE …'", help="parameters that win over all files"
+    )
+
+
+def _plan_of(options: argparse.Namespace) -> Plan:
+    return resolve(options.study, settings=parse_settings(options.set))
+
+
+def _tables(commands: Any) -> None:
+    parser = _command(commands, "tables", _run_tables, "gather a study's metrics and write its tables")
+    _add_study(parser)
+    parser.add_argument(
+        "--layout", type=Path, default=Path("params/tables.yaml"), help="the shape of the paper's tables"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the study's folder of results")
+
+
+def _run_tables(options: argparse.Namespace) -> None:
+    from adtr.tables import build, collect, write
+
+    plan = _plan_of(options)
+    metrics = collect(plan, options.output)
+    with written_atomically(options.output / "metrics.csv") as path:
+        metrics.to_csv(path, index=False)
+    write_text(options.output / "study.yaml", plan.dump())
+    for name, (title, table) in build(plan, metrics, read_yaml(options.layout)).items():
+        write(table, title, options.output / "tables", name)
+
+
+def _figures(commands: Any) -> None:
+    parser = _command(commands, "figures", _run_figures, "draw the curves, histograms and maps of a category")
+    _add_study(parser)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--category", required=True)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results [results]")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the figures")
+
+
+def _run_figures(options: argparse.Namespace) -> None:
+    from adtr.datasets import read_manifest, root_of
+    from adtr.figures import draw, read_run
+
+    plan = _plan_of(options)
+    names, seed = plan.study.datasets[options.dataset], str(plan.study.seeds[0])
+    folder = options.results / options.study / options.dataset
+    runs = [read_run(folder / name / options.category / seed, plan.titles[name]) for name in names]
+    size = plan.params[options.dataset, names[0]].features.image_size
+    manifest = read_manifest(options.results / "manifests" / options.dataset / f"{options.category}.csv")
+    draw(runs, manifest, root_of(plan.datasets[options.dataset]), size, options.output, options.category)
+
+
+def _report(commands: Any) -> None:
+    parser = _command(commands, "report", _run_report, "write a study's report in HTML and Markdown")
+    _add_study(parser)
+    parser.add_argument("--results", type=Path, required=True, help="the study's folder of results")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the report")
+
+
+def _run_report(options: argparse.Namespace) -> None:
+    from adtr.report import write
+
+    write(_plan_of(options), options.results, read_yaml(Path("params/tables.yaml")), options.output)
+
+
+def _plan(commands: Any) -> None:
+    parser = _command(commands, "plan", _run_plan, "show a study's resolved parameters and count its runs")
+    _add_study(parser)
+
+
+def _run_plan(options: argparse.Namespace) -> None:
+    plan = _plan_of(options)
+    print(plan.dump() + f"# {len(list(plan.runs()))} runs")

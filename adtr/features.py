@@ -1,0 +1,176 @@
+"""The feature store: the frozen backbone run once over a part of a data set.
+
+A store is two files: `<part>.npy`, float16 (N, G·G, C), rows in the manifest's order, memory-mapped by its readers,
+and `<part>.json` beside it, which says what made it. N images, G side of the feature grid, C channels.
+"""
+
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adtr import provenance
+from adtr.backbones import Backbone, build, pyramid
+from adtr.config import Features
+from adtr.errors import UserError
+from adtr.files import sha256, write_text, written_atomically
+from adtr.images import decode, normalized, raw_bytes, resized
+
+BATCH = 8  # images; small batches stay in the processor's cache
+
+
+def extract(
+    manifest: pd.DataFrame,
+    root: Path,
+    features: Features,
+    weights: Path | None,
+    store: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> None:
+    """Writes the store of the manifest's images.
+
+    Args:
+        manifest: the rows of one part.
+        root: the data set's folder.
+        weights: the backbone's checked weight file; None for random weights.
+        store: the .npy to write; the .json is written first, the .npy last.
+        threads: batches in work at once.
+        progress: wraps the iteration over batches of BATCH images.
+
+    Raises:
+        UserError: an image has changed since it was indexed, a feature overflows float16, or the disk is full.
+    """
+    began = time.monotonic()
+    backbone = build(features, weights).to(device)
+    backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rows = list(zip(manifest.image, manifest.sha256, strict=True))
+
+    def batch(start: int) -> np.ndarray:
+        images = [_read(*row, root, features.image_size) for row in rows[start : start + BATCH]]
+        return _tokens(np.stack(images), backbone, features, device)
+
+    # A thread a batch, each on one core: the bytes do not depend on how many there are
+    torch.set_num_threads(1)
+    with written_atomically(store) as temporary, ThreadPoolExecutor(threads, initializer=_one_core) as pool:
+        shape = _write(temporary, progress(_in_order(pool, batch, range(0, len(rows), BATCH), 2 * threads)))
+        _prepend_header(temporary, shape)
+        info = {
+            "shape": shape,
+            "features": features.model_dump(mode="json"),
+            "data": data_digest(manifest),
+            "weights": sha256(weights) if weights else "random",
+            "device": str(torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"),
+            "seconds": round(time.monotonic() - began, 2),
+            **provenance.record("features"),
+        }
+        write_text(store.with_suffix(".json"), json.dumps(info, indent=1) + "\n")
+
+
+def data_digest(manifest: pd.DataFrame) -> str:
+    """The sha256 of the images' sha256 in their order."""
+    return hashlib.sha256("".join(manifest.sha256).encode()).hexdigest()
+
+
+def _read(reference: str, digest: str, root: Path, size: int) -> np.ndarray:
+    """(S, S, 3) uint8, still the image that was indexed."""
+    raw = raw_bytes(root, reference)
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
+    return np.asarray(resized(decode(raw, reference).convert("RGB"), size))
+
+
+def _tokens(images: np.ndarray, backbone: Backbone, features: Features, device: str) -> np.ndarray:
+    """(B, S, S, 3) uint8 to (B, G·G, C) float16."""
+    with torch.inference_mode():
+        batch = torch.from_numpy(normalized(images)).to(device, memory_format=torch.channels_last)
+        tokens = pyramid(backbone(batch), features.layers, features.grid_size).flatten(2).transpose(1, 2)
+        half = tokens.to(torch.float16).cpu()
+    if not torch.isfinite(half).all():
+        raise UserError(f"{features.backbone}: a feature is beyond float16: are these the right weights?")
+    return half.contiguous().numpy()
+
+
+def _one_core() -> None:
+    torch.set_num_threads(1)
+
+
+def _in_order(
+    pool: Executor, work: Callable[[int], np.ndarray], items: Iterable[int], ahead: int
+) -> Iterator[np.ndarray]:
+    """work(item) of each item, in order, no more than `ahead` of them begun before they are asked for."""
+    waiting: deque[Future[np.ndarray]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+HEADER = 128  # bytes; numpy pads the header of any array of three dimensions to this
+
+
+def _write(path: Path, batches: Iterable[np.ndarray]) -> tuple[int, int, int]:
+    """Appends each batch behind the room for the header; gives the shape of the whole.
+
+    Plain writes, as a full disk then raises an error, where a memory map would kill the process.
+    """
+    images, shape = 0, (0, 0)
+    with path.open("wb") as file:
+        file.write(bytes(HEADER))
+        for batch in batches:
+            file.write(batch.tobytes())
+            images, shape = images + len(batch), batch.shape[1:]
+    return (images, *shape)
+
+
+def _prepend_header(path: Path, shape: tuple[int, int, int]) -> None:
+    with path.open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        assert file.tell() == HEADER
+
+
+def read_store(store: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """The memory-mapped features (N, G·G, C) float16 and what made them.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    try:
+        info = json.loads(store.with_suffix(".json").read_text(encoding="utf-8"))
+        array = np.load(store, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{store}: not readable as features ({error}): remove it and run `adtr features`") from None
+    if list(array.shape) != list(info["shape"]):
+        raise UserError(f"{store}: its shape is {array.shape}, {store.stem}.json says {info['shape']}: remove it")
+    return array, info
+
+
+def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str]) -> tuple[np.ndarray, pd.DataFrame]:
+    """The features (n, G·G, C) float16 and manifest rows of some splits, in the manifest's order.
+
+    Args:
+        stores: the store of each part.
+
+    Raises:
+        UserError: a store was not made of the manifest's images.
+    """
+    chosen = manifest[manifest.split.isin(list(splits))]
+    pieces = []
+    for part, rows in chosen.groupby("part", sort=False):
+        array, info = read_store(stores[str(part)])
+        members = manifest[manifest.part == part]
+        if info["data"] != data_digest(members):
+            raise UserError(f"{stores[str(part)]}: made of other images than the manifest's: run `adtr features`")
+        pieces.append(array[members.index.get_indexer(rows.index)])
+    return np.concatenate(pieces), chosen.reset_index(drop=True)

@@ -1,0 +1,116 @@
+"""From a file, or a row of a CIFAR batch, to pixels.
+
+An image is named by a reference relative to its data set's root: 'test/scratch/000.png', or 'test_batch:17' for row 17
+of a CIFAR batch. Shapes: S side of the square input, px.
+"""
+
+import io
+import pickle
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from adtr.errors import UserError
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+EIGHT_BIT = {"1", "L", "LA", "P", "RGB", "RGBA"}
+
+
+def raw_bytes(root: Path, reference: str) -> bytes:
+    """What the sha256 of an image is taken of: the file, or the 3,072 bytes of a CIFAR row."""
+    batch, colon, row = reference.rpartition(":")
+    if colon:
+        return cifar_batch(root / batch)[b"data"][int(row)].tobytes()
+    return (root / reference).read_bytes()
+
+
+def decode(raw: bytes, reference: str) -> Image.Image:
+    """The image that `raw_bytes` gave, decoded whole.
+
+    Raises:
+        UserError: truncated, not an image, or not of eight bits a channel.
+    """
+    if ":" in reference:
+        planes = np.frombuffer(raw, np.uint8).reshape(3, 32, 32)
+        return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+    try:
+        image = Image.open(io.BytesIO(raw))
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{reference}: not readable as an image ({error})") from None
+    if image.mode not in EIGHT_BIT:
+        raise UserError(f"{reference}: mode {image.mode} is not of eight bits a channel: convert it")
+    return image
+
+
+def read_rgb(root: Path, reference: str, size: int | None = None) -> np.ndarray:
+    """An image as RGB (H, W, 3) uint8, resized to (size, size, 3) by Pillow's antialiased bilinear filter if asked."""
+    image = decode(raw_bytes(root, reference), reference).convert("RGB")
+    return np.asarray(resized(image, size) if size else image)
+
+
+def resized(image: Image.Image, size: int) -> Image.Image:
+    """The image as a square of `size` px, aspect ratio not kept, nothing cropped."""
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def normalized(images: np.ndarray) -> np.ndarray:
+    """(B, S, S, 3) uint8 to (B, 3, S, S) float32 with ImageNet's mean and standard deviation."""
+    scaled = (images.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def read_mask(root: Path, reference: str, size: int | None = None) -> np.ndarray:
+    """A mask (H, W) bool, true where any channel is not zero; resized to (size, size) by nearest if asked."""
+    image = decode(raw_bytes(root, reference), reference)
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    mask = Image.fromarray(pixels.any(axis=2).astype(np.uint8))
+    return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Admits what a CIFAR batch holds, arrays and plain values, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        reconstruct = np.zeros(0).__reduce__()[0]
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): reconstruct,
+            ("numpy._core.multiarray", "_reconstruct"): reconstruct,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _latin1,
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"refuses {module}.{name}")
+        return allowed[module, name]
+
+
+def _latin1(text: str, _encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
+@lru_cache(maxsize=8)
+def cifar_batch(path: Path) -> Mapping[bytes, Any]:
+    """A batch of the publishers' python archives: {b'data': (n, 3072) uint8, b'labels': [...], b'filenames': [...]}.
+
+    Raises:
+        UserError: the file is missing, holds anything but arrays and plain values, or arrays of another shape.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _CifarUnpickler(file, encoding="bytes").load()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file: `adtr fetch` gets CIFAR's python archives") from None
+    except Exception as error:  # a broken pickle raises almost anything
+        raise UserError(f"{path}: not a CIFAR batch ({error})") from None
+    data = content.get(b"data") if isinstance(content, dict) else None
+    if data is not None and not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)):
+        raise UserError(f"{path}: not a CIFAR batch (its data is no (n, 3072) uint8 array)")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a CIFAR batch (no dictionary)")
+    return content

@@ -1,0 +1,41 @@
+"""PaDiM (Defard et al., ICPR 2021): a Gaussian of the features at every position of the grid.
+
+The anomaly score of a token is its Mahalanobis distance to the Gaussian of its position. Channels are standardised
+by nothing but the Gaussian itself; `channels` of them are drawn at random.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adtr.config import Params
+from adtr.methods import Context, Fitted
+
+
+def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
+    """(N, G·G, C) to the channels drawn (d,), the means (G·G, d) and whitening matrices (G·G, d, d)."""
+    settings = params.padim  # type: ignore[attr-defined]
+    count = min(settings.channels, features.shape[2])
+    drawn = np.sort(np.random.default_rng(context.seed).choice(features.shape[2], count, replace=False))
+    tokens = torch.from_numpy(features[:, :, drawn]).float().transpose(0, 1)
+    mean = tokens.mean(1, keepdim=True)
+    centred = tokens - mean
+    covariance = centred.transpose(1, 2) @ centred / max(1, len(features) - 1)
+    covariance += settings.epsilon * torch.eye(count)
+    # distance² = xᵀ Σ⁻¹ x = ||L⁻¹ x||² with Σ = L Lᵀ
+    whitening = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), torch.eye(count), upper=False)
+    return Fitted({"channels": torch.from_numpy(drawn), "mean": mean.squeeze(1), "whitening": whitening.contiguous()})
+
+
+def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
+    """The Mahalanobis distance of each token to its position's Gaussian: (N, G, G) float32."""
+    del params, device
+    side = math.isqrt(features.shape[1])
+    maps = []
+    for batch in np.array_split(features, max(1, len(features) // 64)):
+        tokens = torch.from_numpy(batch[:, :, state["channels"].numpy()]).float()
+        centred = (tokens - state["mean"]).transpose(0, 1)
+        maps.append((centred @ state["whitening"].transpose(1, 2)).norm(dim=-1).transpose(0, 1))
+    return torch.cat(maps).unflatten(1, (side, side)).numpy()

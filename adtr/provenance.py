@@ -1,0 +1,99 @@
+"""Where a number comes from: code, machine, time.
+
+The code of a stage is its module and every module of adtr that it imports, directly or not. Its digest is taken of
+the syntax trees without docstrings, so that a comment reruns nothing and an edited line reruns what depends on it.
+"""
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+UNTRACKED = {"adtr.config", "adtr.provenance", "adtr.errors"}  # config: its values are tracked, one by one
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Sixteen digits that change with the code of these modules ('train', 'methods.adtr') or of what they import.
+
+    Templates (`report.html.j2` of `report`) belong to the module whose name they carry.
+    """
+    names: set[str] = set()
+    for module in modules:
+        _collect(f"adtr.{module}", names)
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        digest.update(name.encode() + b"\0" + _meaning(_path(name)))
+        for template in sorted(PACKAGE.glob(f"{name.removeprefix('adtr.')}.*.j2")):
+            digest.update(template.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _path(name: str) -> Path:
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _collect(name: str, names: set[str]) -> None:
+    """Adds `name` and what it imports to `names`."""
+    if name in names or name in UNTRACKED or name == "adtr" or not _path(name).is_file():
+        return
+    names.add(name)
+    for node in ast.walk(ast.parse(_path(name).read_bytes())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adtr"):
+            for found in (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)):
+                _collect(found, names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("adtr"):
+                    _collect(alias.name, names)
+
+
+def _meaning(path: Path) -> bytes:
+    """A module's syntax tree without docstrings, comments and layout."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree).encode()
+
+
+def record(*modules: str) -> dict[str, str | int]:
+    """Code, versions, machine and time, as plain values."""
+    import torch
+
+    return {
+        "code": code_digest(*modules),
+        "commit": _commit(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": _cpu(),
+        "cores": os.cpu_count() or 0,
+    }
+
+
+def _commit() -> str:
+    """The git commit of the working tree, '+' behind it where tracked files differ; 'unknown' outside a checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD").strip()
+        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no").strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,100 @@
+"""From anomaly maps to scores and metrics: the evaluation stage.
+
+Shapes: N images, G side of the feature grid in tokens, S side of the input in px.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from adtr import metrics
+from adtr.config import Score
+from adtr.images import read_mask
+
+Row = dict[str, float | str]
+
+
+def upsampled(maps: np.ndarray, size: int) -> np.ndarray:
+    """Anomaly maps (N, G, G) to (N, S, S) float32, bilinear as in UniAD."""
+    tensor = torch.from_numpy(maps)[:, None]
+    return F.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=True)[:, 0].numpy()
+
+
+def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:
+    """Maximum and mean of each averagely pooled map (Sec. 3.1): columns max and mean, N rows.
+
+    Args:
+        maps: (N, G, G).
+        size: S; the kernel is `pooling` grid strides of S / G px, its stride 1.
+    """
+    kernel = min(size, pooling * size // maps.shape[-1])
+    scores = []
+    for batch in np.array_split(maps, math.ceil(len(maps) / 64)):
+        pooled = F.avg_pool2d(torch.from_numpy(upsampled(batch, size))[:, None], kernel, stride=1).flatten(1)
+        scores.append(torch.stack([pooled.amax(1), pooled.mean(1)], dim=1))
+    return pd.DataFrame(torch.cat(scores).numpy(), columns=["max", "mean"])
+
+
+def score(maps: np.ndarray, images: pd.DataFrame, size: int, params: Score) -> pd.DataFrame:
+    """The table of scores, a row an image: what it is, `pred_score`, and the score by maximum and by mean.
+
+    Args:
+        maps: (N, G, G), in the order of `images`.
+        images: the manifest's rows of the test images.
+    """
+    scores = image_scores(maps, size, params.pooling)
+    table = images[["image", "label", "split", "defect"]].reset_index(drop=True)
+    return table.assign(pred_score=scores[params.image_score], score_max=scores["max"], score_mean=scores["mean"])
+
+
+def measure(
+    scores: pd.DataFrame, maps: np.ndarray, images: pd.DataFrame, root: Path, size: int, params: Score
+) -> list[Row]:
+    """All metrics of a run, in per cent: rows of metric, value and note; an undefined one has no value but a reason.
+
+    Args:
+        scores: as `score` gives them.
+        maps: (N, G, G), in the same order.
+        images: the manifest's rows, with their masks below `root`.
+    """
+    test = (scores.split == "test").to_numpy()
+    rows = [*_image_metrics(scores[test])]
+    if not test.all():
+        rows.append(_row("image_auroc_all", lambda: metrics.auroc(_labels(scores), scores.pred_score.to_numpy())))
+    if (images["mask"] != "").any():
+        masks = np.stack([_mask(root, reference, size) for reference in images["mask"]])
+        full = upsampled(maps, size)
+        rows.append(_row("pixel_auroc", lambda: metrics.auroc(masks, full)))
+        rows.append(_row("pixel_ap", lambda: metrics.average_precision(masks, full)))
+        rows.append(_row("aupro", lambda: metrics.aupro(masks, full, params.aupro_limit)))
+    return rows
+
+
+def _image_metrics(scores: pd.DataFrame) -> list[Row]:
+    labels = _labels(scores)
+    return [
+        _row("image_auroc", lambda: metrics.auroc(labels, scores.pred_score.to_numpy())),
+        _row("image_ap", lambda: metrics.average_precision(labels, scores.pred_score.to_numpy())),
+        _row("image_auroc_max", lambda: metrics.auroc(labels, scores.score_max.to_numpy())),
+        _row("image_auroc_mean", lambda: metrics.auroc(labels, scores.score_mean.to_numpy())),
+    ]
+
+
+def _labels(scores: pd.DataFrame) -> np.ndarray:
+    return scores.label.to_numpy() == 1
+
+
+def _mask(root: Path, reference: str, size: int) -> np.ndarray:
+    return read_mask(root, reference, size) if reference else np.zeros((size, size), bool)
+
+
+def _row(metric: str, compute: Callable[[], float]) -> Row:
+    try:
+        return {"metric": metric, "value": 100 * compute(), "note": ""}
+    except metrics.UndefinedMetric as reason:
+        return {"metric": metric, "value": math.nan, "note": f"undefined: {reason}"}

@@ -1,0 +1,137 @@
+"""The training stage: a category's features in, a run's folder out.
+
+A run is four files: `params.yaml` (what was asked for), `model.safetensors` (what was learned), `history.csv` (a row
+an epoch) and, last, `run.json` (what made it). What a killed training resumes from lies in a state folder of its own.
+"""
+
+import csv
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from adtr import provenance
+from adtr.config import Params
+from adtr.errors import UserError
+from adtr.features import read_store, select
+from adtr.files import sha256, write_text, written_atomically
+from adtr.methods import Context, Fitted
+
+
+def train(
+    manifest: pd.DataFrame,
+    stores: dict[str, Path],
+    params: Params,
+    seed: int,
+    output: Path,
+    state: Path,
+    device: str = "cpu",
+) -> None:
+    """Fits a method to the training images and writes the run's four files to `output`.
+
+    Args:
+        manifest: of the category.
+        stores: the feature store of each of its parts.
+        state: the folder to resume from; emptied where something else than this very run was begun in it.
+
+    Raises:
+        UserError: another process is at this run, or the method failed in a way the user can mend.
+    """
+    began = time.monotonic()
+    features, rows = select(manifest, stores, ["train"])
+    part = str(rows.part.iloc[0])
+    record: dict[str, Any] = {
+        "method": params.method,
+        "seed": seed,
+        "params": {name: getattr(params, name).model_dump(mode="json") for name in params.method_sections()},
+        "features": read_store(stores[part])[1],
+        **provenance.record("train", f"methods.{params.method}"),
+    }
+    with _locked(state):
+        _discard_other(state, _identity(record))
+        fitted = method_of(params).fit(features, params, Context(seed, device, state))
+        _write_run(output, record, fitted)
+        record |= {
+            "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+            "images": len(features),
+            "parameters": sum(tensor.numel() for tensor in fitted.state.values()),
+            "seconds": round(time.monotonic() - began, 1),
+            "model": sha256(output / "model.safetensors"),
+        }
+        write_text(output / "run.json", json.dumps(record, indent=1) + "\n")
+        (state / "state.pt").unlink(missing_ok=True)
+
+
+def method_of(params: Params) -> ModuleType:
+    """The module of adtr/methods that the parameters name."""
+    return importlib.import_module(f"adtr.methods.{params.method}")
+
+
+def read_model(run: Path) -> dict[str, torch.Tensor]:
+    """What a run learned.
+
+    Raises:
+        UserError: the file is missing, damaged, or not the one of run.json.
+    """
+    path = run / "model.safetensors"
+    try:
+        expected = json.loads((run / "run.json").read_text(encoding="utf-8"))["model"]
+        if sha256(path) != expected:
+            raise UserError(f"{path}: not the file that {run / 'run.json'} speaks of: train it again")
+        return load_file(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{run}: not a whole run ({error}): train it again") from None
+
+
+def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
+    asked = {"method": record["method"], "seed": record["seed"], "features": record["features"]["features"]}
+    write_text(output / "params.yaml", yaml.safe_dump(asked | record["params"], sort_keys=False))
+    with written_atomically(output / "history.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(fitted.history[0]) if fitted.history else ["epoch", "lr", "loss"])
+        writer.writeheader()
+        writer.writerows(fitted.history)
+    with written_atomically(output / "model.safetensors") as path:
+        save_file({name: tensor.contiguous() for name, tensor in fitted.state.items()}, path)
+
+
+def _identity(record: dict[str, Any]) -> str:
+    """A digest of all that decides the outcome of a run, so that no state of another run is resumed."""
+    features = {key: record["features"][key] for key in ("shape", "features", "data", "weights", "code")}
+    decisive = {key: record[key] for key in ("method", "seed", "params", "code", "torch")} | {"features": features}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _discard_other(state: Path, identity: str) -> None:
+    mark = state / "identity"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
+        (state / "state.pt").unlink(missing_ok=True)
+        write_text(mark, identity)
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Holds the state folder's lock; the system lets go of it however the process ends."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(f"{state}: {file.read().strip() or 'another process'} is training this run now") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

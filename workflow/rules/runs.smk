@@ -1,0 +1,66 @@
+# Features become trained runs, runs become scores. What a killed training resumes from lies below state/.
+
+
+def method_options(wildcards):
+    params = params_of(wildcards)
+    return as_options(*(getattr(params, name) for name in params.method_sections()))
+
+
+def train_threads(wildcards):
+    params = params_of(wildcards)
+    return params.train.threads if "train" in params.method_sections() else 1
+
+
+rule train:
+    input:
+        manifest=manifest_of,
+        features=lambda wc: stores_of(wc, parts=1),
+    output:
+        f"{RUN}/params.yaml",
+        f"{RUN}/model.safetensors",
+        f"{RUN}/history.csv",
+        f"{RUN}/run.json",
+    log:
+        f"logs/{STUDY}/train/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
+    conda:
+        ENVIRONMENT
+    threads: train_threads
+    params:
+        code=lambda wc: code_digest("train", f"methods.{params_of(wc).method}"),
+        method=lambda wc: params_of(wc).method,
+        options=method_options,
+        state=f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}",
+        run=RUN,
+    message:
+        "{wildcards.dataset} {wildcards.category}: trains {wildcards.experiment}, seed {wildcards.seed}"
+    shell:
+        "adtr train --manifest {input.manifest} --features {input.features} --method {params.method}"
+        " {params.options} --seed {wildcards.seed} --state {params.state} --output {params.run} > {log} 2>&1"
+
+
+rule evaluate:
+    input:
+        manifest=manifest_of,
+        features=stores_of,
+        run=f"{RUN}/run.json",
+        model=f"{RUN}/model.safetensors",
+    output:
+        f"{RUN}/scores.csv",
+        f"{RUN}/maps.npy",
+        f"{RUN}/metrics.csv",
+    log:
+        f"logs/{STUDY}/evaluate/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        code=lambda wc: code_digest("score", f"methods.{params_of(wc).method}"),
+        options=lambda wc: as_options(params_of(wc).score),
+        root=lambda wc: PLAN.datasets[wc.dataset].root,
+        run=RUN,
+    message:
+        "{wildcards.dataset} {wildcards.category}: evaluates {wildcards.experiment}, seed {wildcards.seed}"
+    shell:
+        "adtr evaluate --run {params.run} --manifest {input.manifest} --features {input.features}"
+        " --root {params.root} {params.options} --label study={STUDY} dataset={wildcards.dataset}"
+        " experiment={wildcards.experiment} category={wildcards.category} seed={wildcards.seed}"
+        " --output {params.run} > {log} 2>&1"
