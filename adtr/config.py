@@ -7,10 +7,11 @@ sets, experiments and studies hold only what differs. What a stage gets is a fro
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
@@ -137,7 +138,7 @@ class Dataset(Section):
     categories: list[Name] | None = None  # none: every folder of `root` that holds train/good
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
-    seed: int = 0  # of the ELPV split and of CIFAR-10's sampled anomalies
+    seed: int = 0  # of CIFAR-10's sampled anomalies
     train_share: Share = 0.75  # of ELPV's normal images
     set: dict[str, Any] = {}
 
@@ -218,7 +219,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file (run from the root of the repository)") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a mapping is expected")
@@ -247,7 +248,10 @@ def unflatten(flat: Flat) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise UserError(f"{flat[path][1]}: {path}: {parent} is a value, not a section")
-        node[leaf] = value
+        if value == {}:  # changes nothing of what the section holds
+            node.setdefault(leaf, value)
+        else:
+            node[leaf] = value
     return tree
 
 
@@ -273,6 +277,13 @@ class _Errors(list[str]):
                 self.append(f"{_source_of(path, flat, source)}: {path}: {_describe(problem, model)}")
         return None
 
+    def mappings(self, path: Path) -> dict[str, dict[str, Any]]:
+        """The named mappings in a YAML file."""
+        content = read_yaml(path)
+        wrong = {name: value for name, value in content.items() if not isinstance(value, dict)}
+        self.extend(f"{path}: {name}: a mapping is expected (it is {value!r})" for name, value in wrong.items())
+        return {str(name): value for name, value in content.items() if name not in wrong}
+
     def known(self, name: str, names: Iterable[str], what: str, source: str) -> bool:
         names = list(names)
         if name not in names:
@@ -288,6 +299,8 @@ class _Errors(list[str]):
 
 def _source_of(path: str, flat: Flat | None, default: str) -> str:
     """The file that set `path` or a list around it, or for a whole section the files that set anything in it."""
+    if flat and path in flat:
+        return flat[path][1]
     related = ((key, origin) for key, (_, origin) in (flat or {}).items())
     found = {origin for key, origin in related if f"{key}.".startswith(f"{path}.") or f"{path}.".startswith(f"{key}.")}
     return " and ".join(sorted(found)) or default
@@ -298,7 +311,8 @@ def _describe(problem: Any, model: type[Section]) -> str:
     if problem["type"] == "extra_forbidden":
         section: Any = model
         for part in problem["loc"][:-1]:
-            section = section.model_fields[part].annotation
+            kind = section.model_fields[part].annotation
+            section = next(iter(get_args(kind)), kind)  # of `Generated | None`, Generated
         return f"unknown key{_suggest(str(problem['loc'][-1]), section.model_fields)}"
     if problem["type"] == "missing" or isinstance(problem["input"], dict):
         return message
@@ -313,11 +327,14 @@ def _suggest(name: str, names: Iterable[str]) -> str:
 def parse_settings(text: str) -> dict[str, Any]:
     """Parameters from a command line: 'train.epochs=5 train.lr=1e-3' (spaces or commas between them)."""
     settings: dict[str, Any] = {}
-    for item in text.replace(",", " ").split() if "[" not in text else text.split():
+    for item in filter(None, re.split(r"[\s,]+(?![^\[]*\])", text)):  # not within brackets
         key, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"set: {item!r} is not of the form section.name=value")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"set: {item!r}: its value is not valid YAML") from None
     return settings
 
 
@@ -340,7 +357,7 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
     study_file = f"{folder}/studies/{name}.yaml"
     study = errors.check(Study, read_yaml(Path(study_file)), None, study_file)
     experiments = _experiments(folder, errors)
-    recipes = read_yaml(folder / "recipes.yaml")
+    recipes = errors.mappings(folder / "recipes.yaml")
     if study is None:
         errors.stop()
     errors.known(study.recipe, recipes, "recipe", study_file)
@@ -362,7 +379,7 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
             flat |= flatten(experiments[experiment].set, f"{folder}/experiments.yaml: {experiment}.set")
             flat |= flatten(study.overrides.get(experiment, {}), f"{study_file}: overrides.{experiment}")
             flat |= flatten(settings or {}, "command line")
-            resolved = errors.check(model, unflatten(flat), flat, study_file)
+            resolved = errors.check(model, unflatten(flat), flat, f"{folder}/default.yaml")
             if resolved is not None and errors.known(resolved.method, _methods(), "method", flat["method"][1]):
                 params[dataset, experiment] = resolved
     errors.stop()
@@ -378,7 +395,7 @@ def _methods() -> list[str]:
 def _experiments(folder: Path, errors: _Errors) -> dict[str, Experiment]:
     file = folder / "experiments.yaml"
     checked = {
-        name: errors.check(Experiment, value, None, f"{file}: {name}") for name, value in read_yaml(file).items()
+        name: errors.check(Experiment, value, None, f"{file}: {name}") for name, value in errors.mappings(file).items()
     }
     return {name: value for name, value in checked.items() if value is not None}
 
@@ -386,7 +403,9 @@ def _experiments(folder: Path, errors: _Errors) -> dict[str, Experiment]:
 def _datasets(folder: Path, study: Study, study_file: str, errors: _Errors) -> dict[str, Dataset]:
     """The data sets that the study names, with its own definitions laid over those of datasets.yaml."""
     file = folder / "datasets.yaml"
-    known = read_yaml(file)
+    known = errors.mappings(file)
+    for name in study.define:
+        errors.known(name, study.datasets, "data set", f"{study_file}: define")
     datasets = {}
     for name in study.datasets:
         if not errors.known(name, [*known, *study.define], "data set", f"{study_file}: datasets"):
@@ -405,7 +424,8 @@ def _with_categories(dataset: Dataset, name: str, errors: _Errors) -> Dataset:
     found = sorted(path.parent.parent.name for path in Path(dataset.root).glob("*/train/good"))
     if not found:
         errors.append(f"data set {name}: no folder in {dataset.root} holds train/good: set its root")
-    return dataset.model_copy(update={"categories": found})
+    names = dataset.model_dump() | {"categories": found}
+    return errors.check(Dataset, names, None, f"data set {name}: the folders of {dataset.root}") or dataset
 
 
 def feature_key(features: Features) -> str:

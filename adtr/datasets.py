@@ -78,7 +78,7 @@ def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterab
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """A manifest as `index` made it."""
-    return pd.read_csv(path, keep_default_na=False, dtype={"label": int})
+    return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(COLUMNS, str) | {"label": int})
 
 
 def fingerprint(dataset: Dataset, category: str) -> str:
@@ -91,15 +91,17 @@ def fingerprint(dataset: Dataset, category: str) -> str:
 
 def _check(root: Path, image: str, mask: str) -> tuple[str, list[str]]:
     """The sha256 of an image and what is wrong with it and its mask."""
-    try:
-        raw = raw_bytes(root, image)
-        size = decode(raw, image).size
-        mask_size = decode(raw_bytes(root, mask), mask).size if mask else size
-    except (UserError, OSError) as error:
-        return "", [str(error)]
-    if mask_size != size:
-        return "", [f"{mask}: {mask_size[0]}x{mask_size[1]} px, its image {image} has {size[0]}x{size[1]} px"]
-    return hashlib.sha256(raw).hexdigest(), []
+    digests, sizes, problems = [], [], []
+    for reference in filter(None, (image, mask)):
+        try:
+            raw = raw_bytes(root, reference)
+            sizes.append("{}x{} px".format(*decode(raw, reference).size))
+            digests.append(hashlib.sha256(raw).hexdigest())
+        except (UserError, OSError) as error:
+            problems.append(str(error))
+    if len(set(sizes)) > 1:
+        problems.append(f"{mask}: {sizes[1]}, its image {image} has {sizes[0]}")
+    return "" if problems else digests[0], problems
 
 
 def _warn_of_leaks(manifest: pd.DataFrame, category: str) -> None:
@@ -169,17 +171,16 @@ def _cifar_rows(root: Path, batch: str, names: list[str]) -> pd.DataFrame:
 def _list_elpv(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFrame, list[str]]:
     """Cells of defect probability 0 are normal, of 1 anomalous; those between are left out.
 
-    A seeded draw of the normal ones, `train_share` of them, is for training.
+    Of the normal ones, in the order of the file, `train_share` are for training, those for testing evenly between
+    them: cells of a solar module stand together, so each module is in both.
     """
     cells = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["image", "probability", "type"])
     cells = cells[(cells.type == category) & cells.probability.isin([0, 1])].reset_index(drop=True)
     if cells.empty:
         raise UserError(f"{root}: no cells of type {category!r}")
     cells["label"] = (cells.probability == 1).astype(int)
-    normal = np.flatnonzero(cells.label == 0)
-    count = round(dataset.train_share * len(normal))
-    drawn = np.random.default_rng(dataset.seed).choice(normal, count, replace=False)
-    cells["split"] = np.where(cells.index.isin(drawn), "train", "test")
+    trained = np.ceil(np.cumsum(cells.label == 0) * dataset.train_share)  # so many up to here
+    cells["split"] = np.where(np.diff(trained, prepend=0) > 0, "train", "test")
     cells["defect"] = np.where(cells.label == 0, "good", "defective")
     ordered = cells.sort_values(["split", "image"], ascending=[False, True], ignore_index=True)
     return ordered.assign(mask="", part=category), []

@@ -48,8 +48,11 @@ def extract(
         progress: wraps the iteration over batches of BATCH images.
 
     Raises:
-        UserError: an image has changed since it was indexed, a feature overflows float16, or the disk is full.
+        UserError: there is no image, one has changed since it was indexed, a feature overflows float16, or the disk
+            is full.
     """
+    if manifest.empty:
+        raise UserError(f"{store}: the manifest holds no images of this part")
     began = time.monotonic()
     backbone = build(features, weights).to(device)
     backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -163,11 +166,13 @@ def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str
         stores: the store of each part.
 
     Raises:
-        UserError: a store was not made of the manifest's images.
+        UserError: a store is missing or was not made of the manifest's images.
     """
     chosen = manifest[manifest.split.isin(list(splits))]
     pieces = []
     for part, rows in chosen.groupby("part", sort=False):
+        if str(part) not in stores:
+            raise UserError(f"no store of part {part} is given, only of {', '.join(stores)}: run `adtr features`")
         array, info = read_store(stores[str(part)])
         members = manifest[manifest.part == part]
         if info["data"] != data_digest(members):

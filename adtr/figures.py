@@ -14,7 +14,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from adtr.files import written_atomically
 from adtr.images import read_mask, read_rgb
@@ -24,6 +27,13 @@ from adtr.score import upsampled
 NORMAL, ANOMALOUS = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
 PALETTE = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
 DASHES = ["-", "--", "-.", ":"]
+LOOK = {
+    "grid.color": "0.9",
+    "axes.edgecolor": "0.75",
+    "legend.framealpha": 1,
+    "svg.hashsalt": "adtr",  # with no date in it, the same bytes every time
+}
+CELL = 1.12  # inches, an image of the gallery
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ def draw(runs: list[Run], images: pd.DataFrame, root: Path, size: int, folder: P
         root: the data set's folder.
         size: side of the input, px.
     """
-    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9)
+    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9, rc=LOOK)
     kinds: dict[str, Callable[[], Figure]] = {
         "roc": lambda: roc(runs),
         "histogram": lambda: histogram(runs),
@@ -64,23 +74,23 @@ def draw(runs: list[Run], images: pd.DataFrame, root: Path, size: int, folder: P
         figure = make()
         for suffix in ("png", "svg"):
             with written_atomically(folder / f"{category}-{kind}.{suffix}") as path:
-                metadata = {"Date": None} if suffix == "svg" else None  # the same bytes every time
-                figure.savefig(path, format=suffix, dpi=110, bbox_inches="tight", metadata=metadata)
+                metadata = {"Date": None} if suffix == "svg" else None
+                figure.savefig(path, format=suffix, dpi=144, metadata=metadata)
         plt.close(figure)
 
 
 def roc(runs: list[Run]) -> Figure:
     """The ROC curves of all experiments, image level."""
-    figure, axes = plt.subplots(figsize=(4.6, 4.2))
+    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    axes.plot([0, 100], [0, 100], color="0.7", lw=0.8)
     for i, run in enumerate(runs):
         labels, scores = run.scores.label.to_numpy() == 1, run.scores.pred_score.to_numpy()
         try:
             fpr, tpr = roc_curve(labels, scores)
             label = f"{run.title}  {100 * auroc(labels, scores):.1f}"
-            axes.plot(100 * fpr, 100 * tpr, DASHES[i % 4], color=PALETTE[i % 8], label=label, drawstyle="default")
+            axes.plot(100 * fpr, 100 * tpr, DASHES[i % 4], color=PALETTE[i % 8], label=label)
         except UndefinedMetric as reason:
             axes.plot([], [], label=f"{run.title}: {reason}")
-    axes.plot([0, 100], [0, 100], color="0.7", lw=0.8)
     axes.set(xlabel="false positives, % of normal images", ylabel="true positives, % of anomalies")
     axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
     axes.legend(title="image AUROC, %", loc="lower right")
@@ -88,64 +98,97 @@ def roc(runs: list[Run]) -> Figure:
 
 
 def histogram(runs: list[Run]) -> Figure:
-    """The image scores of normal and anomalous test images, an experiment a panel."""
-    figure, grid = plt.subplots(1, len(runs), figsize=(3.4 * len(runs), 2.8), squeeze=False, layout="constrained")
-    for axes, run in zip(grid[0], runs, strict=True):
-        scores = run.scores.pred_score
-        bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, 40)
-        for label, colour, name in ((0, NORMAL, "normal"), (1, ANOMALOUS, "anomalous")):
-            chosen = scores[run.scores.label == label].clip(upper=bins[-1])
-            style = {"histtype": "stepfilled", "alpha": 0.35} if label == 0 else {"histtype": "step", "lw": 1.6}
-            axes.hist(chosen, bins=bins, density=True, color=colour, label=name, **style)
-        axes.set(title=run.title, xlabel="image score", yticks=[])
-    grid[0][0].set_ylabel("density")
-    grid[0][-1].legend()
+    """The image scores of normal and anomalous test images in per cent of each, an experiment a panel, three a row.
+
+    The last bin also holds the highest half per cent of the scores, beyond the axis.
+    """
+    columns, rows = min(3, len(runs)), -(-len(runs) // 3)
+    size_in = (3.4 * columns, 2.8 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size_in, squeeze=False, layout="constrained")
+    for axes in grid.flat[len(runs) :]:
+        axes.set_axis_off()
+    for axes, run in zip(grid.flat, runs, strict=False):
+        scores, anomalous = run.scores.pred_score, run.scores.label == 1
+        bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, int(np.clip(len(scores) // 8, 10, 40)))
+        for chosen, colour, name in ((~anomalous, NORMAL, "normal"), (anomalous, ANOMALOUS, "anomalous")):
+            shares = np.full(chosen.sum(), 100 / max(chosen.sum(), 1))
+            style = {"histtype": "step", "lw": 1.6} if name == "anomalous" else {"histtype": "stepfilled", "alpha": 0.4}
+            axes.hist(scores[chosen].clip(upper=bins[-1]), bins, weights=shares, color=colour, label=name, **style)
+        axes.set(title=run.title, xlabel="image score")
+        axes.grid(False, axis="x")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("% of its class")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2, loc="outside lower center", frameon=False)
     return figure
 
 
 def training(runs: list[Run]) -> Figure:
-    """The training loss over the epochs of the experiments that have any."""
-    figure, axes = plt.subplots(figsize=(4.8, 3.2))
-    for i, run in enumerate(runs):
-        if len(run.history):
-            axes.plot(run.history.epoch, run.history.loss, color=PALETTE[i % 8], marker=".", label=run.title)
-    axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    if axes.lines:
-        axes.legend()
+    """The training loss over the epochs of the experiments that have any, on a log axis where it falls far."""
+    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    trained = [(i, run) for i, run in enumerate(runs) if len(run.history)]
+    for i, run in trained:
+        axes.plot(run.history.epoch, run.history.loss, DASHES[i % 4], color=PALETTE[i % 8], marker=".", label=run.title)
+    axes.set(xlabel="epoch", ylabel="training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if not trained:
+        axes.text(0.5, 0.5, "no experiment here\ntrains in epochs", ha="center", transform=axes.transAxes)
+        return figure
+    losses = pd.concat([run.history.loss for _, run in trained])
+    if losses.min() > 0 and losses.max() > 10 * losses.min():
+        axes.set_yscale("log")
+    axes.legend()
     return figure
 
 
-def gallery(run: Run, images: pd.DataFrame, root: Path, size: int, count: int = 4) -> Figure:
-    """Test images and their anomaly maps: `count` each of best, middle and worst, of normal and anomalous ones.
+def gallery(run: Run, images: pd.DataFrame, root: Path, size: int, count: int = 3) -> Figure:
+    """Test images and their anomaly maps: `count` each of best, middle and worst, of anomalous and normal ones.
 
-    All maps share one colour scale, so that they can be compared.
+    A column is the image under its score, its mask where there is one, and its map. All maps share one colour scale, so
+    that they can be compared.
     """
-    blocks = [_extremes(run.scores, label, count) for label in (1, 0)]
     masks = images.set_index("image")["mask"]
-    rows = 3 if any(masks[block.image].ne("").any() for block in blocks) else 2
-    low, high = run.maps.min(), np.quantile(run.maps, 0.999)
-    size_in = (1.15 * 3 * count, 2 * (1.15 * rows + 0.25))
-    figure, grid = plt.subplots(2 * rows, 3 * count, figsize=size_in, layout="constrained")
+    blocks = [block for label in (1, 0) if (block := _extremes(run.scores, label, count))]
+    rows = [3 if any(masks[image] for piece in block.values() for image in piece.image) else 2 for block in blocks]
+    width, heights = CELL * 3 * count, [CELL * n + 0.35 for n in rows]
+    scale = Normalize(run.maps.min(), np.quantile(run.maps, 0.999))
+    figure = plt.figure(figsize=(width + 0.8, sum(heights)), layout="constrained")
+    main, side = figure.subfigures(1, 2, width_ratios=[width, 0.8], squeeze=False)[0]
+    panels = main.subfigures(len(blocks), 3, wspace=0.02, height_ratios=heights, squeeze=False)
+    for i, block in enumerate(blocks):
+        for panel, (title, piece) in zip(panels[i], block.items(), strict=False):
+            panel.suptitle(title, fontsize=9, color=NORMAL if title.startswith("normal") else ANOMALOUS)
+            grid = panel.subplots(rows[i], count, squeeze=False)
+            _fill(grid, piece.assign(mask=masks[piece.image].to_numpy()), run.maps, root, size, scale)
+    bar = side.colorbar(ScalarMappable(scale, "inferno"), cax=side.add_axes((0.1, 0.25, 0.2, 0.5)), format="%.3g")
+    bar.set_label("anomaly map", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def _fill(grid: np.ndarray, piece: pd.DataFrame, maps: np.ndarray, root: Path, size: int, scale: Normalize) -> None:
+    """Images, masks if there is a row for them, and maps into the axes of a panel, an image a column."""
     for axes in grid.flat:
         axes.set_axis_off()
-    for top, block in zip((0, rows), blocks, strict=True):
-        for column, cell in enumerate(block.itertuples()):
-            axes = grid[top : top + rows, column]
-            axes[0].imshow(read_rgb(root, cell.image, size))
-            axes[0].set_title(f"{cell.verdict}\n{cell.pred_score:.2f}", fontsize=7)
-            if rows == 3:
-                mask = masks[cell.image]
-                axes[1].imshow(read_mask(root, mask, size) if mask else np.zeros((size, size)), "gray", vmin=0, vmax=1)
-            axes[-1].imshow(upsampled(run.maps[[cell.Index]], size)[0], cmap="inferno", vmin=low, vmax=high)
-    return figure
+    for column, cell in zip(grid.T, piece.itertuples(), strict=False):
+        column[0].imshow(read_rgb(root, cell.image, size))
+        column[0].set_title(f"{cell.pred_score:.4g}", fontsize=8, pad=2)
+        if cell.mask:
+            column[1].imshow(read_mask(root, cell.mask, size), "gray", vmin=0, vmax=1)
+        column[-1].imshow(upsampled(maps[[cell.Index]], size)[0], cmap="inferno", norm=scale)
 
 
-def _extremes(scores: pd.DataFrame, label: int, count: int) -> pd.DataFrame:
-    """The best, middle and worst scored images of one label, fewer where there are not so many."""
+def _extremes(scores: pd.DataFrame, label: int, count: int) -> dict[str, pd.DataFrame]:
+    """The best, middle and worst scored images of one label, fewer where there are not so many, under their titles."""
     ranked = scores[scores.label == label].sort_values("pred_score", ascending=not label, kind="stable")
-    names = ("found", "middle", "missed") if label else ("passed", "middle", "false alarm")
-    kind = "anomaly" if label else "normal"
+    kind = "anomalous" if label else "normal"
+    if len(ranked) < 3:
+        return {f"{kind}: all": ranked} if len(ranked) else {}
+    best, worst = ("highest", "lowest") if label else ("lowest", "highest")
     count = min(count, len(ranked) // 3)
     middle = (len(ranked) - count) // 2
-    pieces = (ranked[:count], ranked[middle : middle + count], ranked[len(ranked) - count :])
-    return pd.concat([piece.assign(verdict=f"{kind}: {name}") for piece, name in zip(pieces, names, strict=True)])
+    return {
+        f"{kind}, best: {best} scores": ranked[:count],
+        f"{kind}, middle": ranked[middle : middle + count],
+        f"{kind}, worst: {worst} scores": ranked[len(ranked) - count :],
+    }

@@ -6,6 +6,7 @@ of a CIFAR batch. Shapes: S side of the square input, px.
 
 import io
 import pickle
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,14 +19,15 @@ from adtr.errors import UserError
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+ROW = re.compile(r"(?P<batch>.+):(?P<number>\d+)")  # a file's name may hold a colon, but ends in its suffix
 EIGHT_BIT = {"1", "L", "LA", "P", "RGB", "RGBA"}
 
 
 def raw_bytes(root: Path, reference: str) -> bytes:
     """What the sha256 of an image is taken of: the file, or the 3,072 bytes of a CIFAR row."""
-    batch, colon, row = reference.rpartition(":")
-    if colon:
-        return cifar_batch(root / batch)[b"data"][int(row)].tobytes()
+    row = ROW.fullmatch(reference)
+    if row:
+        return cifar_batch(root / row["batch"])[b"data"][int(row["number"])].tobytes()
     return (root / reference).read_bytes()
 
 
@@ -35,7 +37,7 @@ def decode(raw: bytes, reference: str) -> Image.Image:
     Raises:
         UserError: truncated, not an image, or not of eight bits a channel.
     """
-    if ":" in reference:
+    if ROW.fullmatch(reference):
         planes = np.frombuffer(raw, np.uint8).reshape(3, 32, 32)
         return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
     try:
@@ -66,9 +68,8 @@ def normalized(images: np.ndarray) -> np.ndarray:
 
 
 def read_mask(root: Path, reference: str, size: int | None = None) -> np.ndarray:
-    """A mask (H, W) bool, true where any channel is not zero; resized to (size, size) by nearest if asked."""
-    image = decode(raw_bytes(root, reference), reference)
-    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    """A mask (H, W) bool, true where red, green or blue is not zero; resized to (size, size) by nearest if asked."""
+    pixels = np.asarray(decode(raw_bytes(root, reference), reference).convert("RGB"))
     mask = Image.fromarray(pixels.any(axis=2).astype(np.uint8))
     return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
 

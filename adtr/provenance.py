@@ -72,7 +72,7 @@ def record(*modules: str) -> dict[str, str | int]:
         "commit": _commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "cpu": _cpu(),
         "cores": os.cpu_count() or 0,
     }

@@ -1,36 +1,6 @@
 # Images become manifests, manifests become features.
 
 
-def generated(wildcards):
-    made = PLAN.datasets[wildcards.dataset].generated
-    return f"data/generated/{wildcards.dataset}/.done" if made else []
-
-
-def index_params(wildcards):
-    dataset = PLAN.datasets[wildcards.dataset]
-    wanted = dataset.model_dump(include={"layout", "root", "seed", "train_share"})
-    return " ".join(
-        f"--{key.replace('_', '-')} {value}" for key, value in wanted.items()
-    )
-
-
-def representative(wildcards):
-    """The manifest of a category that draws from the part; CIFAR-10's test images are the same in all."""
-    dataset = PLAN.datasets[wildcards.dataset]
-    category = next(
-        c for c in dataset.categories if wildcards.part in parts_of(dataset.layout, c)
-    )
-    return f"results/manifests/{wildcards.dataset}/{category}.csv"
-
-
-def features_of_key(wildcards):
-    return next(
-        p.features
-        for p in PLAN.params.values()
-        if feature_key(p.features) == wildcards.key
-    )
-
-
 rule generate:
     output:
         touch("data/generated/{dataset}/.done"),
@@ -79,8 +49,8 @@ rule features:
     input:
         representative,
     output:
-        "results/features/{dataset}/{key}/{part}.npy",
-        "results/features/{dataset}/{key}/{part}.json",
+        store="results/features/{dataset}/{key}/{part}.npy",
+        info="results/features/{dataset}/{key}/{part}.json",
     log:
         "logs/features/{dataset}/{key}/{part}.log",
     conda:
@@ -94,4 +64,4 @@ rule features:
         "{wildcards.dataset} {wildcards.part}: extracts features"
     shell:
         "adtr features --manifest {input} --part {wildcards.part} --root {params.root} {params.options}"
-        " --threads {threads} --output {output[0]} > {log} 2>&1"
+        " --threads {threads} --output {output.store} > {log} 2>&1"

@@ -1,34 +1,5 @@
 # Scores become tables, figures and the report.
 
-from adtr.tables import table_names
-
-
-def table_files(*names):
-    return expand(
-        f"{RESULTS}/tables/{{name}}.{{suffix}}", name=names, suffix=["csv", "md", "tex"]
-    )
-
-
-def read(path):
-    with open(path) as file:
-        return file.read()
-
-
-TABLES = [
-    f"{RESULTS}/metrics.csv",
-    f"{RESULTS}/study.yaml",
-    *table_files(*table_names(PLAN)),
-]
-KINDS = ["roc", "histogram", "training", "gallery"]
-FIGURES = [
-    f"{RESULTS}/figures/{dataset}/{category}-{kind}.{suffix}"
-    for dataset, definition in PLAN.datasets.items()
-    for category in definition.categories
-    for kind in KINDS
-    for suffix in ("png", "svg")
-]
-REPORTS = [f"reports/{STUDY}/report.html", f"reports/{STUDY}/report.md"]
-
 
 rule tables:
     input:
@@ -44,10 +15,12 @@ rule tables:
     params:
         code=code_digest("tables"),
         plan=PLAN.dump(),
+        study=STUDY_OPTIONS,
+        results=subpath(output[0], parent=True),
     message:
         "writes the tables"
     shell:
-        "adtr tables {STUDY_OPTIONS} --output {RESULTS} > {log} 2>&1"
+        "adtr tables {params.study} --output {params.results} > {log} 2>&1"
 
 
 rule draw:
@@ -71,11 +44,13 @@ rule draw:
     params:
         code=code_digest("figures"),
         titles=lambda wc: [PLAN.titles[e] for e in PLAN.study.datasets[wc.dataset]],
+        study=STUDY_OPTIONS,
+        folder=subpath(output[0], parent=True),
     message:
         "{wildcards.dataset} {wildcards.category}: draws the figures"
     shell:
-        "adtr figures {STUDY_OPTIONS} --dataset {wildcards.dataset} --category {wildcards.category}"
-        " --output {RESULTS}/figures/{wildcards.dataset} > {log} 2>&1"
+        "adtr figures {params.study} --dataset {wildcards.dataset} --category {wildcards.category}"
+        " --output {params.folder} > {log} 2>&1"
 
 
 rule write_report:
@@ -90,7 +65,10 @@ rule write_report:
         ENVIRONMENT
     params:
         code=code_digest("report"),
+        study=STUDY_OPTIONS,
+        results=subpath(input[0], parent=True),
+        folder=subpath(output[0], parent=True),
     message:
         "writes the report"
     shell:
-        "adtr report {STUDY_OPTIONS} --results {RESULTS} --output reports/{STUDY} > {log} 2>&1"
+        "adtr report {params.study} --results {params.results} --output {params.folder} > {log} 2>&1"

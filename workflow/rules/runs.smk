@@ -1,25 +1,15 @@
 # Features become trained runs, runs become scores. What a killed training resumes from lies below state/.
 
 
-def method_options(wildcards):
-    params = params_of(wildcards)
-    return as_options(*(getattr(params, name) for name in params.method_sections()))
-
-
-def train_threads(wildcards):
-    params = params_of(wildcards)
-    return params.train.threads if "train" in params.method_sections() else 1
-
-
 rule train:
     input:
         manifest=manifest_of,
         features=lambda wc: stores_of(wc, parts=1),
     output:
-        f"{RUN}/params.yaml",
-        f"{RUN}/model.safetensors",
-        f"{RUN}/history.csv",
-        f"{RUN}/run.json",
+        params=f"{RUN}/params.yaml",
+        model=f"{RUN}/model.safetensors",
+        history=f"{RUN}/history.csv",
+        run=f"{RUN}/run.json",
     log:
         f"logs/{STUDY}/train/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
     conda:
@@ -30,7 +20,7 @@ rule train:
         method=lambda wc: params_of(wc).method,
         options=method_options,
         state=f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}",
-        run=RUN,
+        run=subpath(output.run, parent=True),
     message:
         "{wildcards.dataset} {wildcards.category}: trains {wildcards.experiment}, seed {wildcards.seed}"
     shell:
@@ -45,9 +35,9 @@ rule evaluate:
         run=f"{RUN}/run.json",
         model=f"{RUN}/model.safetensors",
     output:
-        f"{RUN}/scores.csv",
-        f"{RUN}/maps.npy",
-        f"{RUN}/metrics.csv",
+        scores=f"{RUN}/scores.csv",
+        maps=f"{RUN}/maps.npy",
+        metrics=f"{RUN}/metrics.csv",
     log:
         f"logs/{STUDY}/evaluate/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
     conda:
@@ -56,11 +46,12 @@ rule evaluate:
         code=lambda wc: code_digest("score", f"methods.{params_of(wc).method}"),
         options=lambda wc: as_options(params_of(wc).score),
         root=lambda wc: PLAN.datasets[wc.dataset].root,
-        run=RUN,
+        run=subpath(input.run, parent=True),
+        study=STUDY,
     message:
         "{wildcards.dataset} {wildcards.category}: evaluates {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "adtr evaluate --run {params.run} --manifest {input.manifest} --features {input.features}"
-        " --root {params.root} {params.options} --label study={STUDY} dataset={wildcards.dataset}"
+        " --root {params.root} {params.options} --label study={params.study} dataset={wildcards.dataset}"
         " experiment={wildcards.experiment} category={wildcards.category} seed={wildcards.seed}"
         " --output {params.run} > {log} 2>&1"

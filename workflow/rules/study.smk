@@ -9,6 +9,7 @@ from adtr.config import as_options, feature_key, parse_settings, resolve
 from adtr.datasets import fingerprint, parts_of
 from adtr.errors import UserError
 from adtr.provenance import code_digest
+from adtr.tables import table_names
 
 STUDY = config.get("study", "paper")
 SETTINGS = str(config.get("set", ""))
@@ -57,3 +58,65 @@ def runs(pattern):
         pattern.format(dataset=d, experiment=e, category=c, seed=s)
         for d, e, c, s in PLAN.runs()
     ]
+
+
+def generated(wildcards):
+    made = PLAN.datasets[wildcards.dataset].generated
+    return f"data/generated/{wildcards.dataset}/.done" if made else []
+
+
+def index_params(wildcards):
+    dataset = PLAN.datasets[wildcards.dataset]
+    wanted = dataset.model_dump(include={"layout", "root", "seed", "train_share"})
+    return " ".join(
+        f"--{key.replace('_', '-')} {value}" for key, value in wanted.items()
+    )
+
+
+def representative(wildcards):
+    """The manifest of a category that draws from the part; CIFAR-10's test images are the same in all."""
+    dataset = PLAN.datasets[wildcards.dataset]
+    category = next(
+        c for c in dataset.categories if wildcards.part in parts_of(dataset.layout, c)
+    )
+    return f"results/manifests/{wildcards.dataset}/{category}.csv"
+
+
+def features_of_key(wildcards):
+    return next(
+        p.features
+        for p in PLAN.params.values()
+        if feature_key(p.features) == wildcards.key
+    )
+
+
+def method_options(wildcards):
+    params = params_of(wildcards)
+    return as_options(*(getattr(params, name) for name in params.method_sections()))
+
+
+def train_threads(wildcards):
+    params = params_of(wildcards)
+    return params.train.threads if "train" in params.method_sections() else 1
+
+
+def table_files(*names):
+    return expand(
+        f"{RESULTS}/tables/{{name}}.{{suffix}}", name=names, suffix=["csv", "md", "tex"]
+    )
+
+
+TABLES = [
+    f"{RESULTS}/metrics.csv",
+    f"{RESULTS}/study.yaml",
+    *table_files(*table_names(PLAN)),
+]
+KINDS = ["roc", "histogram", "training", "gallery"]
+FIGURES = [
+    f"{RESULTS}/figures/{dataset}/{category}-{kind}.{suffix}"
+    for dataset, definition in PLAN.datasets.items()
+    for category in definition.categories
+    for kind in KINDS
+    for suffix in ("png", "svg")
+]
+REPORTS = [f"reports/{STUDY}/report.html", f"reports/{STUDY}/report.md"]

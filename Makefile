@@ -1,0 +1,42 @@
+# ADTR Bench. `make demo` and `make test` are all that a fresh machine needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+INSTALLED = $(VENV)/.installed
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: help install demo test lint unit pipeline clean
+
+help:  ## say what there is to make
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(INSTALLED)  ## create .venv with the pinned dependencies and this package
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11, 4) else "Python 3.11.4 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## real solar cells, real weights: a report in minutes
+	snakemake report --config study=demo
+	@echo && cat results/demo/tables/elpv_image_auroc.md
+	@echo "The report: $(CURDIR)/reports/demo/report.html"
+
+test: lint unit pipeline  ## everything that is checked before a change is accepted
+
+lint: install  ## style, types, the workflow's own linter
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint --config study=smoke
+
+unit: install  ## the fast tests
+	pytest -q -m 'not pipeline'
+
+pipeline: install  ## the study `smoke` from end to end, in a fresh folder
+	pytest -q -m pipeline
+
+clean:  ## remove what was computed; data/ and .venv stay
+	rm -rf results reports logs state .snakemake
