@@ -1,6 +1,7 @@
 """The command `adtr`: a subcommand for every stage, its options the stage's inputs, outputs and parameters."""
 
 import argparse
+import io
 import json
 import logging
 import sys
@@ -21,12 +22,12 @@ DEFAULTS = Path("params/default.yaml")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one subcommand; an error that the user can mend is one message and exit code 1."""
+    """Runs one subcommand; an error that the user can mend, a file's included, is one message and exit code 1."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         options.run(options)
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.exit(f"adtr {options.command}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -56,6 +57,17 @@ def _command(commands: Any, name: str, run: Callable, help: str, example: str = 
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, `least` or more."""
+
+    def converted(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return converted
 
 
 # Parameters as options
@@ -88,8 +100,16 @@ def _checked(model: type[BaseModel], values: dict[str, Any]) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"--{str(e['loc'][-1]).replace('_', '-') if e['loc'] else '…'}: {e['msg']}" for e in error.errors()]
-        raise UserError("\n  ".join(["the options do not fit:", *lines])) from None
+        raise UserError("\n  ".join(["the options do not fit:", *map(_problem, error.errors())])) from None
+
+
+def _problem(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" and isinstance(error["input"], dict):  # of a whole section: it names the options
+        return message
+    name = [part for part in error["loc"] if isinstance(part, str)][-1]
+    given = "" if error["type"] == "missing" else f" (it is {error['input']!r})"
+    return f"--{name.replace('_', '-')}: {message}{given}"
 
 
 def _sections() -> dict[str, type[BaseModel]]:
@@ -123,8 +143,10 @@ def _device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: it is cpu, cuda or auto")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no GPU here")
+        raise UserError(f"--device {name}: PyTorch sees no GPU here")
     return name
 
 
@@ -172,9 +194,9 @@ def _generate(commands: Any) -> None:
     parser.add_argument("--layout", choices=["mvtec", "cifar10"], required=True, help="of which data set")
     parser.add_argument("--root", type=Path, required=True, help="the folder to write")
     parser.add_argument("--categories", nargs="+", default=[], help="MVTec's layout: the categories")
-    parser.add_argument("--images", type=int, required=True, help="training images of a category")
-    parser.add_argument("--size", type=int, default=64, help="side of an image, px (MVTec's layout) [64]")
-    parser.add_argument("--seed", type=int, default=0, help="[0]")
+    parser.add_argument("--images", type=_whole(1), required=True, help="training images of a category")
+    parser.add_argument("--size", type=_whole(1), default=64, help="side of an image, px (MVTec's layout) [64]")
+    parser.add_argument("--seed", type=_whole(0), default=0, help="[0]")
 
 
 def _run_generate(options: argparse.Namespace) -> None:
@@ -217,7 +239,9 @@ def _features(commands: Any) -> None:
     parser.add_argument("--part", required=True, help="which images of the manifest")
     parser.add_argument("--output", type=Path, required=True, help="the store, .npy; a .json is written beside it")
     parser.add_argument("--sources", type=Path, default=Path("params/sources.yaml"), help="where weights come from")
-    parser.add_argument("--threads", type=int, default=1, help="batches in work at once; does not change the bytes [1]")
+    parser.add_argument(
+        "--threads", type=_whole(1), default=1, help="batches in work at once; does not change the bytes [1]"
+    )
     _add_device(parser)
     _add_section(parser, "features", Features)
 
@@ -231,6 +255,8 @@ def _run_features(options: argparse.Namespace) -> None:
     features = _checked(Features, read_yaml(DEFAULTS)["features"] | _given(options, "features"))
     manifest = read_manifest(options.manifest)
     rows = manifest[manifest.part == options.part]
+    if rows.empty:
+        raise UserError(f"--part {options.part}: {options.manifest} has {', '.join(manifest.part.unique())}")
     root = root_of(Dataset(title="the data set", layout="mvtec", root=options.root))
     weights = weights_file(features, read_sources(options.sources), Path())
     progress = _progress("batch", -(-len(rows) // BATCH))
@@ -247,7 +273,7 @@ def _train(commands: Any) -> None:
     parser = _command(commands, "train", _run_train, "fit a method to the features of normal images")
     _add_inputs(parser)
     parser.add_argument("--method", default="adtr", help="a module of adtr/methods [adtr]")
-    parser.add_argument("--seed", type=int, default=0, help="[0]")
+    parser.add_argument("--seed", type=_whole(0), default=0, help="[0]")
     parser.add_argument("--state", type=Path, required=True, help="folder that a killed training resumes from")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     for name, section in _sections().items():
@@ -268,10 +294,20 @@ def _evaluate(commands: Any) -> None:
     parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of the run")
     _add_inputs(parser)
     parser.add_argument("--root", required=True, help="the data set's folder, for its masks")
-    parser.add_argument("--label", nargs="+", default=[], metavar="KEY=VALUE", help="columns put before the metrics")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")
+    parser.add_argument(
+        "--label", type=_key_value, nargs="+", default=[], metavar="KEY=VALUE", help="columns put before the metrics"
+    )
+    parser.add_argument("--threads", type=_whole(1), default=1, help="CPU threads [1]")
     parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv, maps.npy, metrics.csv")
     _add_section(parser, "score", Score)
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    """'key=value' in two."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+    return key, value
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
@@ -295,11 +331,13 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     root = root_of(Dataset(title="the data set", layout="mvtec", root=options.root))
     run = json.loads((options.folder / "run.json").read_text(encoding="utf-8"))
     rows = pd.DataFrame(measure(scores, maps, images, root, size, params.score))
-    for position, (key, _, value) in enumerate(label.partition("=") for label in options.label):
+    for position, (key, value) in enumerate(options.label):
         rows.insert(position, key, value)
     rows["provenance"] = f"{options.folder}@{run['model'][:12]}"
+    saved = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
+    np.save(saved, maps)
     with written_atomically(options.output / "maps.npy") as path:
-        np.save(path, maps)
+        path.write_bytes(saved.getbuffer())
     for table, name in ((scores, "scores.csv"), (rows, "metrics.csv")):
         with written_atomically(options.output / name) as path:
             table.to_csv(path, index=False)
@@ -351,6 +389,8 @@ def _run_figures(options: argparse.Namespace) -> None:
     from adtr.figures import draw, read_run
 
     plan = _plan_of(options)
+    if options.dataset not in plan.datasets:
+        raise UserError(f"--dataset {options.dataset}: the study {plan.name} has {', '.join(plan.datasets)}")
     names, seed = plan.study.datasets[options.dataset], str(plan.study.seeds[0])
     folder = options.results / options.study / options.dataset
     runs = [read_run(folder / name / options.category / seed, plan.titles[name]) for name in names]

@@ -274,7 +274,8 @@ class _Errors(list[str]):
         except ValidationError as error:
             for problem in error.errors():
                 path = ".".join(str(part) for part in problem["loc"])
-                self.append(f"{_source_of(path, flat, source)}: {path}: {_describe(problem, model)}")
+                parts = (_source_of(path, flat, source), path, _describe(problem, model))
+                self.append(": ".join(filter(None, parts)))
         return None
 
     def mappings(self, path: Path) -> dict[str, dict[str, Any]]:
@@ -367,13 +368,15 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
 
     model, params = params_model(default), {}
     for dataset, names in study.datasets.items():
+        own = "set" in study.define.get(dataset, {})
+        dataset_file = f"{study_file}: define" if own else f"{folder}/datasets.yaml"
         for experiment in names:
             if not errors.known(experiment, experiments, "experiment", f"{study_file}: datasets.{dataset}"):
                 continue
             if dataset not in datasets or study.recipe not in recipes:
                 continue
             flat = flatten(default, f"{folder}/default.yaml")
-            flat |= flatten(datasets[dataset].set, f"{folder}/datasets.yaml: {dataset}.set")
+            flat |= flatten(datasets[dataset].set, f"{dataset_file}: {dataset}.set")
             flat |= flatten(recipes[study.recipe], f"{folder}/recipes.yaml: {study.recipe}")
             flat |= flatten(study.set, f"{study_file}: set")
             flat |= flatten(experiments[experiment].set, f"{folder}/experiments.yaml: {experiment}.set")

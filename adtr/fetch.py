@@ -6,13 +6,10 @@ moved into place whole, and the marker `.fetched-NAME.json` is written last.
 
 import json
 import shutil
-import stat
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import file_digest
@@ -25,15 +22,14 @@ from tqdm import tqdm
 
 from adtr.errors import UserError
 from adtr.files import NO_SPACE, sha256, write_text, written_atomically
-from adtr.sources import Source, leaves_folder
+from adtr.sources import Source
+from adtr.unpack import Bar, unpack
 
 logger = getLogger(__name__)
 
 TIMEOUT = 60  # s without a byte from the server
 PAUSES = (0, 2, 8)  # s before each round over the mirrors
 CHUNK = 1 << 20  # bytes at most
-
-Bar = Callable[..., Any]  # makes a tqdm
 
 
 class _MirrorError(Exception):
@@ -230,7 +226,7 @@ def _place_archive(file: Path, marker: Path, record: dict[str, Any], bar: Bar) -
     destination, inside = marker.parent, marker.parent.exists()
     staging = (destination if inside else destination.parent) / marker.stem.replace("fetched", "unpacking", 1)
     if _record(staging / marker.name).get("checksum") != record["checksum"]:
-        _unpack(file, staging, bar)
+        unpack(file, staging, bar)
         members = sorted(path.name for path in staging.iterdir())
         write_text(staging / marker.name, json.dumps(record | {"members": members}))
     if inside:
@@ -250,41 +246,3 @@ def _move_into(destination: Path, staging: Path, marker: str) -> None:
     for path in members:
         path.replace(destination / path.name)
     staging.rmdir()
-
-
-def _unpack(file: Path, folder: Path, bar: Bar) -> None:
-    """Unpacks a tar or zip archive into a new `folder`, which is removed again if anything goes wrong."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        _untar(file, folder, bar) if tarfile.is_tarfile(file) else _unzip(file, folder)
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, tarfile.TarError | zipfile.BadZipFile | EOFError):
-            raise UserError(f"{file} was not unpacked: {error}") from error
-        raise
-
-
-def _untar(file: Path, folder: Path, bar: Bar) -> None:
-    with file.open("rb") as stream, tarfile.open(fileobj=stream) as tar, bar(total=file.stat().st_size) as shown:
-
-        def checked(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-            shown.update(stream.tell() - shown.n)
-            _refuse_outside(file, member.name)  # the filter would strip a leading / silently
-            return tarfile.data_filter(member, path)  # links, devices; drops modes that would lock a folder
-
-        tar.extractall(folder, filter=checked)
-
-
-def _unzip(file: Path, folder: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        for item in archive.infolist():
-            _refuse_outside(file, item.filename)
-            if stat.S_IFMT(item.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UserError(f"{file} was not unpacked: {item.filename} is a link or a device")
-        archive.extractall(folder)
-
-
-def _refuse_outside(file: Path, member: str) -> None:
-    if leaves_folder(member):
-        raise UserError(f"{file} was not unpacked: {member} would be written outside its folder")

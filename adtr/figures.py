@@ -6,6 +6,7 @@ Each is drawn from the files of the runs, as PNG and SVG, in colours that the co
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -14,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -81,7 +83,7 @@ def draw(runs: list[Run], images: pd.DataFrame, root: Path, size: int, folder: P
 
 def roc(runs: list[Run]) -> Figure:
     """The ROC curves of all experiments, image level."""
-    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="tight")
     axes.plot([0, 100], [0, 100], color="0.7", lw=0.8)
     for i, run in enumerate(runs):
         labels, scores = run.scores.label.to_numpy() == 1, run.scores.pred_score.to_numpy()
@@ -103,8 +105,8 @@ def histogram(runs: list[Run]) -> Figure:
     The last bin also holds the highest half per cent of the scores, beyond the axis.
     """
     columns, rows = min(3, len(runs)), -(-len(runs) // 3)
-    size_in = (3.4 * columns, 2.8 * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size_in, squeeze=False, layout="constrained")
+    width, height = 3.4 * columns, 2.8 * rows + 0.3
+    figure, grid = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
     for axes in grid.flat[len(runs) :]:
         axes.set_axis_off()
     for axes, run in zip(grid.flat, runs, strict=False):
@@ -119,13 +121,14 @@ def histogram(runs: list[Run]) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("% of its class")
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=2, loc="outside lower center", frameon=False)
+    figure.legend(handles, labels, ncols=2, loc="lower center", frameon=False)
+    figure.tight_layout(rect=(0, 0.3 / height, 1, 1))
     return figure
 
 
 def training(runs: list[Run]) -> Figure:
     """The training loss over the epochs of the experiments that have any, on a log axis where it falls far."""
-    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="tight")
     trained = [(i, run) for i, run in enumerate(runs) if len(run.history)]
     for i, run in trained:
         axes.plot(run.history.epoch, run.history.loss, DASHES[i % 4], color=PALETTE[i % 8], marker=".", label=run.title)
@@ -147,35 +150,48 @@ def gallery(run: Run, images: pd.DataFrame, root: Path, size: int, count: int = 
     A column is the image under its score, its mask where there is one, and its map. All maps share one colour scale, so
     that they can be compared.
     """
-    masks = images.set_index("image")["mask"]
-    blocks = [block for label in (1, 0) if (block := _extremes(run.scores, label, count))]
-    rows = [3 if any(masks[image] for piece in block.values() for image in piece.image) else 2 for block in blocks]
-    width, heights = CELL * 3 * count, [CELL * n + 0.35 for n in rows]
-    scale = Normalize(run.maps.min(), np.quantile(run.maps, 0.999))
-    figure = plt.figure(figsize=(width + 0.8, sum(heights)), layout="constrained")
-    main, side = figure.subfigures(1, 2, width_ratios=[width, 0.8], squeeze=False)[0]
-    panels = main.subfigures(len(blocks), 3, wspace=0.02, height_ratios=heights, squeeze=False)
-    for i, block in enumerate(blocks):
-        for panel, (title, piece) in zip(panels[i], block.items(), strict=False):
-            panel.suptitle(title, fontsize=9, color=NORMAL if title.startswith("normal") else ANOMALOUS)
-            grid = panel.subplots(rows[i], count, squeeze=False)
-            _fill(grid, piece.assign(mask=masks[piece.image].to_numpy()), run.maps, root, size, scale)
-    bar = side.colorbar(ScalarMappable(scale, "inferno"), cax=side.add_axes((0.1, 0.25, 0.2, 0.5)), format="%.3g")
-    bar.set_label("anomaly map", fontsize=9)
+    scores = run.scores.assign(mask=images.set_index("image")["mask"].reindex(run.scores.image).to_numpy())
+    blocks = [block for label in (1, 0) if (block := _extremes(scores, label, count))]
+    heights = [CELL * (3 if any(piece["mask"].any() for piece in block.values()) else 2) + 0.5 for block in blocks]
+    panel, scale = CELL * count + 0.1, Normalize(run.maps.min(), np.quantile(run.maps, 0.999))
+    figure = plt.figure(figsize=(3 * panel + 0.6, sum(heights)))
+    for block, top in zip(blocks, np.cumsum([0, *heights]), strict=False):
+        for left, (title, piece) in zip(np.arange(3) * panel, block.items(), strict=False):
+            colour = NORMAL if title.startswith("normal") else ANOMALOUS
+            _write(figure, title, left + CELL * count / 2, top + 0.2, fontsize=9, color=colour)
+            for x, cell in zip(left + CELL * np.arange(count), piece.itertuples(), strict=False):
+                _write(figure, f"{cell.pred_score:.4g}", x + CELL / 2, top + 0.4, fontsize=8)
+                _column(figure, cell, run.maps[[cell.Index]], root, size, scale, (x, top + 0.45))
+    bar = figure.colorbar(
+        ScalarMappable(scale, "inferno"), cax=_axes(figure, 3 * panel, sum(heights) / 4, 0.12, sum(heights) / 2)
+    )
     bar.ax.tick_params(labelsize=8)
     return figure
 
 
-def _fill(grid: np.ndarray, piece: pd.DataFrame, maps: np.ndarray, root: Path, size: int, scale: Normalize) -> None:
-    """Images, masks if there is a row for them, and maps into the axes of a panel, an image a column."""
-    for axes in grid.flat:
+def _column(
+    figure: Figure, cell: Any, anomaly_map: np.ndarray, root: Path, size: int, scale: Normalize, at: tuple[float, float]
+) -> None:
+    """An image, below it its mask if it has one, and its map (1, G, G); `at` is the corner, inches from upper left."""
+    pictures: list[tuple[np.ndarray, dict[str, Any]]] = [(read_rgb(root, cell.image, size), {})]
+    if cell.mask:
+        pictures.append((read_mask(root, cell.mask, size), {"cmap": "gray", "vmin": 0, "vmax": 1}))
+    pictures.append((upsampled(anomaly_map, size)[0], {"cmap": "inferno", "norm": scale}))
+    for i, (pixels, style) in enumerate(pictures):
+        axes = _axes(figure, at[0], at[1] + i * CELL, CELL - 0.06, CELL - 0.06)
+        axes.imshow(pixels, **style)
         axes.set_axis_off()
-    for column, cell in zip(grid.T, piece.itertuples(), strict=False):
-        column[0].imshow(read_rgb(root, cell.image, size))
-        column[0].set_title(f"{cell.pred_score:.4g}", fontsize=8, pad=2)
-        if cell.mask:
-            column[1].imshow(read_mask(root, cell.mask, size), "gray", vmin=0, vmax=1)
-        column[-1].imshow(upsampled(maps[[cell.Index]], size)[0], cmap="inferno", norm=scale)
+
+
+def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes placed in inches from the upper left: a layout engine would not give the same bytes every time."""
+    total, tall = figure.get_size_inches()
+    return figure.add_axes((left / total, 1 - (top + height) / tall, width / total, height / tall))
+
+
+def _write(figure: Figure, text: str, x: float, y: float, **style: Any) -> None:
+    total, tall = figure.get_size_inches()
+    figure.text(x / total, 1 - y / tall, text, ha="center", **style)
 
 
 def _extremes(scores: pd.DataFrame, label: int, count: int) -> dict[str, pd.DataFrame]:

@@ -41,11 +41,17 @@ class ADTR(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Xavier-uniform matrices, biases of zero; embeddings as DETR's."""
+        """Xavier-uniform matrices, biases of zero; embeddings as DETR's.
+
+        Queries, keys and values are drawn as one (3D, D) matrix, as torch.nn.MultiheadAttention does.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+        for attention in (module for module in self.modules() if isinstance(module, Attention)):
+            for linear in (attention.to_query, attention.to_key, attention.to_value):
+                nn.init.xavier_uniform_(linear.weight, gain=2**-0.5)
         nn.init.uniform_(self.position)
         nn.init.normal_(self.query)
 

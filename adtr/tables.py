@@ -19,6 +19,10 @@ from adtr.files import written_atomically
 CELL = ["row", "column", "mean", "sd", "n", "printed", "note", "provenance"]
 MEAN = "mean"
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+LATEX = str.maketrans(
+    {character: rf"\{character}" for character in "_&%#${}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
 RUN = ["dataset", "experiment", "category", "metric"]
 
 
@@ -80,9 +84,12 @@ def of_ablation(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFr
         row = f"({entry.part}) {entry.label}"
         ours = summary[(summary.experiment == entry.variant) & (summary.metric == spec["metric"])]
         count = ours[ours.category != MEAN].category.nunique()
-        found = ours[ours.category == MEAN].assign(note=f"{count} of {categories} categories")
+        note = f"{count} of {categories} categories" if count < categories else ""
+        found = ours[ours.category == MEAN].assign(note=note)
         found = found if len(found) else pd.DataFrame({"mean": [math.nan]})
-        cells.append(_printed(pd.DataFrame([{"row": row, "column": "paper", "value": entry.value, "note": entry.note}])))
+        cells.append(
+            _printed(pd.DataFrame([{"row": row, "column": "paper", "value": entry.value, "note": entry.note}]))
+        )
         cells.append(_completed(found.assign(row=row, column="ours")))
         gap = found["mean"].iloc[0] - float(entry.value)
         cells.append(_completed(pd.DataFrame({"row": [row], "column": ["difference"], "mean": [gap]})))
@@ -105,13 +112,15 @@ def _ours(summary: pd.DataFrame, experiment: str, metric: str, columns: list[str
     found = summary[(summary.experiment == experiment) & (summary.metric == metric)].set_index("category")
     found = found[~found.index.duplicated()].reindex(columns)
     if found.drop(MEAN, errors="ignore")["mean"].isna().any():
-        found.loc[MEAN, "mean"] = math.nan
+        found.loc[MEAN, ["mean", "sd"]] = math.nan
     return found
 
 
 def _compared(printed: pd.DataFrame, ours: pd.DataFrame, method: str) -> list[pd.DataFrame]:
     known = ours.assign(row=f"{method} (ours)", column=ours.index).fillna({"n": 0, "provenance": ""})
-    gap = pd.DataFrame({"row": f"{method} (difference)", "column": ours.index, "mean": ours["mean"] - printed.value.astype(float)})
+    gap = pd.DataFrame(
+        {"row": f"{method} (difference)", "column": ours.index, "mean": ours["mean"] - printed.value.astype(float)}
+    )
     return [_completed(known), _completed(gap)]
 
 
@@ -159,7 +168,7 @@ def latex(table: pd.DataFrame, title: str, label: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("_", r"\_").replace("&", r"\&").replace("%", r"\%")
+    return text.translate(LATEX)
 
 
 def write(table: pd.DataFrame, title: str, folder: Path, name: str) -> None:

@@ -21,7 +21,8 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
 from adtr import provenance
 from adtr.config import Params
@@ -29,6 +30,8 @@ from adtr.errors import UserError
 from adtr.features import read_store, select
 from adtr.files import sha256, write_text, written_atomically
 from adtr.methods import Context, Fitted
+
+FILES = ["params.yaml", "model.safetensors", "history.csv", "run.json"]
 
 
 def train(
@@ -51,6 +54,7 @@ def train(
         UserError: another process is at this run, or the method failed in a way the user can mend.
     """
     began = time.monotonic()
+    method = method_of(params)
     features, rows = select(manifest, stores, ["train"])
     part = str(rows.part.iloc[0])
     record: dict[str, Any] = {
@@ -62,7 +66,8 @@ def train(
     }
     with _locked(state):
         _discard_other(state, _identity(record))
-        fitted = method_of(params).fit(features, params, Context(seed, device, state))
+        _remove_partial(state / "state.pt", *(output / name for name in FILES))
+        fitted = method.fit(features, params, Context(seed, device, state))
         _write_run(output, record, fitted)
         record |= {
             "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
@@ -76,8 +81,17 @@ def train(
 
 
 def method_of(params: Params) -> ModuleType:
-    """The module of adtr/methods that the parameters name."""
-    return importlib.import_module(f"adtr.methods.{params.method}")
+    """The module of adtr/methods that the parameters name.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return importlib.import_module(f"adtr.methods.{params.method}")
+    except ModuleNotFoundError as error:
+        if error.name != f"adtr.methods.{params.method}":
+            raise
+        raise UserError(f"method: there is no {params.method}.py in adtr/methods") from None
 
 
 def read_model(run: Path) -> dict[str, torch.Tensor]:
@@ -104,7 +118,7 @@ def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
         writer.writeheader()
         writer.writerows(fitted.history)
     with written_atomically(output / "model.safetensors") as path:
-        save_file({name: tensor.contiguous() for name, tensor in fitted.state.items()}, path)
+        path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in fitted.state.items()}))
 
 
 def _identity(record: dict[str, Any]) -> str:
@@ -119,6 +133,13 @@ def _discard_other(state: Path, identity: str) -> None:
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
         (state / "state.pt").unlink(missing_ok=True)
         write_text(mark, identity)
+
+
+def _remove_partial(*paths: Path) -> None:
+    """Removes what a process killed in the middle of writing one of these files left beside it."""
+    for path in paths:
+        for left in path.parent.glob(f".{path.name}.*{path.suffix}"):
+            left.unlink()
 
 
 @contextmanager

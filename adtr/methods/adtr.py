@@ -1,5 +1,6 @@
 """ADTR on normal images: the training loop and the anomaly map (Sec. 3.1, 4.2)."""
 
+import io
 import logging
 import math
 import time
@@ -136,8 +137,10 @@ def _report(bar: tqdm, row: dict[str, float], epochs: int, speed: float) -> None
 
 
 def _save(folder: Path, model: ADTR, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]) -> None:
+    saved = io.BytesIO()  # on a full disk torch.save itself ends in an error of its own, not of the system
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, saved)
     with written_atomically(folder / "state.pt") as path:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, path)
+        path.write_bytes(saved.getbuffer())
 
 
 def _resume(folder: Path | None, model: ADTR, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:

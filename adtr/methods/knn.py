@@ -20,7 +20,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     keep = min(params.knn.coreset, len(tokens))  # type: ignore[attr-defined]
     drawn = np.sort(np.random.default_rng(context.seed).choice(len(tokens), keep, replace=False))
     bank = torch.from_numpy(tokens[drawn]).float()
-    mean, std = bank.mean(0), bank.std(0).clamp_min(1e-6)
+    mean, std = bank.mean(0), bank.std(0, correction=0).clamp_min(1e-6)
     return Fitted({"bank": (bank - mean) / std, "mean": mean, "std": std})
 
 

@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from adtr.config import Params
+from adtr.errors import UserError
 from adtr.methods import Context, Fitted
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
-    """(N, G·G, C) to the channels drawn (d,), the means (G·G, d) and whitening matrices (G·G, d, d)."""
+    """(N, G·G, C) to the channels drawn (d,), the means (G·G, d) and whitening matrices (G·G, d, d).
+
+    Raises:
+        UserError: a covariance is singular.
+    """
     settings = params.padim  # type: ignore[attr-defined]
     count = min(settings.channels, features.shape[2])
     drawn = np.sort(np.random.default_rng(context.seed).choice(features.shape[2], count, replace=False))
@@ -25,7 +30,10 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     covariance = centred.transpose(1, 2) @ centred / max(1, len(features) - 1)
     covariance += settings.epsilon * torch.eye(count)
     # distance² = xᵀ Σ⁻¹ x = ||L⁻¹ x||² with Σ = L Lᵀ
-    whitening = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), torch.eye(count), upper=False)
+    lower, failed = torch.linalg.cholesky_ex(covariance)
+    if failed.any():
+        raise UserError(f"a covariance is singular: raise padim.epsilon ({settings.epsilon})")
+    whitening = torch.linalg.solve_triangular(lower, torch.eye(count), upper=False)
     return Fitted({"channels": torch.from_numpy(drawn), "mean": mean.squeeze(1), "whitening": whitening.contiguous()})
 
 

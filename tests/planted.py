@@ -1,0 +1,86 @@
+"""A small planted problem: features of normal images, and of test images of which four hold one anomalous token.
+
+Shapes: N images, T = 16 tokens of a 4x4 grid, C = 6 channels.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from adtr.config import Params, params_model, read_yaml
+from adtr.features import data_digest
+
+REPOSITORY = Path(__file__).parent.parent
+SIDE, CHANNELS = 4, 6
+ANOMALIES = [None, 0, None, 5, None, 10, None, 15]  # the anomalous token of each test image
+FEATURES = {"backbone": "resnet18", "weights": "random", "layers": [1], "image_size": 32, "grid_size": SIDE}
+TINY = {
+    "features": FEATURES,
+    "model": {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "ffn_width": 16, "standardize": True},
+    "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_every": 1},
+    "padim": {"channels": 4},
+    "knn": {"neighbours": 2, "coreset": 100},
+}
+
+
+class Case(NamedTuple):
+    """A category as the training stage gets it."""
+
+    manifest: Path
+    store: Path
+
+
+def params(method: str = "adtr", **changes: Any) -> Params:
+    """params/default.yaml in small; `changes` by section."""
+    default = read_yaml(REPOSITORY / "params/default.yaml")
+    for level in (TINY, changes):
+        default |= {section: default[section] | values for section, values in level.items()}
+    return params_model(default).model_validate(default | {"method": method})
+
+
+def features(train: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(N, T, C) and (8, T, C) float16: a pattern of its own at each position, a shared brightness, a little noise."""
+    rng = np.random.default_rng(seed)
+    pattern, brightness = 2 * rng.normal(size=(SIDE**2, CHANNELS)), rng.normal(size=CHANNELS)
+
+    def images(count: int) -> np.ndarray:
+        noise = 0.1 * rng.normal(size=(count, SIDE**2, CHANNELS))
+        return pattern + 0.3 * rng.normal(size=(count, 1, 1)) * brightness + noise
+
+    normal, test = images(train), images(len(ANOMALIES))
+    for image, token in enumerate(ANOMALIES):
+        if token is not None:
+            test[image, token] += 3 * np.sign(rng.normal(size=CHANNELS))
+    return normal.astype(np.float16), test.astype(np.float16)
+
+
+def write(folder: Path, train: np.ndarray, test: np.ndarray) -> Case:
+    """A manifest and a feature store, as `adtr index` and `adtr features` write them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = [None] * len(train) + ANOMALIES[: len(test)]
+    manifest = pd.DataFrame(
+        {
+            "image": [f"{i:03}.png" for i in range(len(tokens))],
+            "mask": ["" if token is None else f"{i:03}_mask.png" for i, token in enumerate(tokens)],
+            "label": [int(token is not None) for token in tokens],
+            "split": ["train"] * len(train) + ["test"] * len(test),
+            "defect": ["good" if token is None else "planted" for token in tokens],
+            "sha256": [f"{i:064}" for i in range(len(tokens))],
+            "part": "planted",
+        }
+    )
+    array = np.concatenate([train, test])
+    info = {
+        "shape": array.shape,
+        "features": FEATURES,
+        "data": data_digest(manifest),
+        "weights": "random",
+        "code": "by hand",
+    }
+    manifest.to_csv(folder / "manifest.csv", index=False)
+    (folder / "planted.json").write_text(json.dumps(info), encoding="utf-8")
+    np.save(folder / "planted.npy", array)
+    return Case(folder / "manifest.csv", folder / "planted.npy")

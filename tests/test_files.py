@@ -1,0 +1,122 @@
+"""Files are whole or absent, whatever happens while they are written."""
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from adtr.errors import UserError
+from adtr.files import sha256, write_text, written_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_the_file_appears_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.npy"
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not path.exists()
+        assert (temporary.parent, temporary.suffix) == (path.parent, path.suffix)
+    assert path.read_bytes() == b"whole"
+    assert names(path.parent) == ["a.npy"]
+
+
+def test_text_is_written_as_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "Größe ± 1\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"Gr\xc3\xb6\xc3\x9fe \xc2\xb1 1\n"
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    with written_atomically(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, FileNotFoundError])
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error):
+        write_half(path, error())
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_kill_leaves_the_old_file_under_the_final_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    script = (
+        "import os, signal, sys, pathlib\n"
+        "from adtr.files import written_atomically\n"
+        "with written_atomically(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half of the n')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)]).returncode == -9
+    assert path.read_text() == "old"
+    assert [path.read_text() for path in tmp_path.glob(".a.txt.*")] == ["half of the n"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_as_such(tmp_path: Path, number: int) -> None:
+    with pytest.raises(UserError, match=r"no space left to write .*a\.txt"):
+        write_half(tmp_path / "a.txt", OSError(number, os.strerror(number)))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
+    with umask(mask):
+        write_text(tmp_path / "a.txt", "")
+        (tmp_path / "plain.txt").write_text("")
+        assert os.umask(mask) == mask
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+def test_readers_see_whole_files_while_several_writers_write(tmp_path: Path) -> None:
+    path, seen, done = tmp_path / "a.txt", set(), threading.Event()
+    contents = {letter: letter * 200_000 for letter in "abcd"}
+    path.write_text(contents["a"])
+
+    def write(letter: str) -> None:
+        for _ in range(10):
+            write_text(path, contents[letter])
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_text())
+
+    reader, writers = threading.Thread(target=read), [threading.Thread(target=write, args=(x,)) for x in contents]
+    for thread in (reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert seen <= set(contents.values())
+    assert path.read_text() in contents.values()
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(3_000_000)], ids=["empty", "short", "3 MB"])
+def test_sha256_is_that_of_the_whole_content(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
