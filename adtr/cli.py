@@ -77,13 +77,13 @@ def _add_section(
     parser: argparse.ArgumentParser, name: str, section: type[BaseModel], only: Iterable[str] = ()
 ) -> None:
     """An option for every parameter of a section; left out, it has the value of params/default.yaml."""
-    group = parser.add_argument_group(f"parameters: {name} (default: params/default.yaml)")
+    group = parser.add_argument_group(f"parameters of {name}")
     defaults = read_yaml(DEFAULTS).get(name, {}) if DEFAULTS.is_file() else {}
     for key, field in section.model_fields.items():
         if only and key not in only:
             continue
-        default = defaults.get(key, field.default)
-        text = f"{field.description or ''} [{default}]".strip()
+        default = "" if field.is_required() and key not in defaults else f"[{defaults.get(key, field.default)}]"
+        text = f"{field.description or ''} {default}".strip()
         group.add_argument(f"--{key.replace('_', '-')}", dest=f"{name}.{key}", metavar="VALUE", help=text)
 
 

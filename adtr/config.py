@@ -133,13 +133,13 @@ class Dataset(Section):
     """Where a data set lies, how it is laid out, and what of it is used."""
 
     title: str
-    layout: Literal["mvtec", "cifar10", "elpv"]
-    root: str = Field(min_length=1)
+    layout: Literal["mvtec", "cifar10", "elpv"] = Field(description="how the files lie: mvtec, cifar10 or elpv")
+    root: str = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
     categories: list[Name] | None = None  # none: every folder of `root` that holds train/good
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
-    seed: int = 0  # of CIFAR-10's sampled anomalies
-    train_share: Share = 0.75  # of ELPV's normal images
+    seed: int = Field(default=0, description="of CIFAR-10's sampled anomalies")
+    train_share: Share = Field(default=0.75, description="of ELPV's normal images")
     set: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -30,13 +30,19 @@ def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of every data set, experiment, category and metric.
 
     The category 'mean' is the unweighted mean over categories of each seed, then summarised over seeds; it is undefined
-    where a category is.
+    where a category is, or where the data set's other metrics have one more.
 
     Args:
         metrics: the tidy rows of all runs.
     """
     by_seed = metrics.groupby(["dataset", "experiment", "metric", "seed"], sort=False, as_index=False)
-    means = by_seed.agg(value=("value", lambda values: values.mean(skipna=False)), provenance=("provenance", " ".join))
+    means = by_seed.agg(
+        value=("value", lambda values: values.mean(skipna=False)),
+        size=("value", "size"),
+        provenance=("provenance", " ".join),
+    )
+    categories = means.dataset.map(metrics.groupby("dataset").category.nunique())
+    means["value"] = means.value.where(means.pop("size") == categories)
     rows = pd.concat([metrics, means.assign(category=MEAN)], ignore_index=True)
     return rows.groupby(RUN, sort=False, as_index=False).agg(
         mean=("value", lambda values: values.mean(skipna=False)),
@@ -205,9 +211,7 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"{len(missing)} of {len(paths)} runs have no metrics yet, such as {missing[0]}")
-    return pd.concat(
-        [pd.read_csv(path, keep_default_na=True).fillna({"note": ""}) for path in paths], ignore_index=True
-    )
+    return pd.concat([pd.read_csv(path, dtype={"note": str}).fillna({"note": ""}) for path in paths], ignore_index=True)
 
 
 def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:

@@ -552,6 +552,8 @@ def test_the_papers_means_are_those_of_its_cells_but_for_five(table: int) -> Non
         if abs(exact - Fraction(mean)) > rounding:
             found[table, method] = (f"{float(exact):.2f}", mean)
     assert found == {key: value for key, value in DISAGREEING.items() if key[0] == table}
+    noted = [row["method"] for row in paper(table) if "the printed categories average" in row["note"]]
+    assert noted == [method for _, method in found]
 
 
 def test_the_ablations_are_the_papers() -> None:

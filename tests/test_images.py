@@ -121,6 +121,14 @@ def test_masks_are_resized_by_nearest(tmp_path: Path) -> None:
     assert np.array_equal(large, np.kron(small, np.ones((4, 4), bool)))
 
 
+def test_a_shrunk_mask_takes_the_pixel_at_the_centre_and_does_not_average(tmp_path: Path) -> None:
+    """One pixel in nine is anomalous: the one that a third of the size samples, or another."""
+    centres, corners = np.zeros((2, 9, 9), np.uint8)
+    centres[1::3, 1::3], corners[::3, ::3] = 1, 1
+    assert read_mask(tmp_path, save(centres, tmp_path / "a.png"), size=3).all()
+    assert not read_mask(tmp_path, save(corners, tmp_path / "b.png"), size=3).any()
+
+
 # Files that are not images
 
 

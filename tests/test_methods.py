@@ -264,7 +264,10 @@ def test_training_lowers_the_loss_and_history_says_how() -> None:
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
     train, _ = planted.features(train=5)
-    still: Changes = {"train": {"epochs": 1, "lr": 1e-30, "batch_size": 4}, "model": {"dropout": 0.0}}  # batches of 4, 1
+    still: Changes = {
+        "train": {"epochs": 1, "lr": 1e-30, "batch_size": 4},
+        "model": {"dropout": 0.0},
+    }  # batches of 4, 1
     fitted = fit(adtr, train, **still)
     found = maps(adtr, fitted, train, **still)
     assert fitted.history[0]["loss"] == pytest.approx((found**2).mean() / planted.CHANNELS, rel=1e-5)

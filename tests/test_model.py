@@ -5,6 +5,7 @@ Shapes: B batch, N tokens, C channels, D width.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -63,51 +64,58 @@ def test_embeddings_are_of_the_size_of_the_tokens(part: str, shape: tuple[int, i
 # Parity with PyTorch's layers
 
 
+class ReferenceLayer(nn.Module):
+    """DETR's post-norm layer of torch.nn.MultiheadAttention: one attention in the encoder, two in the decoder."""
+
+    def __init__(self, params: Model, attentions: int) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(
+            nn.MultiheadAttention(params.width, params.heads, batch_first=True) for _ in range(attentions)
+        )
+        self.ffn = nn.Sequential(
+            nn.Linear(params.width, params.ffn_width), nn.ReLU(), nn.Linear(params.ffn_width, params.width)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(params.width) for _ in range(attentions + 1))
+
+    def forward(self, x: Tensor, position: Tensor, *memories: Tensor) -> Tensor:
+        x = self.norms[0](x + self.attentions[0](x + position, x + position, x)[0])
+        for attention, norm, memory in zip(self.attentions[1:], self.norms[1:], memories, strict=False):
+            x = norm(x + attention(x + position, memory + position, memory)[0])
+        return self.norms[-1](x + self.ffn(x))
+
+
 class Reference(nn.Module):
-    """The same network of torch.nn.MultiheadAttention: DETR's post-norm layers, the query embedding for zeros."""
+    """The same network, the learned query embedding in place of DETR's zeros."""
 
     def __init__(self, params: Model) -> None:
         super().__init__()
-        width = params.width
-        self.reduce, self.recover = nn.Linear(C, width), nn.Linear(width, C)
-        self.position, self.query = (nn.Parameter(torch.empty(N, width)) for _ in range(2))
-        self.encoder = nn.ModuleList(self._layer(params, 1) for _ in range(params.encoder_layers))
-        self.decoder = nn.ModuleList(self._layer(params, 2) for _ in range(params.decoder_layers))
-        self.norm = nn.LayerNorm(width)
-
-    @staticmethod
-    def _layer(params: Model, attentions: int) -> nn.ModuleDict:
-        width, wide = params.width, params.ffn_width
-        heads = [nn.MultiheadAttention(width, params.heads, batch_first=True) for _ in range(attentions)]
-        ffn = nn.Sequential(nn.Linear(width, wide), nn.ReLU(), nn.Linear(wide, width))
-        norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(attentions + 1))
-        return nn.ModuleDict({"attentions": nn.ModuleList(heads), "ffn": ffn, "norms": norms})
-
-    def _run(self, layer: nn.ModuleDict, x: Tensor, memories: list[Tensor | None]) -> Tensor:
-        *norms, last = layer["norms"]
-        for attention, norm, memory in zip(layer["attentions"], norms, memories, strict=True):
-            source = x if memory is None else memory
-            x = norm(x + attention(x + self.position, source + self.position, source)[0])
-        return last(x + layer["ffn"](x))
+        self.reduce, self.recover = nn.Linear(C, params.width), nn.Linear(params.width, C)
+        self.position, self.query = (nn.Parameter(torch.empty(N, params.width)) for _ in range(2))
+        self.encoder = nn.ModuleList(ReferenceLayer(params, 1) for _ in range(params.encoder_layers))
+        self.decoder = nn.ModuleList(ReferenceLayer(params, 2) for _ in range(params.decoder_layers))
+        self.norm = nn.LayerNorm(params.width)
 
     def forward(self, f: Tensor) -> Tensor:
         memory = self.reduce(f)
         for layer in self.encoder:
-            memory = self._run(layer, memory, [None])
+            memory = layer(memory, self.position)
         x = self.query.expand(len(f), -1, -1)
         for layer in self.decoder:
-            x = self._run(layer, x, [None, memory])
+            x = layer(x, self.position, memory)
         return self.recover(self.norm(x))
 
 
-def pairs(ours: ADTR, theirs: Reference) -> Iterator[tuple[nn.Parameter, nn.Parameter, slice]]:
+Pair = tuple[Tensor, Tensor, slice]
+
+
+def pairs(ours: ADTR, theirs: Reference) -> Iterator[Pair]:
     """Each of our parameters with the reference's that holds it, and the rows where it lies."""
 
-    def same(a: nn.Module, b: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter, slice]]:
+    def same(a: nn.Module, b: nn.Module) -> Iterator[Pair]:
         for mine, other in zip(a.parameters(recurse=False), b.parameters(recurse=False), strict=True):
             yield mine, other, slice(None)
 
-    def attention(a: Attention, b: nn.MultiheadAttention) -> Iterator[tuple[nn.Parameter, nn.Parameter, slice]]:
+    def attention(a: Attention, b: nn.MultiheadAttention) -> Iterator[Pair]:
         width = b.embed_dim
         for third, linear in enumerate((a.to_query, a.to_key, a.to_value)):
             rows = slice(third * width, (third + 1) * width)
@@ -119,15 +127,16 @@ def pairs(ours: ADTR, theirs: Reference) -> Iterator[tuple[nn.Parameter, nn.Para
     yield ours.query, theirs.query, slice(None)
     for name in ("reduce", "recover", "norm"):
         yield from same(getattr(ours, name), getattr(theirs, name))
-    for layer, other in zip([*ours.encoder, *ours.decoder], [*theirs.encoder, *theirs.decoder], strict=True):
+    layers: Any = zip([*ours.encoder, *ours.decoder], [*theirs.encoder, *theirs.decoder], strict=True)
+    for layer, other in layers:
         decodes = isinstance(layer, DecoderLayer)
         mine = [layer.self_attention, layer.cross_attention] if decodes else [layer.attention]
-        for a, b in zip(mine, other["attentions"], strict=True):
+        for a, b in zip(mine, other.attentions, strict=True):
             yield from attention(a, b)
-        for a, b in zip([layer.ffn.widen, layer.ffn.narrow], [other["ffn"][0], other["ffn"][2]], strict=True):
+        for a, b in zip([layer.ffn.widen, layer.ffn.narrow], [other.ffn[0], other.ffn[2]], strict=True):
             yield from same(a, b)
         norms = [layer.norm1, layer.norm2, layer.norm3] if decodes else [layer.norm1, layer.norm2]
-        for a, b in zip(norms, other["norms"], strict=True):
+        for a, b in zip(norms, other.norms, strict=True):
             yield from same(a, b)
 
 
