@@ -109,9 +109,13 @@ def cifar_batch(path: Path) -> Mapping[bytes, Any]:
         raise UserError(f"{path}: no such file: `adtr fetch` gets CIFAR's python archives") from None
     except Exception as error:  # a broken pickle raises almost anything
         raise UserError(f"{path}: not a CIFAR batch ({error})") from None
-    data = content.get(b"data") if isinstance(content, dict) else None
-    if data is not None and not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)):
-        raise UserError(f"{path}: not a CIFAR batch (its data is no (n, 3072) uint8 array)")
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a CIFAR batch (no dictionary)")
+    if not isinstance(content, dict) or not (b"label_names" in content or _holds_images(content)):
+        raise UserError(f"{path}: not a CIFAR batch (it holds no (n, 3072) uint8 images with n labels)")
     return content
+
+
+def _holds_images(batch: Mapping[bytes, Any]) -> bool:
+    data: Any = batch.get(b"data")
+    labels = batch.get(b"labels", batch.get(b"fine_labels"))
+    shaped = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)
+    return shaped and isinstance(labels, list) and len(labels) == len(data)

@@ -25,6 +25,8 @@ def code_digest(*modules: str) -> str:
     """
     names: set[str] = set()
     for module in modules:
+        if not _path(f"adtr.{module}").is_file():
+            raise ValueError(f"adtr has no module {module}")
         _collect(f"adtr.{module}", names)
     digest = hashlib.sha256()
     for name in sorted(names):

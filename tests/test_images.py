@@ -265,6 +265,8 @@ DAMAGED = {
     "other rows": python2(BATCH | {"data": np.zeros((2, 1024), np.uint8)}),
     "other type": python2(BATCH | {"data": np.zeros((2, 3072), np.float32)}),
     "no array": python2(BATCH | {"data": [0]}),
+    "a label missing": python2(BATCH | {"labels": [0]}),
+    "no labels": python2({key: value for key, value in BATCH.items() if key != "labels"}),
 }
 
 

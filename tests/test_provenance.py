@@ -204,7 +204,13 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def test_an_unknown_module_has_no_digest(folder: Path) -> None:
+    with pytest.raises(ValueError, match="no module typo"):
+        code_digest("typo")
+
+
 def test_the_commit_is_marked_where_files_differ_from_it(folder: Path) -> None:
+    (folder / "features.py").touch()
     assert record("features")["commit"] == "unknown"
     git(folder, "init", "--quiet")
     (folder / "a.py").write_text("1")

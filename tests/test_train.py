@@ -313,6 +313,21 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["identity", "lock"]
 
 
+def test_what_a_killed_process_left_half_written_is_removed(case: planted.Case, tmp_path: Path) -> None:
+    names = [
+        "state/.state.pt.0a1b2c3d.pt",
+        "run/.model.safetensors.0a1b2c3d.safetensors",
+        "run/.run.json.0a1b2c3d.json",
+    ]
+    others = ["state/.keep", "run/.snakemake_timestamp", "run/notes.txt"]
+    for name in names + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    run(case, tmp_path, "knn")
+    assert not any((tmp_path / name).exists() for name in names)
+    assert all((tmp_path / name).exists() for name in others)
+
+
 # Two at once
 
 
@@ -327,7 +342,7 @@ def test_a_second_process_is_sent_away_and_a_kill_frees_the_run(
     try:
         wait_for("  loss ", 1, log, first)
         with pytest.raises(SystemExit) as stop:
-            main(endless)
+            main(command(case, tmp_path, train=SHORT))
         assert running(first)
     finally:
         os.kill(first, signal.SIGKILL)
