@@ -204,7 +204,8 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_an_unknown_module_has_no_digest(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_an_unknown_module_has_no_digest() -> None:
     with pytest.raises(ValueError, match="no module typo"):
         code_digest("typo")
 

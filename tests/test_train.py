@@ -244,16 +244,21 @@ class Forker:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._last = 0
 
     def start(self, arguments: list[str], log: Path) -> int:
         assert self._server.stdin
         print(json.dumps([str(log), *arguments]), file=self._server.stdin, flush=True)
-        return self._number()
+        self._last = self._number()
+        return self._last
 
     def exit_code(self) -> int:
         return self._number()
 
     def close(self) -> None:
+        """Also after a test that failed while its training went on."""
+        if self._last and running(self._last):
+            os.kill(self._last, signal.SIGKILL)
         self._server.communicate()
 
     def _number(self) -> int:
