@@ -138,7 +138,7 @@ class Dataset(Section):
     categories: list[Name] | None = None  # none: every folder of `root` that holds train/good
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
-    seed: int = Field(default=0, description="of CIFAR-10's sampled anomalies")
+    seed: int = Field(default=0, ge=0, description="of CIFAR-10's sampled anomalies")
     train_share: Share = Field(default=0.75, description="of ELPV's normal images")
     set: dict[str, Any] = {}
 
@@ -256,13 +256,21 @@ def unflatten(flat: Flat) -> dict[str, Any]:
 
 
 def params_model(default: Mapping[str, Any]) -> type[Params]:
-    """`Params` with a section for every baseline that params/default.yaml describes; types are those of its values."""
+    """`Params` with a section for every baseline that params/default.yaml describes.
+
+    Types are those of its values; what is a positive number there must be one everywhere.
+    """
     baselines = {name: value for name, value in default.items() if name not in Params.model_fields}
     sections = {}
     for name, values in baselines.items():
-        fields = {key: (type(value), ...) for key, value in values.items()} if isinstance(values, dict) else {}
+        fields = {key: (_kind(value), ...) for key, value in values.items()} if isinstance(values, dict) else {}
         sections[name] = (create_model(name, __base__=Section, **fields), ...)  # type: ignore[call-overload]
     return create_model("Params", __base__=Params, **sections)  # type: ignore[call-overload]
+
+
+def _kind(value: Any) -> Any:
+    positive = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return Annotated[type(value), Field(gt=0)] if positive else type(value)
 
 
 class _Errors(list[str]):
@@ -417,6 +425,9 @@ def _datasets(folder: Path, study: Study, study_file: str, errors: _Errors) -> d
         dataset = errors.check(Dataset, definition, None, f"{study_file if name in study.define else file}: {name}")
         if dataset is not None:
             datasets[name] = _with_categories(dataset, name, errors)
+    standing = [dataset.benchmark for dataset in datasets.values() if dataset.benchmark]
+    for twice in sorted({name for name in standing if standing.count(name) > 1}):
+        errors.append(f"{study_file}: datasets: two of them have the benchmark {twice}: a table can show one")
     return datasets
 
 

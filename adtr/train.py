@@ -27,7 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 from adtr import provenance
 from adtr.config import Params
 from adtr.errors import UserError
-from adtr.features import read_store, select
+from adtr.features import data_digest, read_store, select
 from adtr.files import sha256, write_text, written_atomically
 from adtr.methods import Context, Fitted
 
@@ -60,6 +60,7 @@ def train(
     record: dict[str, Any] = {
         "method": params.method,
         "seed": seed,
+        "trained_on": data_digest(rows),
         "params": {name: getattr(params, name).model_dump(mode="json") for name in params.method_sections()},
         "features": read_store(stores[part])[1],
         **provenance.record("train", f"methods.{params.method}"),
@@ -72,7 +73,7 @@ def train(
         record |= {
             "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
             "images": len(features),
-            "parameters": sum(tensor.numel() for tensor in fitted.state.values()),
+            "parameters": fitted.parameters,
             "seconds": round(time.monotonic() - began, 1),
             "model": sha256(output / "model.safetensors"),
         }
@@ -114,7 +115,9 @@ def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
     asked = {"method": record["method"], "seed": record["seed"], "features": record["features"]["features"]}
     write_text(output / "params.yaml", yaml.safe_dump(asked | record["params"], sort_keys=False))
     with written_atomically(output / "history.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(fitted.history[0]) if fitted.history else ["epoch", "lr", "loss"])
+        writer = csv.DictWriter(
+            file, list(fitted.history[0]) if fitted.history else ["epoch", "lr", "loss"], lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(fitted.history)
     with written_atomically(output / "model.safetensors") as path:
@@ -124,7 +127,9 @@ def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
 def _identity(record: dict[str, Any]) -> str:
     """A digest of all that decides the outcome of a run, so that no state of another run is resumed."""
     features = {key: record["features"][key] for key in ("shape", "features", "data", "weights", "code")}
-    decisive = {key: record[key] for key in ("method", "seed", "params", "code", "torch")} | {"features": features}
+    decisive = {key: record[key] for key in ("method", "seed", "trained_on", "params", "code", "torch")} | {
+        "features": features
+    }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

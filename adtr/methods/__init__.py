@@ -29,3 +29,4 @@ class Fitted:
 
     state: dict[str, Tensor]
     history: list[dict[str, float]] = field(default_factory=list)
+    parameters: int = 0  # how many were trained by gradients

@@ -69,7 +69,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
         if context.state and (epoch % train.save_every == 0 or epoch == train.epochs):
             _save(context.state, model, optimizer, history)
     bar.close()
-    return Fitted({name: value.cpu() for name, value in model.state_dict().items()}, history)
+    state = {name: value.cpu() for name, value in model.state_dict().items()}
+    return Fitted(state, history, sum(parameter.numel() for parameter in model.parameters()))
 
 
 @torch.inference_mode()

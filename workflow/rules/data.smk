@@ -17,7 +17,7 @@ rule generate:
     message:
         "{wildcards.dataset}: generates images"
     shell:
-        "adtr generate --layout {params.layout} --root {params.root} --categories {params.categories}"
+        "adtr generate --layout {params.layout} --root {params.root:q} --categories {params.categories}"
         " {params.options} > {log} 2>&1"
 
 
@@ -63,5 +63,5 @@ rule features:
     message:
         "{wildcards.dataset} {wildcards.part}: extracts features"
     shell:
-        "adtr features --manifest {input} --part {wildcards.part} --root {params.root} {params.options}"
+        "adtr features --manifest {input} --part {wildcards.part} --root {params.root:q} {params.options}"
         " --threads {threads} --output {output.store} > {log} 2>&1"

@@ -52,6 +52,6 @@ rule evaluate:
         "{wildcards.dataset} {wildcards.category}: evaluates {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "adtr evaluate --run {params.run} --manifest {input.manifest} --features {input.features}"
-        " --root {params.root} {params.options} --label study={params.study} dataset={wildcards.dataset}"
+        " --root {params.root:q} {params.options} --label study={params.study} dataset={wildcards.dataset}"
         " experiment={wildcards.experiment} category={wildcards.category} seed={wildcards.seed}"
         " --output {params.run} > {log} 2>&1"

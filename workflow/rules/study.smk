@@ -69,7 +69,8 @@ def index_params(wildcards):
     dataset = PLAN.datasets[wildcards.dataset]
     wanted = dataset.model_dump(include={"layout", "root", "seed", "train_share"})
     return " ".join(
-        f"--{key.replace('_', '-')} {value}" for key, value in wanted.items()
+        f"--{key.replace('_', '-')} {shlex.quote(str(value))}"
+        for key, value in wanted.items()
     )
 
 
