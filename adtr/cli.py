@@ -1,8 +1,6 @@
 """The command `adtr`: a subcommand for every stage, its options the stage's inputs, outputs and parameters."""
 
 import argparse
-import io
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable
@@ -10,11 +8,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from adtr import __version__
-from adtr.config import Dataset, Features, Params, Plan, Score, params_model, parse_settings, read_yaml, resolve
+from adtr.config import (
+    Dataset,
+    Features,
+    Params,
+    Plan,
+    Score,
+    data_key,
+    named_option,
+    option,
+    params_model,
+    parse_settings,
+    read_yaml,
+    resolve,
+)
 from adtr.errors import UserError
 from adtr.files import write_text, written_atomically
 
@@ -84,7 +94,7 @@ def _add_section(
             continue
         default = "" if field.is_required() and key not in defaults else f"[{defaults.get(key, field.default)}]"
         text = f"{field.description or ''} {default}".strip()
-        group.add_argument(f"--{key.replace('_', '-')}", dest=f"{name}.{key}", metavar="VALUE", help=text)
+        group.add_argument(option(section, key), dest=f"{name}.{key}", metavar="VALUE", help=text)
 
 
 def _given(options: argparse.Namespace, section: str) -> dict[str, Any]:
@@ -107,9 +117,9 @@ def _problem(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and isinstance(error["input"], dict):  # of a whole section: it names the options
         return message
-    name = [part for part in error["loc"] if isinstance(part, str)][-1]
+    *sections, name = (part for part in error["loc"] if isinstance(part, str))
     given = "" if error["type"] == "missing" else f" (it is {error['input']!r})"
-    return f"--{name.replace('_', '-')}: {message}{given}"
+    return f"{named_option(sections[-1] if sections else 'dataset', name)}: {message}{given}"
 
 
 def _sections() -> dict[str, type[BaseModel]]:
@@ -311,36 +321,18 @@ def _key_value(text: str) -> tuple[str, str]:
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
-    import numpy as np
     import torch
 
     from adtr.datasets import read_manifest, root_of
-    from adtr.features import select
-    from adtr.score import measure, score
-    from adtr.train import method_of, read_model
+    from adtr.score import evaluate
 
     torch.set_num_threads(options.threads)
     asked = read_yaml(options.folder / "params.yaml")
     sections = {key: value for key, value in asked.items() if isinstance(value, dict)}
     params = _params(asked["method"], sections | {"score": _given(options, "score")})
-    state = read_model(options.folder)
-    features, images = select(read_manifest(options.manifest), _stores(options.features), ["test", "rest"])
-    maps = method_of(params).anomaly_map(state, features, params, _device(options.device))
-    size = params.features.image_size
-    scores = score(maps, images, size, params.score)
+    manifest, stores = read_manifest(options.manifest), _stores(options.features)
     root = root_of(Dataset(title="the data set", layout="mvtec", root=options.root))
-    run = json.loads((options.folder / "run.json").read_text(encoding="utf-8"))
-    rows = pd.DataFrame(measure(scores, maps, images, root, size, params.score))
-    for position, (key, value) in enumerate(options.label):
-        rows.insert(position, key, value)
-    rows["provenance"] = f"{options.folder}@{run['model'][:12]}"
-    saved = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
-    np.save(saved, maps)
-    with written_atomically(options.output / "maps.npy") as path:
-        path.write_bytes(saved.getbuffer())
-    for table, name in ((scores, "scores.csv"), (rows, "metrics.csv")):
-        with written_atomically(options.output / name) as path:
-            table.to_csv(path, index=False)
+    evaluate(options.folder, manifest, stores, root, params, options.label, options.output, _device(options.device))
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
@@ -395,7 +387,8 @@ def _run_figures(options: argparse.Namespace) -> None:
     folder = options.results / options.study / options.dataset
     runs = [read_run(folder / name / options.category / seed, plan.titles[name]) for name in names]
     size = plan.params[options.dataset, names[0]].features.image_size
-    manifest = read_manifest(options.results / "manifests" / options.dataset / f"{options.category}.csv")
+    key = data_key(options.dataset, plan.datasets[options.dataset])
+    manifest = read_manifest(options.results / "manifests" / key / f"{options.category}.csv")
     draw(runs, manifest, root_of(plan.datasets[options.dataset]), size, options.output, options.category)
 
 

@@ -14,13 +14,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from adtr.errors import UserError
 
+
+def _no_flag(value: Any) -> Any:
+    """Python takes true for 1; a parameter file should not."""
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
 Flat = dict[str, tuple[Any, str]]  # dotted key -> (value, the file that set it)
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, BeforeValidator(_no_flag), Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # safe as a folder's name
 
@@ -116,6 +133,12 @@ class Params(Section):
     train: Train
     score: Score
 
+    @model_validator(mode="after")
+    def _pooling_fits(self) -> "Params":
+        if self.score.pooling > self.features.grid_size:
+            raise ValueError(f"pooling {self.score.pooling} is more than grid_size {self.features.grid_size}")
+        return self
+
     def method_sections(self) -> list[str]:
         """The sections that the method's `fit` gets: its own, or those of the trained networks."""
         return [self.method] if self.method in type(self).model_fields else ["model", "train"]
@@ -133,8 +156,9 @@ class Dataset(Section):
     """Where a data set lies, how it is laid out, and what of it is used."""
 
     title: str
-    layout: Literal["mvtec", "cifar10", "elpv"] = Field(description="how the files lie: mvtec, cifar10 or elpv")
+    layout: Literal["mvtec", "cifar10", "cifar100", "elpv"] = Field(description="mvtec, cifar10, cifar100 or elpv")
     root: str = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
+    note: str = ""  # what a reader of its numbers must know
     categories: list[Name] | None = None  # none: every folder of `root` that holds train/good
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
@@ -148,6 +172,10 @@ class Dataset(Section):
             raise ValueError("categories may be left out in MVTec's layout only")
         if self.categories is not None and len(set(self.categories)) != len(self.categories):
             raise ValueError("a category stands twice")
+        if "mean" in (self.categories or []):
+            raise ValueError("no category may be called mean: tables have a column of that name")
+        if self.generated and self.layout not in ("mvtec", "cifar10"):
+            raise ValueError(f"images are generated in the layouts mvtec and cifar10, not {self.layout}")
         return self
 
 
@@ -168,6 +196,14 @@ class Study(Section):
     define: dict[Name, dict[str, Any]] = {}  # data sets of the study's own, or changes to those of datasets.yaml
     set: dict[str, Any] = {}
     overrides: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "Study":
+        lists: list[tuple[str, list[Any]]] = [("seeds", list(self.seeds)), *self.datasets.items()]
+        for name, values in lists:
+            if any(values.count(value) > 1 for value in values):
+                raise ValueError(f"{name}: one of them stands twice")
+        return self
 
 
 @dataclass(frozen=True)
@@ -449,11 +485,28 @@ def feature_key(features: Features) -> str:
     return f"{features.backbone}-{features.image_size}px-{features.grid_size}x{features.grid_size}-{digest}"
 
 
+def data_key(name: str, dataset: Dataset) -> str:
+    """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
+    decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})
+    return f"{name}-{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:6]}"
+
+
+def option(section: type[BaseModel], key: str) -> str:
+    """The command-line option of a parameter; a baseline's carries its section's name, as two may share a word."""
+    return named_option(section.__name__, key)
+
+
+def named_option(section: str, key: str) -> str:
+    """As `option`, by the section's name; Features, Model, Train, Score and Dataset share no word."""
+    shared = section.lower() in ("features", "model", "train", "score", "dataset", "generated")
+    return f"--{'' if shared else section + '.'}{key.replace('_', '-')}"
+
+
 def as_options(*sections: BaseModel) -> str:
     """Parameters in the form in which a stage's command takes them: '--epochs 500 --lr 0.0001'."""
     options = []
     for section in sections:
         for key, value in section.model_dump(mode="json").items():
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value).lower()
-            options.append(f"--{key.replace('_', '-')} {text}")
+            options.append(f"{option(type(section), key)} {text}")
     return " ".join(options)

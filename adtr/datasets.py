@@ -5,7 +5,7 @@ A manifest is a CSV, one row an image:
     label        0 normal, 1 anomalous
     split        train, test, or rest (CIFAR-10: anomalous test images beyond the 1,000 drawn)
     defect       the kind of anomaly, 'good' for normal images; CIFAR-10's class name
-    sha256       of the image's bytes
+    sha256       of the image's bytes; mask_sha256 of the mask's
     part         the images whose features are extracted and stored together
 The order of rows is part of the manifest: features and scores follow it.
 """
@@ -15,6 +15,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,26 @@ from adtr.images import cifar_batch, decode, raw_bytes
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ["image", "mask", "label", "split", "defect", "sha256", "part"]
+COLUMNS = ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256", "part"]
+
+
+class CifarFiles(NamedTuple):
+    """What the publishers call the files and keys of a CIFAR archive, and its first class."""
+
+    meta: str
+    names: bytes
+    train: list[str]
+    test: str
+    labels: bytes
+    first: str
+
+
+CIFAR = {
+    "cifar10": CifarFiles(
+        "batches.meta", b"label_names", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", b"labels", "airplane"
+    ),
+    "cifar100": CifarFiles("meta", b"fine_label_names", ["train"], "test", b"fine_labels", "apple"),
+}
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -47,7 +67,14 @@ def root_of(dataset: Dataset) -> Path:
 
 def parts_of(layout: str, category: str) -> list[str]:
     """The parts that a category's manifest draws from. CIFAR-10's test images are shared by all its categories."""
-    return [f"train_{category}", "test"] if layout == "cifar10" else [category]
+    return [f"train_{category}", "test"] if layout in CIFAR else [category]
+
+
+def category_of(layout: str, part: str) -> str:
+    """A category whose manifest holds the part, the same in every study."""
+    if layout not in CIFAR:
+        return part
+    return CIFAR[layout].first if part == "test" else part.removeprefix("train_")
 
 
 def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterable] = iter) -> pd.DataFrame:
@@ -62,16 +89,17 @@ def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterab
     root = root_of(dataset)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Put {dataset.title} there, get it with `adtr fetch`, or set `root`")
-    listed = {"mvtec": _list_mvtec, "cifar10": _list_cifar10, "elpv": _list_elpv}[dataset.layout]
+    listed = {"mvtec": _list_mvtec, "elpv": _list_elpv}.get(dataset.layout, _list_cifar)
     manifest, problems = listed(root, category, dataset)
-    digests = []
+    digests, mask_digests = [], []
     for row in progress(manifest.itertuples()):
-        digest, found = _check(root, row.image, row.mask)
+        (digest, mask_digest), found = _check(root, row.image, row.mask)
         digests.append(digest)
+        mask_digests.append(mask_digest)
         problems += found
     if problems:
         raise UserError("\n  ".join([f"{len(problems)} problems in {root}, category {category}:", *problems]))
-    manifest["sha256"] = digests
+    manifest = manifest.assign(sha256=digests, mask_sha256=mask_digests)
     _warn_of_leaks(manifest, category)
     return manifest[COLUMNS]
 
@@ -84,13 +112,15 @@ def read_manifest(path: Path) -> pd.DataFrame:
 def fingerprint(dataset: Dataset, category: str) -> str:
     """Sixteen digits that change when a file of the category is added, removed, renamed or changes its size."""
     root = root_of(dataset)
-    folder = root / category if dataset.layout == "mvtec" else root
-    files = sorted((str(path.relative_to(root)), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+    images = dataset.layout == "mvtec"
+    found = (path for path in (root / category if images else root).rglob("*") if path.is_file())
+    known = (path for path in found if not images or path.suffix.lower() in SUFFIXES)
+    files = sorted((str(path.relative_to(root)), path.stat().st_size) for path in known)
     return hashlib.sha256(repr(files).encode()).hexdigest()[:16] if files else "absent"
 
 
-def _check(root: Path, image: str, mask: str) -> tuple[str, list[str]]:
-    """The sha256 of an image and what is wrong with it and its mask."""
+def _check(root: Path, image: str, mask: str) -> tuple[list[str], list[str]]:
+    """The sha256 of an image and of its mask (empty where there is none), and what is wrong with them."""
     digests, sizes, problems = [], [], []
     for reference in filter(None, (image, mask)):
         try:
@@ -101,7 +131,7 @@ def _check(root: Path, image: str, mask: str) -> tuple[str, list[str]]:
             problems.append(str(error))
     if len(set(sizes)) > 1:
         problems.append(f"{mask}: {sizes[1]}, its image {image} has {sizes[0]}")
-    return "" if problems else digests[0], problems
+    return [*digests, "", ""][:2], problems
 
 
 def _warn_of_leaks(manifest: pd.DataFrame, category: str) -> None:
@@ -146,17 +176,18 @@ def _mask_of(image: Path, folder: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _list_cifar10(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFrame, list[str]]:
+def _list_cifar(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFrame, list[str]]:
     """One class is normal; as many test images as it has are drawn from the others as anomalies (Sec. 4.1).
 
     The anomalies not drawn stay in the manifest, as split 'rest'.
     """
-    names = [name.decode() for name in cifar_batch(root / "batches.meta")[b"label_names"]]
+    files = CIFAR[dataset.layout]
+    names = [name.decode() for name in cifar_batch(root / files.meta)[files.names]]
     if category not in names:
         raise UserError(f"{root}: no class {category!r}; its classes: {', '.join(names)}")
-    train = pd.concat([_cifar_rows(root, f"data_batch_{i}", names) for i in range(1, 6)], ignore_index=True)
+    train = pd.concat([_cifar_rows(root, batch, files.labels, names) for batch in files.train], ignore_index=True)
     train = train[train.defect == category].assign(split="train", label=0, part=f"train_{category}")
-    test = _cifar_rows(root, "test_batch", names).assign(part="test", split="rest")
+    test = _cifar_rows(root, files.test, files.labels, names).assign(part="test", split="rest")
     test["label"] = (test.defect != category).astype(int)
     anomalous = np.flatnonzero(test.label)
     drawn = np.random.default_rng(dataset.seed).choice(anomalous, int((test.label == 0).sum()), replace=False)
@@ -164,8 +195,8 @@ def _list_cifar10(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataF
     return pd.concat([train, test], ignore_index=True).assign(mask=""), []
 
 
-def _cifar_rows(root: Path, batch: str, names: list[str]) -> pd.DataFrame:
-    labels = cifar_batch(root / batch)[b"labels"]
+def _cifar_rows(root: Path, batch: str, key: bytes, names: list[str]) -> pd.DataFrame:
+    labels = cifar_batch(root / batch)[key]
     return pd.DataFrame({"image": [f"{batch}:{i}" for i in range(len(labels))], "defect": [names[i] for i in labels]})
 
 

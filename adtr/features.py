@@ -21,7 +21,7 @@ from adtr import provenance
 from adtr.backbones import Backbone, build, pyramid
 from adtr.config import Features
 from adtr.errors import UserError
-from adtr.files import sha256, write_text, written_atomically
+from adtr.files import remove_partial, sha256, write_text, written_atomically
 from adtr.images import decode, normalized, raw_bytes, resized
 
 BATCH = 8  # images; small batches stay in the processor's cache
@@ -64,6 +64,8 @@ def extract(
 
     # A thread a batch, each on one core: the bytes do not depend on how many there are
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU, too
+    remove_partial(store)
     with written_atomically(store) as temporary, ThreadPoolExecutor(threads, initializer=_one_core) as pool:
         shape = _write(temporary, progress(_in_order(pool, batch, range(0, len(rows), BATCH), 2 * threads)))
         _prepend_header(temporary, shape)
@@ -72,7 +74,7 @@ def extract(
             "features": features.model_dump(mode="json"),
             "data": data_digest(manifest),
             "weights": sha256(weights) if weights else "random",
-            "device": str(torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"),
+            "device": str(torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"),
             "seconds": round(time.monotonic() - began, 2),
             **provenance.record("features"),
         }
@@ -169,7 +171,7 @@ def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str
         UserError: a store is missing or was not made of the manifest's images.
     """
     chosen = manifest[manifest.split.isin(list(splits))]
-    pieces = []
+    pieces, places = [], []
     for part, rows in chosen.groupby("part", sort=False):
         if str(part) not in stores:
             raise UserError(f"no store of part {part} is given, only of {', '.join(stores)}: run `adtr features`")
@@ -177,5 +179,10 @@ def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str
         members = manifest[manifest.part == part]
         if info["data"] != data_digest(members):
             raise UserError(f"{stores[str(part)]}: made of other images than the manifest's: run `adtr features`")
-        pieces.append(array[members.index.get_indexer(rows.index)])
-    return np.concatenate(pieces), chosen.reset_index(drop=True)
+        pieces.append((array, members.index.get_indexer(rows.index)))
+        places.append(chosen.index.get_indexer(rows.index))
+    features = np.empty((len(chosen), *pieces[0][0].shape[1:]), np.float16)
+    for (array, rows), place in zip(pieces, places, strict=True):
+        for source, target in zip(rows, place, strict=True):  # image by image: never twice in memory
+            features[target] = array[source]
+    return features, chosen.reset_index(drop=True)

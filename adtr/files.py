@@ -38,6 +38,13 @@ def written_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_partial(*paths: Path) -> None:
+    """Removes what a killed process left beside files that it was writing. For files with one writer at a time."""
+    for path in paths:
+        for left in path.parent.glob(f".{path.name}.*{path.suffix}"):
+            left.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, as UTF-8."""
     with written_atomically(path) as temporary:

@@ -109,7 +109,9 @@ def cifar_batch(path: Path) -> Mapping[bytes, Any]:
         raise UserError(f"{path}: no such file: `adtr fetch` gets CIFAR's python archives") from None
     except Exception as error:  # a broken pickle raises almost anything
         raise UserError(f"{path}: not a CIFAR batch ({error})") from None
-    if not isinstance(content, dict) or not (b"label_names" in content or _holds_images(content)):
+    if not isinstance(content, dict) or not (
+        b"label_names" in content or b"fine_label_names" in content or _holds_images(content)
+    ):
         raise UserError(f"{path}: not a CIFAR batch (it holds no (n, 3072) uint8 images with n labels)")
     return content
 

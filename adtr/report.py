@@ -144,7 +144,13 @@ def _setting(plan: Plan, name: str) -> str:
     epochs = _listed(dict.fromkeys(str(p.train.epochs) for p in params if "train" in p.method_sections()))
     trained = f"; networks trained for {epochs} epochs" if epochs else ""
     told = "; ".join(inputs).replace("imagenet", "ImageNet")
-    return f"{plan.datasets[name].title}: {told}{trained}."
+    measured = params[0].score
+    scores = (
+        f"image score: {measured.image_score} of the map pooled over {measured.pooling} token(s); "
+        f"pixel metrics at {params[0].features.image_size} px, AUPRO up to {measured.aupro_limit} false positives"
+    )
+    note = f" {plan.datasets[name].note}" if plan.datasets[name].note else ""
+    return f"{plan.datasets[name].title}: {told}{trained}; {scores}.{note}"
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -3,6 +3,9 @@
 Shapes: N images, G side of the feature grid in tokens, S side of the input in px.
 """
 
+import hashlib
+import io
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +16,12 @@ import torch
 import torch.nn.functional as F
 
 from adtr import metrics
-from adtr.config import Score
-from adtr.images import read_mask
+from adtr.config import Params, Score
+from adtr.errors import UserError
+from adtr.features import select
+from adtr.files import remove_partial, written_atomically
+from adtr.images import raw_bytes, read_mask
+from adtr.train import check_stores, method_of, read_model
 
 Row = dict[str, float | str]
 
@@ -67,12 +74,54 @@ def measure(
     if not test.all():
         rows.append(_row("image_auroc_all", lambda: metrics.auroc(_labels(scores), scores.pred_score.to_numpy())))
     if (images["mask"] != "").any():
-        masks = np.stack([_mask(root, reference, size) for reference in images["mask"]])
+        marks = zip(images["mask"], images["mask_sha256"], strict=True)
+        masks = np.stack([_mask(root, reference, digest, size) for reference, digest in marks])
         full = upsampled(maps, size)
         rows.append(_row("pixel_auroc", lambda: metrics.auroc(masks, full)))
         rows.append(_row("pixel_ap", lambda: metrics.average_precision(masks, full)))
         rows.append(_row("aupro", lambda: metrics.aupro(masks, full, params.aupro_limit)))
     return rows
+
+
+def evaluate(
+    run: Path,
+    manifest: pd.DataFrame,
+    stores: dict[str, Path],
+    root: Path,
+    params: Params,
+    labels: list[tuple[str, str]],
+    output: Path,
+    device: str = "cpu",
+) -> None:
+    """Scores the test images of a run: writes maps.npy, scores.csv and metrics.csv to `output`.
+
+    Args:
+        manifest: of the category.
+        stores: the feature store of each of its parts.
+        root: the data set's folder.
+        labels: columns put before the metrics, and their values.
+
+    Raises:
+        UserError: the run is not whole, or the features or masks are not those that belong to it.
+    """
+    state = read_model(run)
+    check_stores(run, stores)
+    features, images = select(manifest, stores, ["test", "rest"])
+    maps = method_of(params).anomaly_map(state, features, params, device)
+    scores = score(maps, images, params.features.image_size, params.score)
+    rows = pd.DataFrame(measure(scores, maps, images, root, params.features.image_size, params.score))
+    for position, (key, value) in enumerate(labels):
+        rows.insert(position, key, value)
+    model = json.loads((run / "run.json").read_text(encoding="utf-8"))["model"]
+    rows["provenance"] = f"{run}@{model[:12]}"
+    saved = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
+    np.save(saved, maps)
+    remove_partial(*(output / name for name in ("maps.npy", "scores.csv", "metrics.csv")))
+    with written_atomically(output / "maps.npy") as path:
+        path.write_bytes(saved.getbuffer())
+    for table, name in ((scores, "scores.csv"), (rows, "metrics.csv")):
+        with written_atomically(output / name) as path:
+            table.to_csv(path, index=False)
 
 
 def _image_metrics(scores: pd.DataFrame) -> list[Row]:
@@ -89,8 +138,12 @@ def _labels(scores: pd.DataFrame) -> np.ndarray:
     return scores.label.to_numpy() == 1
 
 
-def _mask(root: Path, reference: str, size: int) -> np.ndarray:
-    return read_mask(root, reference, size) if reference else np.zeros((size, size), bool)
+def _mask(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
+    if not reference:
+        return np.zeros((size, size), bool)
+    if hashlib.sha256(raw_bytes(root, reference)).hexdigest() != digest:
+        raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
+    return read_mask(root, reference, size)
 
 
 def _row(metric: str, compute: Callable[[], float]) -> Row:

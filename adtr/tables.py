@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from adtr.config import Plan
+from adtr.config import Params, Plan
 from adtr.errors import UserError
 from adtr.files import written_atomically
 
@@ -79,11 +79,14 @@ def of_paper(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame
     return pd.concat(cells, ignore_index=True)
 
 
-def of_ablation(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame, categories: int) -> pd.DataFrame:
+def of_ablation(
+    spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame, categories: int, backbone: str
+) -> pd.DataFrame:
     """Table 4: a variant a row; columns paper, ours, difference.
 
     Args:
         categories: how many the paper averages over; ours with fewer stands with a note.
+        backbone: of our experiment adtr; where it is not the paper's, the row that names the paper's stays empty.
     """
     cells = []
     for entry in paper.itertuples():
@@ -92,6 +95,8 @@ def of_ablation(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFr
         count = ours[ours.category != MEAN].category.nunique()
         note = f"{count} of {categories} categories" if count < categories else ""
         found = ours[ours.category == MEAN].assign(note=note)
+        if entry.part == spec["backbones"] and entry.variant == "adtr" and backbone != spec["backbone"]:
+            found = pd.DataFrame({"mean": [math.nan], "note": [f"the study's adtr has another backbone, {backbone}"]})
         found = found if len(found) else pd.DataFrame({"mean": [math.nan]})
         cells.append(
             _printed(pd.DataFrame([{"row": row, "column": "paper", "value": entry.value, "note": entry.note}]))
@@ -214,16 +219,26 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
     return pd.concat([pd.read_csv(path, dtype={"note": str}).fillna({"note": ""}) for path in paths], ignore_index=True)
 
 
+def _setting(plan: Plan, dataset: str, params: Params) -> str:
+    """What our numbers were measured with, for a table's title."""
+    seen, grid = params.features, params.features.grid_size
+    return (
+        f"ours: {plan.datasets[dataset].title}, {seen.backbone} with {seen.weights} weights, {seen.image_size} px, "
+        f"grid {grid}x{grid}, {params.train.epochs} epochs, recipe {plan.study.recipe}"
+    )
+
+
 def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:
     """Title and cells of every table of a study, by name."""
     summary = summarize(metrics)
     tables = {}
     for name, spec in specs.items():
         paper = pd.read_csv(spec["paper"], dtype=str).fillna({"note": "", "reference": ""})
-        standing = [key for key, dataset in plan.datasets.items() if dataset.benchmark == spec["benchmark"]]
-        ours = summary[summary.dataset.isin(standing)]
-        table = of_ablation(spec, paper, ours, 15) if "parts" in spec else of_paper(spec, paper, ours)
-        tables[name] = (spec["title"], table)
+        standing = next((key for key, value in plan.datasets.items() if value.benchmark == spec["benchmark"]), "")
+        ours, params = summary[summary.dataset == standing], plan.params.get((standing, "adtr"))
+        backbone = params.features.backbone if params else spec.get("backbone", "")
+        table = of_ablation(spec, paper, ours, 15, backbone) if "parts" in spec else of_paper(spec, paper, ours)
+        tables[name] = (spec["title"] + (f" ({_setting(plan, standing, params)})" if params else ""), table)
     for dataset, metric in study_metrics(plan):
         title = f"{plan.datasets[dataset].title}: {METRICS[metric]}"
         tables[f"{dataset}_{metric}"] = (title, of_study(summary, plan, dataset, metric))

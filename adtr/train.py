@@ -28,8 +28,8 @@ from adtr import provenance
 from adtr.config import Params
 from adtr.errors import UserError
 from adtr.features import data_digest, read_store, select
-from adtr.files import sha256, write_text, written_atomically
-from adtr.methods import Context, Fitted
+from adtr.files import remove_partial, sha256, write_text, written_atomically
+from adtr.methods import Context, Fitted, precision
 
 FILES = ["params.yaml", "model.safetensors", "history.csv", "run.json"]
 
@@ -63,15 +63,16 @@ def train(
         "trained_on": data_digest(rows),
         "params": {name: getattr(params, name).model_dump(mode="json") for name in params.method_sections()},
         "features": read_store(stores[part])[1],
+        "precision": precision(params.train.precision, device) if "train" in params.method_sections() else "float32",
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
         **provenance.record("train", f"methods.{params.method}"),
     }
     with _locked(state):
         _discard_other(state, _identity(record))
-        _remove_partial(state / "state.pt", *(output / name for name in FILES))
+        remove_partial(state / "state.pt", *(output / name for name in FILES))
         fitted = method.fit(features, params, Context(seed, device, state))
         _write_run(output, record, fitted)
         record |= {
-            "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
             "images": len(features),
             "parameters": fitted.parameters,
             "seconds": round(time.monotonic() - began, 1),
@@ -93,6 +94,20 @@ def method_of(params: Params) -> ModuleType:
         if error.name != f"adtr.methods.{params.method}":
             raise
         raise UserError(f"method: there is no {params.method}.py in adtr/methods") from None
+
+
+def check_stores(run: Path, stores: dict[str, Path]) -> None:
+    """Refuses features that were not made as those that a run was trained on.
+
+    Raises:
+        UserError: of another backbone, other weights or other code.
+    """
+    trained = json.loads((run / "run.json").read_text(encoding="utf-8"))["features"]
+    for store in stores.values():
+        made = read_store(store)[1]
+        other = [key for key in ("features", "weights", "code") if made[key] != trained[key]]
+        if other:
+            raise UserError(f"{store}: its {' and '.join(other)} differ from those that {run} was trained on")
 
 
 def read_model(run: Path) -> dict[str, torch.Tensor]:
@@ -127,9 +142,8 @@ def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
 def _identity(record: dict[str, Any]) -> str:
     """A digest of all that decides the outcome of a run, so that no state of another run is resumed."""
     features = {key: record["features"][key] for key in ("shape", "features", "data", "weights", "code")}
-    decisive = {key: record[key] for key in ("method", "seed", "trained_on", "params", "code", "torch")} | {
-        "features": features
-    }
+    keys = ("method", "seed", "trained_on", "params", "precision", "device", "code", "torch")
+    decisive = {key: record[key] for key in keys} | {"features": features}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -138,13 +152,6 @@ def _discard_other(state: Path, identity: str) -> None:
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
         (state / "state.pt").unlink(missing_ok=True)
         write_text(mark, identity)
-
-
-def _remove_partial(*paths: Path) -> None:
-    """Removes what a process killed in the middle of writing one of these files left beside it."""
-    for path in paths:
-        for left in path.parent.glob(f".{path.name}.*{path.suffix}"):
-            left.unlink()
 
 
 @contextmanager

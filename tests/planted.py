@@ -69,6 +69,7 @@ def write(folder: Path, train: np.ndarray, test: np.ndarray) -> Case:
             "split": ["train"] * len(train) + ["test"] * len(test),
             "defect": ["good" if token is None else "planted" for token in tokens],
             "sha256": [f"{i:064}" for i in range(len(tokens))],
+            "mask_sha256": "",
             "part": "planted",
         }
     )

@@ -1,5 +1,6 @@
 """The command line: help, refusals, and the stages run by hand on a small feature store."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from PIL import Image
 from adtr import __version__
 from adtr.cli import main
 from adtr.config import Features, Model, Score, Section, Train, as_options, read_yaml
+from adtr.files import sha256
 
 ADTR = Path(sys.executable).with_name("adtr")
 TRAIN = ["--manifest", "--features", "--device", "--method", "--seed", "--state", "--output"]
@@ -25,7 +27,7 @@ OPTIONS: dict[str, list[str]] = {
     "generate": ["--layout", "--root", "--categories", "--images", "--size", "--seed"],
     "index": ["--layout", "--root", "--category", "--output", "--seed", "--train-share"],
     "features": ["--manifest", "--root", "--part", "--output", "--sources", "--threads", "--device"],
-    "train": [*TRAIN, "--channels", "--epsilon", "--neighbours", "--coreset"],
+    "train": [*TRAIN, "--padim.channels", "--padim.epsilon", "--knn.neighbours", "--knn.coreset"],
     "evaluate": ["--run", "--manifest", "--features", "--root", "--label", "--threads", "--device", "--output"],
     "tables": ["--study", "--set", "--layout", "--output"],
     "figures": ["--study", "--set", "--dataset", "--category", "--results", "--output"],
@@ -128,8 +130,8 @@ def test_a_missing_option_is_named(command: str, capsys: pytest.CaptureFixture[s
         ("dropout", "1", "less than 1"),
         ("standardize", "maybe", "valid boolean"),
         ("precision", "float8", "'auto', 'float32' or 'bfloat16'"),
-        ("neighbours", "few", "valid integer"),
-        ("epsilon", "small", "valid number"),
+        ("knn.neighbours", "few", "valid integer"),
+        ("padim.epsilon", "small", "valid number"),
         ("seed", "-1", "'-1' is not a whole number from 0 on"),
         ("seed", "first", "'first' is not a whole number from 0 on"),
         ("device", "gpu", "it is cpu, cuda or auto"),
@@ -148,12 +150,12 @@ def test_a_wrong_value_is_told_with_its_option(
 def test_all_wrong_values_are_told_at_once(
     case: planted.Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refusal(training(case, tmp_path, "--epochs", "0", "--heads", "none", "--channels", "x"), capsys)
+    message = refusal(training(case, tmp_path, "--epochs", "0", "--heads", "none", "--padim.channels", "x"), capsys)
     assert message.splitlines()[0] == "adtr train: the options do not fit:"
     assert sorted(line.split(":")[0] for line in message.splitlines()[1:]) == [
-        "  --channels",
         "  --epochs",
         "  --heads",
+        "  --padim.channels",
     ]
 
 
@@ -292,13 +294,15 @@ def test_train_takes_what_is_not_given_from_the_default_parameters(case: planted
 
 @pytest.mark.parametrize("method", ["adtr", "padim", "knn"])
 def test_train_and_evaluate_by_hand_find_the_planted_anomalies(method: str, case: planted.Case, tmp_path: Path) -> None:
-    manifest = pd.read_csv(case.manifest, keep_default_na=False)
+    manifest = pd.read_csv(case.manifest, keep_default_na=False, dtype={"sha256": str})
     for name, token in zip(manifest["mask"].tail(8), planted.ANOMALIES, strict=True):
         if token is not None:
             mask = np.zeros(planted.SIDE**2, np.uint8)
             mask[token] = 255
             grid = Image.fromarray(mask.reshape(planted.SIDE, planted.SIDE))
             grid.resize((32, 32), Image.Resampling.NEAREST).save(tmp_path / name)
+            manifest.loc[manifest["mask"] == name, "mask_sha256"] = sha256(tmp_path / name)
+    manifest.to_csv(case.manifest, index=False)
     main(training(case, tmp_path, "--method", method, *small()))
     for attempt in ("first", "second"):
         inputs = ["--run", str(tmp_path / "run"), "--manifest", str(case.manifest), "--features", str(case.store)]
@@ -320,6 +324,19 @@ def test_train_and_evaluate_by_hand_find_the_planted_anomalies(method: str, case
     assert values["image_auroc_max"] == 100
     assert values["pixel_auroc"] > 90
     assert metrics.provenance[0].startswith(f"{tmp_path / 'run'}@")
+
+
+@pytest.mark.parametrize(("key", "value"), [("weights", "others"), ("code", "edited"), ("features", {})])
+def test_a_run_is_not_evaluated_on_features_made_otherwise(
+    key: str, value: object, case: planted.Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(training(case, tmp_path, "--method", "padim", *small()))
+    description = case.store.with_suffix(".json")
+    description.write_text(json.dumps(json.loads(description.read_text()) | {key: value}))
+    inputs = ["--run", str(tmp_path / "run"), "--manifest", str(case.manifest), "--features", str(case.store)]
+    message = refusal(["evaluate", *inputs, "--root", str(tmp_path), "--output", str(tmp_path / "out")], capsys)
+    assert f"its {key} differ from those that {tmp_path / 'run'} was trained on" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupt_ends_a_training_at_once_and_it_can_be_resumed(

@@ -299,7 +299,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "unknown layout": (
         {"datasets.yaml": FILES["datasets.yaml"].replace("mvtec", "coco")},
-        "datasets.yaml: cups: layout: Input should be 'mvtec', 'cifar10' or 'elpv' (it is 'coco')",
+        "datasets.yaml: cups: layout: Input should be 'mvtec', 'cifar10', 'cifar100' or 'elpv' (it is 'coco')",
     ),
     "category twice": (
         {"datasets.yaml": FILES["datasets.yaml"].replace("mug", "cup")},
@@ -421,7 +421,11 @@ def test_options_say_all_of_a_section(name: str) -> None:
         section: Section = getattr(params, name)
         words = as_options(section).split()
         assert all(word.startswith("--") and "_" not in word for word in words[::2])
-        given = {key[2:].replace("-", "_"): value for key, value in zip(words[::2], words[1::2], strict=True)}
+        assert all(word.startswith(f"--{name}.") == (name in ("padim", "knn")) for word in words[::2])
+        given = {
+            key.rpartition(".")[2].removeprefix("--").replace("-", "_"): value
+            for key, value in zip(words[::2], words[1::2], strict=True)
+        }
         read_back = given | ({"layers": given["layers"].split(",")} if "layers" in given else {})
         assert type(section).model_validate(read_back) == section
 

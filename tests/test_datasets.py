@@ -54,8 +54,8 @@ def problems_of(root: Path) -> list[str]:
 
 def test_a_row_tells_what_an_image_is_for(tmp_path: Path) -> None:
     manifest = index(dataset("mvtec", write(tmp_path, WHOLE)), "cup")
-    assert list(manifest.columns) == ["image", "mask", "label", "split", "defect", "sha256", "part"]
-    assert manifest.drop(columns="sha256").to_csv(index=False).splitlines()[1:] == [
+    assert list(manifest.columns) == ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256", "part"]
+    assert manifest.drop(columns=["sha256", "mask_sha256"]).to_csv(index=False).splitlines()[1:] == [
         "cup/train/good/0.png,,0,train,good,cup",
         "cup/train/good/1.png,,0,train,good,cup",
         "cup/test/good/0.png,,0,test,good,cup",
@@ -64,6 +64,8 @@ def test_a_row_tells_what_an_image_is_for(tmp_path: Path) -> None:
     ]
     for row in manifest.itertuples():
         assert row.sha256 == hashlib.sha256((tmp_path / str(row.image)).read_bytes()).hexdigest()
+        mask = hashlib.sha256((tmp_path / str(row.mask)).read_bytes()).hexdigest() if row.mask else ""
+        assert row.mask_sha256 == mask
 
 
 @pytest.mark.parametrize("mask", ["0_mask.png", "0.png", "0_mask.bmp", "0.bmp"])

@@ -345,7 +345,7 @@ def test_every_precision_trains(precision: str) -> None:
     fitted = fit(adtr, train, train={"precision": precision})
     assert {value.dtype for value in fitted.state.values()} == {torch.float32}
     assert maps(adtr, fitted, test)[1].argmax() == 0
-    assert adtr.precision(planted.params(train={"precision": precision}).train, "cpu") in ("float32", "bfloat16")
+    assert adtr.precision(precision, "cpu") in ("float32", "bfloat16")
 
 
 def test_bfloat16_differs_from_float32() -> None:

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from adtr.config import Score
+from adtr.errors import UserError
+from adtr.files import sha256
 from adtr.score import image_scores, measure, score, upsampled
 
 # Upsampled to 4 px with the corners kept, row i and column j are 2i + j:
@@ -43,6 +45,7 @@ def measured(
     maps: np.ndarray, images: pd.DataFrame, root: Path = Path(), size: int = 2, **changes: Any
 ) -> dict[str, tuple[float, str]]:
     """Value and note of each metric."""
+    images = images.assign(mask_sha256=[sha256(root / name) if name else "" for name in images["mask"]])
     scores = score(maps, images, size, params(**changes))
     rows = measure(scores, maps, images, root, size, params(**changes))
     return {str(row["metric"]): (float(row["value"]), str(row["note"])) for row in rows}
@@ -200,6 +203,14 @@ def test_masks_grow_in_blocks_without_grey_between(tmp_path: Path) -> None:
     maps[0, 1, 2] = 1  # one pixel more: half of its pairs are ties
     found = measured(maps, manifest([1], masks=[mask]), tmp_path, size=4)
     assert found["pixel_auroc"][0] == pytest.approx(100 * (11 + 0.5) / 12)
+
+
+def test_a_mask_that_changed_since_it_was_indexed_is_refused(tmp_path: Path) -> None:
+    mask = save_mask(tmp_path, "a_mask.png", [[1, 0], [0, 0]])
+    images = manifest([1], masks=[mask]).assign(mask_sha256=sha256(tmp_path / mask))
+    save_mask(tmp_path, mask, [[0, 1], [0, 0]])
+    with pytest.raises(UserError, match=r"a_mask\.png: changed since it was indexed"):
+        measure(score(GRID, images, 4, params()), GRID, images, tmp_path, 4, params())
 
 
 def test_masks_that_are_all_black_leave_pixel_metrics_undefined(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from adtr.errors import UserError
 
 PAPER = planted.REPOSITORY / "params/paper"
 SPECS = read_yaml(planted.REPOSITORY / "params/tables.yaml")
+B4 = "efficientnet_b4"
 PRINTED = [name for name, spec in SPECS.items() if "ours" in spec]  # with the paper's rows as they are printed
 DASH = "–"
 
@@ -127,7 +128,7 @@ def test_every_number_of_the_paper_is_printed_to_the_digit(name: str) -> None:
 
 def test_every_number_of_the_ablation_is_printed_to_the_digit() -> None:
     printed = paper("table4")
-    text = tables.wide(tables.of_ablation(SPECS["table4"], printed, summary(run("x", 0, 50)), 15))
+    text = tables.wide(tables.of_ablation(SPECS["table4"], printed, summary(run("x", 0, 50)), 15, B4))
     for entry in printed.itertuples():
         assert text.loc[f"({entry.part}) {entry.label}", "paper"] == entry.value
 
@@ -233,11 +234,19 @@ def test_a_score_of_zero_is_not_a_missing_cell() -> None:
 @pytest.mark.parametrize(("categories", "note"), [(1, "1 of 2 categories"), (2, "")])
 def test_the_ablation_says_where_ours_has_fewer_categories(categories: int, note: str) -> None:
     rows = [run(c, 0, 95.0, metric="pixel_auroc") for c in ("cat", "dog")[:categories]]
-    table = tables.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 2)
+    table = tables.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 2, B4)
     assert cell(table, row="(a) Attn+Query", column="ours").note == note
     assert shown(table, "(a) Attn+Query", "ours") == "95.0"
     assert shown(table, "(a) Attn+Query", "difference") == "-2.2"
     assert shown(table, "(a) CNN", "ours") == shown(table, "(a) CNN", "difference") == DASH
+
+
+def test_another_backbone_does_not_stand_in_the_row_of_the_papers() -> None:
+    rows = summary(run("cat", 0, 95.0, metric="pixel_auroc"))
+    table = tables.of_ablation(SPECS["table4"], paper("table4"), rows, 1, "efficientnet_lite0")
+    assert shown(table, "(c) Efficient-B4", "ours") == DASH
+    assert "efficientnet_lite0" in str(cell(table, row="(c) Efficient-B4", column="ours").note)
+    assert shown(table, "(a) Attn+Query", "ours") == "95.0"
 
 
 # A study's tables

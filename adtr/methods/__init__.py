@@ -11,7 +11,17 @@ section of its name in params/default.yaml holds them. N images, G side of the g
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
+
+
+def precision(asked: str, device: str) -> str:
+    """What the matrix products of a training are computed in: float32, or bfloat16 with float32 sums."""
+    if asked != "auto":
+        return asked
+    cuda = device.startswith("cuda")
+    native = torch.cuda.is_bf16_supported(False) if cuda else torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if native else "float32"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from adtr.config import Params, Train
 from adtr.errors import UserError
 from adtr.files import written_atomically
 from adtr.losses import normal_loss
-from adtr.methods import Context, Fitted
+from adtr.methods import Context, Fitted, precision
 from adtr.model import ADTR
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     optimizer = torch.optim.AdamW(model.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
     history = _resume(context.state, model, optimizer)
 
-    half = precision(train, data.device.type) == "bfloat16"
+    half = precision(train.precision, context.device) == "bfloat16"
     steps = math.ceil(len(data) / train.batch_size)
     bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
     for epoch in range(len(history) + 1, train.epochs + 1):
@@ -99,14 +99,6 @@ def learning_rate(train: Train, epoch: int, step: int) -> float:
     return train.lr * warmth * (train.lr_drop_factor if dropped else 1.0)
 
 
-def precision(train: Train, device: str) -> str:
-    """What the matrix products are computed in: float32, or bfloat16 with float32 sums."""
-    if train.precision != "auto":
-        return train.precision
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
-
-
 def _model(shape: tuple[int, ...], params: Params) -> ADTR:
     tokens, channels = shape
     return ADTR(tokens, channels, params.model)
@@ -148,7 +140,11 @@ def _resume(folder: Path | None, model: ADTR, optimizer: torch.optim.Optimizer) 
     """Loads the last saved state, if there is one; gives its history."""
     if folder is None or not (folder / "state.pt").is_file():
         return []
-    saved = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    try:
+        saved = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises almost anything on a broken file
+        logger.warning("%s is not readable (%s): begins anew", folder / "state.pt", error)
+        return []
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     logger.info("resumes after epoch %d", len(saved["history"]))

@@ -25,10 +25,10 @@ rule tables:
 
 rule draw:
     input:
-        scores=lambda wc: [
-            f"{RESULTS}/{d}/{e}/{c}/{s}/scores.csv"
-            for d, e, c, s in PLAN.runs()
-            if (d, c) == (wc.dataset, wc.category)
+        runs=lambda wc: [
+            f"{RESULTS}/{wc.dataset}/{e}/{wc.category}/{PLAN.study.seeds[0]}/{name}"
+            for e in PLAN.study.datasets[wc.dataset]
+            for name in ("scores.csv", "maps.npy", "history.csv")
         ],
         manifest=manifest_of,
     output:
@@ -55,8 +55,10 @@ rule draw:
 
 rule write_report:
     input:
-        TABLES,
-        FIGURES,
+        tables=TABLES,
+        figures=FIGURES,
+        runs=runs(f"{RUN}/run.json"),
+        paper="params/default.yaml",
     output:
         REPORTS,
     log:
@@ -66,7 +68,7 @@ rule write_report:
     params:
         code=code_digest("report"),
         study=STUDY_OPTIONS,
-        results=subpath(input[0], parent=True),
+        results=subpath(input.tables[0], parent=True),
         folder=subpath(output[0], parent=True),
     message:
         "writes the report"

@@ -33,6 +33,7 @@ rule evaluate:
         manifest=manifest_of,
         features=stores_of,
         run=f"{RUN}/run.json",
+        params=f"{RUN}/params.yaml",
         model=f"{RUN}/model.safetensors",
     output:
         scores=f"{RUN}/scores.csv",
@@ -43,7 +44,7 @@ rule evaluate:
     conda:
         ENVIRONMENT
     params:
-        code=lambda wc: code_digest("score", "train", f"methods.{params_of(wc).method}"),
+        code=lambda wc: code_digest("score", f"methods.{params_of(wc).method}"),
         options=lambda wc: as_options(params_of(wc).score),
         root=lambda wc: PLAN.datasets[wc.dataset].root,
         run=subpath(input.run, parent=True),

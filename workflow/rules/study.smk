@@ -2,32 +2,43 @@
 # From the command line: --config study=demo set="train.epochs=5 train.lr=1e-3"
 
 import shlex
+from importlib.metadata import version
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from adtr.config import as_options, feature_key, parse_settings, resolve
-from adtr.datasets import fingerprint, parts_of
+from adtr.config import as_options, data_key, feature_key, parse_settings, resolve
+from adtr.datasets import category_of, fingerprint, parts_of
 from adtr.errors import UserError
 from adtr.provenance import code_digest
+from adtr.sources import read_sources
 from adtr.tables import table_names
 
-STUDY = config.get("study", "paper")
+STUDY = str(config.get("study", "paper"))
 SETTINGS = str(config.get("set", ""))
 try:
     PLAN = resolve(STUDY, settings=parse_settings(SETTINGS))
 except UserError as error:
     raise WorkflowError(str(error))
 
+KEY_OF = {name: data_key(name, dataset) for name, dataset in PLAN.datasets.items()}
+DATA = {KEY_OF[name]: dataset for name, dataset in PLAN.datasets.items()}  # by key
 RESULTS = f"results/{STUDY}"
 RUN = f"{RESULTS}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
 STUDY_OPTIONS = f"--study {STUDY}" + (
     f" --set {shlex.quote(SETTINGS)}" if SETTINGS else ""
 )
+SOURCES = read_sources(Path("params/sources.yaml"))
+VERSIONS = {
+    name: version(name).partition("+")[0]
+    for name in ("torch", "numpy", "pillow", "efficientnet-pytorch")
+}
 ENVIRONMENT = "../../environment.yml"
 
 
 wildcard_constraints:
     dataset="|".join(PLAN.datasets),
+    data="|".join(DATA),
     experiment="|".join(sorted({experiment for _, experiment in PLAN.params})),
     category=r"[^/]+",
     part=r"[^/]+",
@@ -41,7 +52,7 @@ def params_of(wildcards):
 
 
 def manifest_of(wildcards):
-    return f"results/manifests/{wildcards.dataset}/{wildcards.category}.csv"
+    return f"results/manifests/{KEY_OF[wildcards.dataset]}/{wildcards.category}.csv"
 
 
 def stores_of(wildcards, parts=None):
@@ -49,7 +60,10 @@ def stores_of(wildcards, parts=None):
     key = feature_key(params_of(wildcards).features)
     layout = PLAN.datasets[wildcards.dataset].layout
     chosen = parts_of(layout, wildcards.category)[slice(parts)]
-    return [f"results/features/{wildcards.dataset}/{key}/{part}.npy" for part in chosen]
+    return [
+        f"results/features/{KEY_OF[wildcards.dataset]}/{key}/{part}.npy"
+        for part in chosen
+    ]
 
 
 def runs(pattern):
@@ -61,26 +75,32 @@ def runs(pattern):
 
 
 def generated(wildcards):
-    made = PLAN.datasets[wildcards.dataset].generated
-    return f"data/generated/{wildcards.dataset}/.done" if made else []
+    """The mark of generated images, nothing for real ones."""
+    name = next(name for name, key in KEY_OF.items() if key == wildcards.data)
+    return f"data/generated/{name}/.done" if DATA[wildcards.data].generated else []
 
 
 def index_params(wildcards):
-    dataset = PLAN.datasets[wildcards.dataset]
-    wanted = dataset.model_dump(include={"layout", "root", "seed", "train_share"})
+    wanted = DATA[wildcards.data].model_dump(
+        include={"layout", "root", "seed", "train_share"}
+    )
     return " ".join(
         f"--{key.replace('_', '-')} {shlex.quote(str(value))}"
         for key, value in wanted.items()
     )
 
 
-def representative(wildcards):
-    """The manifest of a category that draws from the part; CIFAR-10's test images are the same in all."""
-    dataset = PLAN.datasets[wildcards.dataset]
-    category = next(
-        c for c in dataset.categories if wildcards.part in parts_of(dataset.layout, c)
+def manifest_with(wildcards):
+    """The manifest of a category that holds the part."""
+    return f"results/manifests/{wildcards.data}/{category_of(DATA[wildcards.data].layout, wildcards.part)}.csv"
+
+
+def weights_of(features):
+    """The checksum that the weights must have; those of a package carry it in their file's name."""
+    source = SOURCES.get(features.backbone)
+    return (
+        source.sha256 if source and features.weights != "random" else features.weights
     )
-    return f"results/manifests/{wildcards.dataset}/{category}.csv"
 
 
 def features_of_key(wildcards):
