@@ -68,7 +68,7 @@ rule write_report:
     params:
         code=code_digest("report"),
         study=STUDY_OPTIONS,
-        results=subpath(input.tables[0], parent=True),
+        results=lambda wc, input: Path(input.tables[0]).parent,
         folder=subpath(output[0], parent=True),
     message:
         "writes the report"

@@ -81,13 +81,12 @@ def generated(wildcards):
 
 
 def index_params(wildcards):
-    wanted = DATA[wildcards.data].model_dump(
-        include={"layout", "root", "seed", "train_share"}
-    )
-    return " ".join(
-        f"--{key.replace('_', '-')} {shlex.quote(str(value))}"
-        for key, value in wanted.items()
-    )
+    dataset, names = DATA[wildcards.data], ("layout", "root", "seed", "train_share")
+    words = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(getattr(dataset, name)))}"
+        for name in names
+    ]
+    return " ".join(words)
 
 
 def manifest_with(wildcards):
