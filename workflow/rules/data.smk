@@ -51,6 +51,7 @@ rule features:
         info="results/features/{data}/{key}/{part}.json",
     log:
         "logs/features/{data}/{key}/{part}.log",
+    priority: 5  # before any training takes a core
     conda:
         ENVIRONMENT
     threads: 2
