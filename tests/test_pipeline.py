@@ -122,7 +122,8 @@ def test_a_second_run_does_nothing(done: Workshop) -> None:
 def test_an_edited_loss_retrains_adtr_alone_and_keeps_the_features(done: Workshop) -> None:
     with done.edited("adtr/losses.py", ".mean()", ".mean() * 1.0"):
         planned = done.planned()
-    assert planned["train"] == 2 * 2 * 2  # data sets, categories, seeds of ADTR; not PaDiM, not kNN
+    assert planned["train"] == 2 * 2 * 2  # data sets, categories, seeds of ADTR
+    assert "fit" not in planned  # PaDiM, kNN
     assert "features" not in planned
     assert "index" not in planned
 
@@ -143,7 +144,8 @@ def test_a_parameter_on_the_command_line_reruns_what_it_decides(done: Workshop) 
     assert done.planned(setting="score.pooling=2")["evaluate"] == 24
     assert "train" not in done.planned(setting="score.pooling=2")
     assert done.planned(setting="train.lr=0.001")["train"] == 8
-    assert done.planned(setting="padim.channels=7")["train"] == 8
+    assert done.planned(setting="padim.channels=7")["fit"] == 8
+    assert "train" not in done.planned(setting="padim.channels=7")
 
 
 def test_every_error_in_the_parameters_is_told_before_the_first_job(done: Workshop) -> None:
@@ -173,4 +175,5 @@ def test_a_lost_image_is_told_and_leaves_the_results_alone(done: Workshop) -> No
 def test_the_plan_of_the_paper_needs_no_data(done: Workshop) -> None:
     result = done.snakemake("all_tables", "--dry-run", study="paper")
     assert result.returncode == 0, result.stdout
-    assert re.search(r"^train\s+225$", result.stdout, re.MULTILINE)
+    assert re.search(r"^train\s+75$", result.stdout, re.MULTILINE)
+    assert re.search(r"^fit\s+150$", result.stdout, re.MULTILINE)

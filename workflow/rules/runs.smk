@@ -12,6 +12,9 @@ rule train:
         run=f"{RUN}/run.json",
     log:
         f"logs/{STUDY}/train/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
+    wildcard_constraints:
+        experiment=experiments(trained=True),
+    priority: 3  # the longest jobs begin first
     conda:
         ENVIRONMENT
     threads: train_threads
@@ -26,6 +29,14 @@ rule train:
     shell:
         "adtr train --manifest {input.manifest} --features {input.features} --method {params.method}"
         " {params.options} --seed {wildcards.seed} --state {params.state} --output {params.run} > {log} 2>&1"
+
+
+use rule train as fit with:
+    wildcard_constraints:
+        experiment=experiments(trained=False),
+    priority: 0
+    message:
+        "{wildcards.dataset} {wildcards.category}: fits {wildcards.experiment}, seed {wildcards.seed}"
 
 
 rule evaluate:

@@ -46,6 +46,16 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+def experiments(trained):
+    """A pattern of the experiments whose networks are trained, or of all others; one that nothing matches if none."""
+    found = {
+        e
+        for (_, e), params in PLAN.params.items()
+        if ("train" in params.method_sections()) == trained
+    }
+    return "|".join(sorted(found)) or "(?!)"
+
+
 def params_of(wildcards):
     """The resolved parameters of an experiment on a data set."""
     return PLAN.params[wildcards.dataset, wildcards.experiment]
