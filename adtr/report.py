@@ -145,10 +145,10 @@ def _setting(plan: Plan, name: str) -> str:
     trained = f"; networks trained for {epochs} epochs" if epochs else ""
     told = "; ".join(inputs).replace("imagenet", "ImageNet")
     measured = params[0].score
-    scores = (
-        f"image score: {measured.image_score} of the map pooled over {measured.pooling} token(s); "
-        f"pixel metrics at {params[0].features.image_size} px, AUPRO up to {measured.aupro_limit} false positives"
-    )
+    scores = f"image score: {measured.image_score} of the map, averaged over {measured.pooling} token(s) a side"
+    if plan.datasets[name].layout == "mvtec":
+        scores += f"; pixel metrics at {params[0].features.image_size} px, AUPRO up to a false positive rate of "
+        scores += str(measured.aupro_limit)
     note = f" {plan.datasets[name].note}" if plan.datasets[name].note else ""
     return f"{plan.datasets[name].title}: {told}{trained}; {scores}.{note}"
 
