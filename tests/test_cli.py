@@ -339,11 +339,16 @@ def test_a_run_is_not_evaluated_on_features_made_otherwise(
     assert not (tmp_path / "out").exists()
 
 
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_a_training_at_once_and_it_can_be_resumed(
     case: planted.Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     arguments = training(case, tmp_path, *small(train={"epochs": 100}))
-    process = subprocess.Popen([ADTR, *arguments], stderr=subprocess.PIPE, text=True)
+    # a shell's background jobs, and so what they start, ignore SIGINT: a terminal's do not
+    process = subprocess.Popen([ADTR, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=_interruptible)
     assert process.stderr
     for line in process.stderr:
         if line.startswith("epoch 3/100"):
