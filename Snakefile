@@ -7,6 +7,10 @@ include: "workflow/rules/runs.smk"  # training, evaluation
 include: "workflow/rules/results.smk"  # metrics, tables, figures, report
 
 
+onstart:
+    stop_without_data()
+
+
 rule all_tables:
     default_target: True
     input:

@@ -97,7 +97,9 @@ def weights_file(features: Features, sources: dict[str, Source], root: Path) -> 
         path, expected = root / source.destination, source.sha256 or ""
         advice = f"remove it and type `adtr fetch {features.backbone}`"
         if not path.is_file():
-            raise UserError(f"{path}: no such file. `adtr fetch {features.backbone}` gets it from {source.urls[0]}")
+            raise UserError(
+                f"{path}: no such file. `adtr fetch {features.backbone}` gets it from {source.urls[0]}; or put it there"
+            )
     digest = sha256(path)
     if not digest.startswith(expected):
         raise UserError(f"{path}: its sha256 is {digest}, not {expected}…: {advice}")

@@ -33,7 +33,12 @@ DEFAULTS = Path("params/default.yaml")
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one subcommand; an error that the user can mend, a file's included, is one message and exit code 1."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(
+            f"unknown: {' '.join(unknown)}" if DEFAULTS.is_file() else f"run from the folder that holds {DEFAULTS}"
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         options.run(options)
@@ -92,7 +97,9 @@ def _add_section(
     for key, field in section.model_fields.items():
         if only and key not in only:
             continue
-        default = "" if field.is_required() and key not in defaults else f"[{defaults.get(key, field.default)}]"
+        default = defaults.get(key, field.default)
+        shown = ",".join(map(str, default)) if isinstance(default, list) else default
+        default = "(required)" if field.is_required() and key not in defaults else f"[{shown}]"
         text = f"{field.description or ''} {default}".strip()
         group.add_argument(option(section, key), dest=f"{name}.{key}", metavar="VALUE", help=text)
 
@@ -243,11 +250,17 @@ def _run_index(options: argparse.Namespace) -> None:
 
 
 def _features(commands: Any) -> None:
-    parser = _command(commands, "features", _run_features, "run the frozen backbone over the images of a part")
+    parser = _command(
+        commands,
+        "features",
+        _run_features,
+        "run the frozen backbone over the images of a part",
+        "adtr features --manifest screw.csv --root data/mvtec --part screw --output screw.npy",
+    )
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--root", required=True, help="the data set's folder")
-    parser.add_argument("--part", required=True, help="which images of the manifest")
-    parser.add_argument("--output", type=Path, required=True, help="the store, .npy; a .json is written beside it")
+    parser.add_argument("--part", required=True, help="which images of the manifest: its column part")
+    parser.add_argument("--output", type=Path, required=True, help="the store, PART.npy; a .json is written beside it")
     parser.add_argument("--sources", type=Path, default=Path("params/sources.yaml"), help="where weights come from")
     parser.add_argument(
         "--threads", type=_whole(1), default=1, help="batches in work at once; does not change the bytes [1]"
@@ -262,6 +275,8 @@ def _run_features(options: argparse.Namespace) -> None:
     from adtr.features import BATCH, extract
     from adtr.sources import read_sources
 
+    if options.output.name != f"{options.part}.npy":
+        raise UserError(f"--output {options.output}: a store carries its part's name, {options.part}.npy")
     features = _checked(Features, read_yaml(DEFAULTS)["features"] | _given(options, "features"))
     manifest = read_manifest(options.manifest)
     rows = manifest[manifest.part == options.part]
@@ -280,7 +295,13 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(commands: Any) -> None:
-    parser = _command(commands, "train", _run_train, "fit a method to the features of normal images")
+    parser = _command(
+        commands,
+        "train",
+        _run_train,
+        "fit a method to the features of normal images",
+        "adtr train --manifest screw.csv --features screw.npy --epochs 20 --state state/screw --output run",
+    )
     _add_inputs(parser)
     parser.add_argument("--method", default="adtr", help="a module of adtr/methods [adtr]")
     parser.add_argument("--seed", type=_whole(0), default=0, help="[0]")
@@ -300,7 +321,13 @@ def _run_train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", _run_evaluate, "score the test images of a run and measure it")
+    parser = _command(
+        commands,
+        "evaluate",
+        _run_evaluate,
+        "score the test images of a run and measure it",
+        "adtr evaluate --run run --manifest screw.csv --features screw.npy --root data/mvtec --output run",
+    )
     parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of the run")
     _add_inputs(parser)
     parser.add_argument("--root", required=True, help="the data set's folder, for its masks")

@@ -98,7 +98,11 @@ def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterab
         mask_digests.append(mask_digest)
         problems += found
     if problems:
-        raise UserError("\n  ".join([f"{len(problems)} problems in {root}, category {category}:", *problems]))
+        raise UserError(
+            "\n  ".join(
+                [f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}, category {category}:", *problems]
+            )
+        )
     manifest = manifest.assign(sha256=digests, mask_sha256=mask_digests)
     _warn_of_leaks(manifest, category)
     return manifest[COLUMNS]
@@ -151,6 +155,9 @@ def _list_mvtec(root: Path, category: str, _: Dataset) -> tuple[pd.DataFrame, li
     Without a folder ground_truth the category has labels of images only; with one, every anomaly needs its mask.
     """
     base, rows, problems, used = root / category, [], [], set()
+    if not base.is_dir():
+        known = sorted(path.name for path in root.iterdir() if (path / "train").is_dir())
+        raise UserError(f"{root}: no category {category!r}; known: {', '.join(known)}")
     truth = base / "ground_truth"
     tests = sorted(path.name for path in (base / "test").glob("*") if path.is_dir())
     for split, defect in [("train", "good"), *(("test", name) for name in tests)]:

@@ -6,6 +6,7 @@ Shapes: N images, G side of the feature grid in tokens, S side of the input in p
 import hashlib
 import io
 import json
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from adtr.features import select
 from adtr.files import remove_partial, written_atomically
 from adtr.images import raw_bytes, read_mask
 from adtr.train import check_stores, method_of, read_model
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, float | str]
 
@@ -122,6 +125,7 @@ def evaluate(
     for table, name in ((scores, "scores.csv"), (rows, "metrics.csv")):
         with written_atomically(output / name) as path:
             table.to_csv(path, index=False)
+    logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))
 
 
 def _image_metrics(scores: pd.DataFrame) -> list[Row]:
@@ -141,6 +145,8 @@ def _labels(scores: pd.DataFrame) -> np.ndarray:
 def _mask(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
     if not reference:
         return np.zeros((size, size), bool)
+    if not (root / reference).is_file():
+        raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
     if hashlib.sha256(raw_bytes(root, reference)).hexdigest() != digest:
         raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
     return read_mask(root, reference, size)

@@ -173,10 +173,18 @@ def test_values_that_do_not_fit_together_are_told(
 def test_wrong_layers_are_told_with_their_option(
     layers: str, reason: str, case: planted.Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = ["--manifest", str(case.manifest), "--root", "x", "--part", "planted", "--output", str(tmp_path / "f.npy")]
-    message = refusal(["features", *common, f"--layers={layers}"], capsys)
+    common = ["--manifest", str(case.manifest), "--root", "x", "--part", "planted"]
+    output = ["--output", str(tmp_path / "planted.npy")]
+    message = refusal(["features", *common, *output, f"--layers={layers}"], capsys)
     assert "--layers: " in message
     assert reason in message
+
+
+def test_a_store_must_carry_its_parts_name(
+    case: planted.Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["features", "--manifest", str(case.manifest), "--root", "x", "--part", "planted", "--output"]
+    assert "carries its part's name, planted.npy" in refusal([*command, str(tmp_path / "f.npy")], capsys)
 
 
 EVALUATE = ["evaluate", "--run", "r", "--manifest", "m", "--features", "f", "--root", "x", "--output", "o"]

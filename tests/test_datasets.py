@@ -142,6 +142,13 @@ def test_a_category_needs_images_of_all_three_kinds(tmp_path: Path, left_out: st
 
 
 def test_a_category_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "saucer/train").mkdir(parents=True)
+    with pytest.raises(UserError, match="no category 'cup'; known: saucer"):
+        index(dataset("mvtec", tmp_path), "cup")
+
+
+def test_what_a_category_lacks_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cup/train").mkdir(parents=True)
     missing = ("train/good", "test/good", "test/<defect>")
     assert problems_of(tmp_path)[1:] == [f"{tmp_path}/cup: no images in {name}" for name in missing]
 

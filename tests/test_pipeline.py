@@ -157,6 +157,24 @@ def test_every_error_in_the_parameters_is_told_before_the_first_job(done: Worksh
     assert "Traceback" not in result.stdout
 
 
+def test_an_unknown_word_of_the_configuration_is_refused(done: Workshop) -> None:
+    result = done.snakemake("all_tables", "--dry-run", study="smoke sets=train.lr=1")
+    assert result.returncode != 0
+    result = subprocess.run(
+        ["snakemake", "-n", "all_tables", "--config", "studdy=smoke"],
+        cwd=done.folder, env=done.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "not studdy" in result.stdout + result.stderr
+
+
+def test_missing_data_is_told_once_before_the_first_job(done: Workshop) -> None:
+    result = done.snakemake("all_tables", study="paper")
+    assert result.returncode != 0
+    assert result.stdout.count("MVTec-AD: data/mvtec") == 1
+    assert "reads and checks the images" not in result.stdout
+
+
 def test_a_lost_image_is_told_and_leaves_the_results_alone(done: Workshop) -> None:
     image = next((done.folder / "data/generated/smoke_mvtec/carpet/test").glob("[!g]*/000.png"))
     before = (done.folder / "results/smoke/metrics.csv").read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from adtr.config import as_options, data_key, feature_key, parse_settings, resolve
-from adtr.datasets import category_of, fingerprint, parts_of
+from adtr.datasets import category_of, fingerprint, parts_of, root_of
 from adtr.errors import UserError
 from adtr.provenance import code_digest
 from adtr.sources import read_sources
@@ -16,6 +16,10 @@ from adtr.tables import table_names
 
 STUDY = str(config.get("study", "paper"))
 SETTINGS = str(config.get("set", ""))
+if set(config) - {"study", "set"}:
+    raise WorkflowError(
+        f"--config takes study=NAME and set='SECTION.NAME=VALUE …', not {', '.join(config)}"
+    )
 try:
     PLAN = resolve(STUDY, settings=parse_settings(SETTINGS))
 except UserError as error:
@@ -82,6 +86,30 @@ def runs(pattern):
         pattern.format(dataset=d, experiment=e, category=c, seed=s)
         for d, e, c, s in PLAN.runs()
     ]
+
+
+def stop_without_data():
+    """Tells what data is missing, all at once, before the first job; a data set once indexed may be gone."""
+    indexed = [
+        dataset
+        for key, dataset in DATA.items()
+        if Path(f"results/manifests/{key}").is_dir()
+    ]
+    wanted = [
+        dataset
+        for dataset in DATA.values()
+        if not dataset.generated and dataset not in indexed
+    ]
+    missing = [
+        f"{dataset.title}: {root_of(dataset)}"
+        for dataset in wanted
+        if not root_of(dataset).is_dir()
+    ]
+    if missing:
+        advice = "`adtr fetch` gets MVTec-AD and CIFAR; or set the `root` of the data set in params/datasets.yaml"
+        raise WorkflowError(
+            "\n  ".join(["these folders are missing:", *missing, advice])
+        )
 
 
 def generated(wildcards):
