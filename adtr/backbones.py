@@ -21,8 +21,6 @@ from adtr.errors import UserError
 from adtr.files import sha256
 from adtr.sources import Source
 
-STRIDES = (2, 4, 8, 16, 32)
-
 
 class Backbone(nn.Module):
     """A stem and a chain of blocks, read after the last block at each stride.

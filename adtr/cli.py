@@ -282,7 +282,7 @@ def _run_features(options: argparse.Namespace) -> None:
     rows = manifest[manifest.part == options.part]
     if rows.empty:
         raise UserError(f"--part {options.part}: {options.manifest} has {', '.join(manifest.part.unique())}")
-    root = root_of(Dataset(title="the data set", layout="mvtec", root=options.root))
+    root = root_of(options.root)
     weights = weights_file(features, read_sources(options.sources), Path())
     progress = _progress("batch", -(-len(rows) // BATCH))
     extract(rows, root, features, weights, options.output, _device(options.device), options.threads, progress)
@@ -358,7 +358,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     sections = {key: value for key, value in asked.items() if isinstance(value, dict)}
     params = _params(asked["method"], sections | {"score": _given(options, "score")})
     manifest, stores = read_manifest(options.manifest), _stores(options.features)
-    root = root_of(Dataset(title="the data set", layout="mvtec", root=options.root))
+    root = root_of(options.root)
     evaluate(options.folder, manifest, stores, root, params, options.label, options.output, _device(options.device))
 
 
@@ -416,7 +416,7 @@ def _run_figures(options: argparse.Namespace) -> None:
     size = plan.params[options.dataset, names[0]].features.image_size
     key = data_key(options.dataset, plan.datasets[options.dataset])
     manifest = read_manifest(options.results / "manifests" / key / f"{options.category}.csv")
-    draw(runs, manifest, root_of(plan.datasets[options.dataset]), size, options.output, options.category)
+    draw(runs, manifest, root_of(plan.datasets[options.dataset].root), size, options.output, options.category)
 
 
 def _report(commands: Any) -> None:

@@ -49,19 +49,19 @@ CIFAR = {
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-def root_of(dataset: Dataset) -> Path:
+def root_of(root: str, title: str = "the data set") -> Path:
     """The folder of a data set; 'package:NAME/FOLDER' is a folder of an installed package.
 
     Raises:
         UserError: the package is not installed.
     """
-    package, colon, inside = dataset.root.partition(":")
+    package, colon, inside = root.partition(":")
     if not colon or package != "package":
-        return Path(dataset.root)
+        return Path(root)
     name, _, folder = inside.partition("/")
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{dataset.title}: the package {name} is not installed: `make install`")
+        raise UserError(f"{title}: the package {name} is not installed: `make install`")
     return Path(spec.submodule_search_locations[0]) / folder
 
 
@@ -86,7 +86,7 @@ def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterab
     Raises:
         UserError: with every problem of every image in one message.
     """
-    root = root_of(dataset)
+    root = root_of(dataset.root, dataset.title)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Put {dataset.title} there, get it with `adtr fetch`, or set `root`")
     listed = {"mvtec": _list_mvtec, "elpv": _list_elpv}.get(dataset.layout, _list_cifar)
@@ -115,7 +115,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 def fingerprint(dataset: Dataset, category: str) -> str:
     """Sixteen digits that change when a file of the category is added, removed, renamed or changes its size."""
-    root = root_of(dataset)
+    root = root_of(dataset.root, dataset.title)
     images = dataset.layout == "mvtec"
     found = (path for path in (root / category if images else root).rglob("*") if path.is_file())
     known = (path for path in found if not images or path.suffix.lower() in SUFFIXES)

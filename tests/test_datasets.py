@@ -311,7 +311,7 @@ def test_elpv_poly_is_as_published() -> None:
 
 
 def test_elpv_labels_are_those_of_its_csv(mono: pd.DataFrame) -> None:
-    root = root_of(dataset("elpv", "package:elpv_dataset/data"))
+    root = root_of("package:elpv_dataset/data")
     lines = [line.split() for line in (root / "labels.csv").read_text().splitlines()]
     probability = {image: float(share) for image, share, kind in lines if kind == "mono"}
     assert {row.image: row.label for row in mono.itertuples()} == {

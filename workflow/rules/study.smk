@@ -16,9 +16,10 @@ from adtr.tables import table_names
 
 STUDY = str(config.get("study", "paper"))
 SETTINGS = str(config.get("set", ""))
-if set(config) - {"study", "set"}:
+unknown = sorted(set(config) - {"study", "set"})
+if unknown:
     raise WorkflowError(
-        f"--config takes study=NAME and set='SECTION.NAME=VALUE …', not {', '.join(config)}"
+        f"--config takes study=NAME and set='SECTION.NAME=VALUE …', not {', '.join(unknown)}"
     )
 try:
     PLAN = resolve(STUDY, settings=parse_settings(SETTINGS))
@@ -90,20 +91,15 @@ def runs(pattern):
 
 def stop_without_data():
     """Tells what data is missing, all at once, before the first job; a data set once indexed may be gone."""
-    indexed = [
-        dataset
-        for key, dataset in DATA.items()
-        if Path(f"results/manifests/{key}").is_dir()
-    ]
     wanted = [
         dataset
-        for dataset in DATA.values()
-        if not dataset.generated and dataset not in indexed
+        for key, dataset in DATA.items()
+        if not dataset.generated and not Path(f"results/manifests/{key}").is_dir()
     ]
     missing = [
-        f"{dataset.title}: {root_of(dataset)}"
+        f"{dataset.title}: {root_of(dataset.root)}"
         for dataset in wanted
-        if not root_of(dataset).is_dir()
+        if not root_of(dataset.root).is_dir()
     ]
     if missing:
         advice = "`adtr fetch` gets MVTec-AD and CIFAR; or set the `root` of the data set in params/datasets.yaml"
