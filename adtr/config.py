@@ -1,17 +1,12 @@
-"""Parameters: read from params/, laid over each other, checked all at once.
+"""Parameters: the sections of params/, what each admits, and their form on the command line.
 
-A parameter's path is `section.name`, as `train.epochs`. Every value stands once in params/default.yaml; recipes, data
-sets, experiments and studies hold only what differs. What a stage gets is a frozen section, or its command-line form.
+A stage gets frozen sections; study.py lays the files of params/ over each other. Sections of baselines are made of what
+params/default.yaml says of them.
 """
 
-import difflib
-import hashlib
-import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
@@ -19,7 +14,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     create_model,
     field_validator,
     model_validator,
@@ -35,28 +29,30 @@ def _no_flag(value: Any) -> Any:
     return value
 
 
-Flat = dict[str, tuple[Any, str]]  # dotted key -> (value, the file that set it)
-
 Positive = Annotated[int, BeforeValidator(_no_flag), Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # safe as a folder's name
 
 BACKBONES = Literal[
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4",
-    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet34",
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18", "resnet34", "pixels",
 ]  # fmt: skip
+
+
+NETWORKS = {"adtr_plus": ["model", "train", "adtr_plus"], "autoencoder": ["train", "autoencoder"]}  # and their sections
 
 
 class Section(BaseModel):
     """A group of parameters that cannot be changed once read, and admits no unknown key."""
 
+    prefix: ClassVar[str] = ""  # of its command-line options, where its words could be another section's, too
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Features(Section):
     """What the frozen backbone sees and gives."""
 
-    backbone: BACKBONES = Field(description="frozen backbone")
+    backbone: BACKBONES = Field(description="frozen backbone; pixels: raw pixels, a patch a token")
     weights: Literal["imagenet", "random"] = Field(description="its weights; random is for tests and speed")
     layers: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
         min_length=1, description="which of the layers 1-5 are concatenated"
@@ -81,8 +77,11 @@ class Features(Section):
 
 
 class Model(Section):
-    """The transformer of ADTR."""
+    """The transformer of ADTR, or what takes its place in an ablation."""
 
+    variant: Literal["transformer", "no_attention", "no_query", "cnn"] = Field(
+        description="the reconstruction network: ADTR's, or an ablation of it"
+    )
     width: Positive = Field(description="channels inside the transformer, D")
     encoder_layers: Positive = Field(description="encoder layers")
     decoder_layers: Positive = Field(description="decoder layers")
@@ -90,6 +89,7 @@ class Model(Section):
     ffn_width: Positive = Field(description="hidden width of the feed forward network")
     dropout: float = Field(ge=0, lt=1, description="dropout probability")
     standardize: bool = Field(description="standardise each channel on the training set")
+    cnn_blocks: Positive = Field(description="residual blocks of the variant cnn")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "Model":
@@ -113,6 +113,7 @@ class Train(Section):
         description="of the matrix products; auto is bfloat16 where the device multiplies it natively"
     )
     save_every: Positive = Field(description="epochs between two saved states")
+    snapshots: int = Field(ge=0, description="models kept and measured on the way, evenly spaced; 0 for none")
     threads: Positive = Field(description="CPU threads of the training")
 
 
@@ -124,6 +125,51 @@ class Score(Section):
     aupro_limit: Share = Field(description="largest false positive rate of AUPRO")
 
 
+class AdtrPlus(Section):
+    """ADTR+: training goes on with anomalies at hand (Sec. 3.3)."""
+
+    prefix: ClassVar[str] = "plus."
+    start: Name = Field(description="the experiment whose finished run it starts from")
+    anomalies: Literal["confetti", "outliers"] = Field(
+        description="noisy copies of the normal images, or images of another data set"
+    )
+    loss: Literal["pixel", "image"] = Field(description="of labels by pixel (Eq. 7) or by image (Eq. 9)")
+    alpha: float = Field(gt=0, description="weight of the push term")
+    top_k: Positive = Field(description="tokens of an image that Eq. 8 averages")
+    share: Share = Field(description="probability that confetti replaces a normal image")
+
+
+class Confetti(Section):
+    """Synthetic anomalies: squares of colour on normal images (Liznerski et al., ICLR 2021)."""
+
+    prefix: ClassVar[str] = "confetti."
+    variants: Positive = Field(description="noisy copies of each training image")
+    seed: int = Field(ge=0, description="of the noise")
+    reference: Positive = Field(description="side of the image that all lengths are given for, px")
+    coloured: float = Field(ge=0, le=1, description="probability that a pixel is the centre of a coloured square")
+    solid: float = Field(ge=0, le=1, description="the same for a dark square")
+    smallest: Positive = Field(description="shortest side of a square, px")
+    largest: Positive = Field(description="longest side of a square, px")
+    rotation: float = Field(ge=0, le=90, description="largest rotation, degrees")
+    blur: Positive = Field(description="side of the Gaussian kernel, px")
+    sigma: float = Field(gt=0, description="its standard deviation, px")
+
+    @model_validator(mode="after")
+    def _sides_ascend(self) -> "Confetti":
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest {self.smallest} is more than largest {self.largest}")
+        return self
+
+
+class Outliers(Section):
+    """Images of another data set that serve as anomalies (Sec. 4.1)."""
+
+    prefix: ClassVar[str] = "outliers."
+    dataset: Name = Field(description="whose training images are drawn from")
+    count: Positive = Field(description="images drawn")
+    seed: int = Field(ge=0, description="of the draw")
+
+
 class Params(Section):
     """All parameters of an experiment on a data set; a baseline's section comes from params/default.yaml."""
 
@@ -132,6 +178,9 @@ class Params(Section):
     model: Model
     train: Train
     score: Score
+    adtr_plus: AdtrPlus
+    confetti: Confetti
+    outliers: Outliers
 
     @model_validator(mode="after")
     def _pooling_fits(self) -> "Params":
@@ -140,8 +189,9 @@ class Params(Section):
         return self
 
     def method_sections(self) -> list[str]:
-        """The sections that the method's `fit` gets: its own, or those of the trained networks."""
-        return [self.method] if self.method in type(self).model_fields else ["model", "train"]
+        """The sections that the method's `fit` gets: those of a network, or a baseline's own."""
+        own = [self.method] if self.method in type(self).model_fields else ["model", "train"]
+        return NETWORKS.get(self.method, own)
 
 
 class Generated(Section):
@@ -174,64 +224,9 @@ class Dataset(Section):
             raise ValueError("a category stands twice")
         if "mean" in (self.categories or []):
             raise ValueError("no category may be called mean: tables have a column of that name")
-        if self.generated and self.layout not in ("mvtec", "cifar10"):
-            raise ValueError(f"images are generated in the layouts mvtec and cifar10, not {self.layout}")
+        if self.generated and self.layout == "elpv":
+            raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")
         return self
-
-
-class Experiment(Section):
-    """A named departure from the recipe."""
-
-    title: str
-    set: dict[str, Any] = {}
-
-
-class Study(Section):
-    """What is run: experiments by data set, seeds, recipe and budget."""
-
-    title: str
-    recipe: str
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    datasets: dict[Name, list[str]] = Field(min_length=1)
-    define: dict[Name, dict[str, Any]] = {}  # data sets of the study's own, or changes to those of datasets.yaml
-    set: dict[str, Any] = {}
-    overrides: dict[str, dict[str, Any]] = {}
-
-    @model_validator(mode="after")
-    def _nothing_twice(self) -> "Study":
-        lists: list[tuple[str, list[Any]]] = [("seeds", list(self.seeds)), *self.datasets.items()]
-        for name, values in lists:
-            if any(values.count(value) > 1 for value in values):
-                raise ValueError(f"{name}: one of them stands twice")
-        return self
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study resolved: for each data set its definition, its categories and the parameters of its experiments."""
-
-    name: str
-    study: Study
-    datasets: dict[str, Dataset]
-    titles: dict[str, str]
-    params: dict[tuple[str, str], Params]  # (data set, experiment)
-
-    def runs(self) -> Iterable[tuple[str, str, str, int]]:
-        """(dataset, experiment, category, seed) of every run, in the order of the study."""
-        for dataset, experiments in self.study.datasets.items():
-            for experiment in experiments:
-                for category in self.datasets[dataset].categories or []:
-                    for seed in self.study.seeds:
-                        yield dataset, experiment, category, seed
-
-    def dump(self) -> str:
-        """The resolved study as YAML."""
-        content = {
-            "study": {"name": self.name} | self.study.model_dump(mode="json"),
-            "datasets": {name: dataset.model_dump(mode="json") for name, dataset in self.datasets.items()},
-            "params": {f"{d}/{e}": params.model_dump(mode="json") for (d, e), params in self.params.items()},
-        }
-        return yaml.safe_dump(content, sort_keys=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -262,35 +257,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Flat:
-    """A nested mapping as dotted keys, each with where it came from; keys may be dotted already."""
-    flat: Flat = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, source, path + ".")
-        else:
-            flat[path] = (value, source)
-    return flat
-
-
-def unflatten(flat: Flat) -> dict[str, Any]:
-    """The inverse of `flatten`, without the sources."""
-    tree: dict[str, Any] = {}
-    for path, (value, _) in flat.items():
-        *parents, leaf = path.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise UserError(f"{flat[path][1]}: {path}: {parent} is a value, not a section")
-        if value == {}:  # changes nothing of what the section holds
-            node.setdefault(leaf, value)
-        else:
-            node[leaf] = value
-    return tree
-
-
 def params_model(default: Mapping[str, Any]) -> type[Params]:
     """`Params` with a section for every baseline that params/default.yaml describes.
 
@@ -300,7 +266,9 @@ def params_model(default: Mapping[str, Any]) -> type[Params]:
     sections = {}
     for name, values in baselines.items():
         fields = {key: (_kind(value), ...) for key, value in values.items()} if isinstance(values, dict) else {}
-        sections[name] = (create_model(name, __base__=Section, **fields), ...)  # type: ignore[call-overload]
+        section = create_model(name, __base__=Section, **fields)  # type: ignore[call-overload]
+        section.prefix = f"{name}."
+        sections[name] = (section, ...)
     return create_model("Params", __base__=Params, **sections)  # type: ignore[call-overload]
 
 
@@ -309,200 +277,12 @@ def _kind(value: Any) -> Any:
     return Annotated[type(value), Field(gt=0)] if positive else type(value)
 
 
-class _Errors(list[str]):
-    """Everything that is wrong, to be told at once."""
-
-    def check(self, model: type[Section], tree: Any, flat: Flat | None, source: str) -> Any:
-        try:
-            return model.model_validate(tree)
-        except ValidationError as error:
-            for problem in error.errors():
-                path = ".".join(str(part) for part in problem["loc"])
-                parts = (_source_of(path, flat, source), path, _describe(problem, model))
-                self.append(": ".join(filter(None, parts)))
-        return None
-
-    def mappings(self, path: Path) -> dict[str, dict[str, Any]]:
-        """The named mappings in a YAML file."""
-        content = read_yaml(path)
-        wrong = {name: value for name, value in content.items() if not isinstance(value, dict)}
-        self.extend(f"{path}: {name}: a mapping is expected (it is {value!r})" for name, value in wrong.items())
-        return {str(name): value for name, value in content.items() if name not in wrong}
-
-    def known(self, name: str, names: Iterable[str], what: str, source: str) -> bool:
-        names = list(names)
-        if name not in names:
-            self.append(f"{source}: no {what} {name!r}{_suggest(name, names)}; known: {', '.join(names)}")
-        return name in names
-
-    def stop(self) -> None:
-        if self:
-            unique = list(dict.fromkeys(self))
-            noun = "error" if len(unique) == 1 else "errors"
-            raise UserError("\n  ".join([f"{len(unique)} {noun} in the parameters:", *unique]))
+def option(section: type[Section], key: str) -> str:
+    """The command-line option of a parameter."""
+    return f"--{section.prefix}{key.replace('_', '-')}"
 
 
-def _source_of(path: str, flat: Flat | None, default: str) -> str:
-    """The file that set `path` or a list around it, or for a whole section the files that set anything in it."""
-    if flat and path in flat:
-        return flat[path][1]
-    related = ((key, origin) for key, (_, origin) in (flat or {}).items())
-    found = {origin for key, origin in related if f"{key}.".startswith(f"{path}.") or f"{path}.".startswith(f"{key}.")}
-    return " and ".join(sorted(found)) or default
-
-
-def _describe(problem: Any, model: type[Section]) -> str:
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        section: Any = model
-        for part in problem["loc"][:-1]:
-            kind = section.model_fields[part].annotation
-            section = next(iter(get_args(kind)), kind)  # of `Generated | None`, Generated
-        return f"unknown key{_suggest(str(problem['loc'][-1]), section.model_fields)}"
-    if problem["type"] == "missing" or isinstance(problem["input"], dict):
-        return message
-    return f"{message} (it is {problem['input']!r})"
-
-
-def _suggest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-def parse_settings(text: str) -> dict[str, Any]:
-    """Parameters from a command line: 'train.epochs=5 train.lr=1e-3' (spaces or commas between them)."""
-    settings: dict[str, Any] = {}
-    for item in filter(None, re.split(r"[\s,]+(?![^\[]*\])", text)):  # not within brackets
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UserError(f"set: {item!r} is not of the form section.name=value")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"set: {item!r}: its value is not valid YAML") from None
-    return settings
-
-
-def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any] | None = None) -> Plan:
-    """Reads the study `name`, lays all levels over each other and checks them.
-
-    Args:
-        name: a file of params/studies, without its ending.
-        folder: the folder params/.
-        settings: dotted parameters that win over every file.
-
-    Raises:
-        UserError: with every error of every file in one message.
-    """
-    errors = _Errors()
-    default = read_yaml(folder / "default.yaml")
-    studies = sorted(path.stem for path in (folder / "studies").glob("*.yaml"))
-    if not errors.known(name, studies, "study", str(folder / "studies")):
-        errors.stop()
-    study_file = f"{folder}/studies/{name}.yaml"
-    study = errors.check(Study, read_yaml(Path(study_file)), None, study_file)
-    experiments = _experiments(folder, errors)
-    recipes = errors.mappings(folder / "recipes.yaml")
-    if study is None:
-        errors.stop()
-    errors.known(study.recipe, recipes, "recipe", study_file)
-    datasets = _datasets(folder, study, study_file, errors)
-    for experiment in study.overrides:
-        errors.known(experiment, experiments, "experiment", f"{study_file}: overrides")
-
-    model, params = params_model(default), {}
-    for dataset, names in study.datasets.items():
-        own = "set" in study.define.get(dataset, {})
-        dataset_file = f"{study_file}: define" if own else f"{folder}/datasets.yaml"
-        for experiment in names:
-            if not errors.known(experiment, experiments, "experiment", f"{study_file}: datasets.{dataset}"):
-                continue
-            if dataset not in datasets or study.recipe not in recipes:
-                continue
-            flat = flatten(default, f"{folder}/default.yaml")
-            flat |= flatten(datasets[dataset].set, f"{dataset_file}: {dataset}.set")
-            flat |= flatten(recipes[study.recipe], f"{folder}/recipes.yaml: {study.recipe}")
-            flat |= flatten(study.set, f"{study_file}: set")
-            flat |= flatten(experiments[experiment].set, f"{folder}/experiments.yaml: {experiment}.set")
-            flat |= flatten(study.overrides.get(experiment, {}), f"{study_file}: overrides.{experiment}")
-            flat |= flatten(settings or {}, "command line")
-            resolved = errors.check(model, unflatten(flat), flat, f"{folder}/default.yaml")
-            if resolved is not None and errors.known(resolved.method, _methods(), "method", flat["method"][1]):
-                params[dataset, experiment] = resolved
-    errors.stop()
-    titles = {key: value.title for key, value in experiments.items()}
-    return Plan(name, study, {key: datasets[key] for key in study.datasets}, titles, params)
-
-
-def _methods() -> list[str]:
-    """A method is a module of adtr/methods."""
-    return sorted(path.stem for path in (Path(__file__).parent / "methods").glob("[a-z]*.py"))
-
-
-def _experiments(folder: Path, errors: _Errors) -> dict[str, Experiment]:
-    file = folder / "experiments.yaml"
-    checked = {
-        name: errors.check(Experiment, value, None, f"{file}: {name}") for name, value in errors.mappings(file).items()
-    }
-    return {name: value for name, value in checked.items() if value is not None}
-
-
-def _datasets(folder: Path, study: Study, study_file: str, errors: _Errors) -> dict[str, Dataset]:
-    """The data sets that the study names, with its own definitions laid over those of datasets.yaml."""
-    file = folder / "datasets.yaml"
-    known = errors.mappings(file)
-    for name in study.define:
-        errors.known(name, study.datasets, "data set", f"{study_file}: define")
-    datasets = {}
-    for name in study.datasets:
-        if not errors.known(name, [*known, *study.define], "data set", f"{study_file}: datasets"):
-            continue
-        definition = known.get(name, {}) | study.define.get(name, {})
-        dataset = errors.check(Dataset, definition, None, f"{study_file if name in study.define else file}: {name}")
-        if dataset is not None:
-            datasets[name] = _with_categories(dataset, name, errors)
-    standing = [dataset.benchmark for dataset in datasets.values() if dataset.benchmark]
-    for twice in sorted({name for name in standing if standing.count(name) > 1}):
-        errors.append(f"{study_file}: datasets: two of them have the benchmark {twice}: a table can show one")
-    return datasets
-
-
-def _with_categories(dataset: Dataset, name: str, errors: _Errors) -> Dataset:
-    """Without a list of categories, every folder of the root that holds train/good is one."""
-    if dataset.categories is not None:
-        return dataset
-    found = sorted(path.parent.parent.name for path in Path(dataset.root).glob("*/train/good"))
-    if not found:
-        errors.append(f"data set {name}: no folder in {dataset.root} holds train/good: set its root")
-    names = dataset.model_dump() | {"categories": found}
-    return errors.check(Dataset, names, None, f"data set {name}: the folders of {dataset.root}") or dataset
-
-
-def feature_key(features: Features) -> str:
-    """A readable name for a set of feature parameters, unique by the digest at its end."""
-    content = json.dumps(features.model_dump(mode="json"), sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    return f"{features.backbone}-{features.image_size}px-{features.grid_size}x{features.grid_size}-{digest}"
-
-
-def data_key(name: str, dataset: Dataset) -> str:
-    """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
-    decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})
-    return f"{name}-{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:6]}"
-
-
-def option(section: type[BaseModel], key: str) -> str:
-    """The command-line option of a parameter; a baseline's carries its section's name, as two may share a word."""
-    return named_option(section.__name__, key)
-
-
-def named_option(section: str, key: str) -> str:
-    """As `option`, by the section's name; Features, Model, Train, Score and Dataset share no word."""
-    shared = section.lower() in ("features", "model", "train", "score", "dataset", "generated")
-    return f"--{'' if shared else section + '.'}{key.replace('_', '-')}"
-
-
-def as_options(*sections: BaseModel) -> str:
+def as_options(*sections: Section) -> str:
     """Parameters in the form in which a stage's command takes them: '--epochs 500 --lr 0.0001'."""
     options = []
     for section in sections:

@@ -108,12 +108,34 @@ def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterab
     return manifest[COLUMNS]
 
 
+def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
+    """A manifest of `count` training images of all classes of a CIFAR, drawn without replacement, in their order.
+
+    All are anomalies (Sec. 4.1) of split 'train' and part 'outliers'.
+
+    Raises:
+        UserError: the layout is not a CIFAR's, or it holds fewer images.
+    """
+    if dataset.layout not in CIFAR:
+        raise UserError(f"{dataset.title}: outliers come from {' or '.join(CIFAR)}, not {dataset.layout}")
+    root, files = root_of(dataset.root, dataset.title), CIFAR[dataset.layout]
+    names = [name.decode() for name in cifar_batch(root / files.meta)[files.names]]
+    train = pd.concat([_cifar_rows(root, batch, files.labels, names) for batch in files.train], ignore_index=True)
+    if count > len(train):
+        raise UserError(f"{root}: {len(train)} training images, {count} are asked for: lower outliers.count")
+    drawn = np.sort(np.random.default_rng(seed).choice(len(train), count, replace=False))
+    manifest = train.iloc[drawn].reset_index(drop=True)
+    digests = [hashlib.sha256(raw_bytes(root, image)).hexdigest() for image in manifest.image]
+    fixed = {"mask": "", "label": 1, "split": "train", "mask_sha256": "", "part": "outliers"}
+    return manifest.assign(sha256=digests, **fixed)[COLUMNS]
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
     """A manifest as `index` made it."""
     return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(COLUMNS, str) | {"label": int})
 
 
-def fingerprint(dataset: Dataset, category: str) -> str:
+def fingerprint(dataset: Dataset, category: str = "") -> str:
     """Sixteen digits that change when a file of the category is added, removed, renamed or changes its size."""
     root = root_of(dataset.root, dataset.title)
     images = dataset.layout == "mvtec"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from adtr import provenance
 from adtr.backbones import Backbone, build, pyramid
@@ -54,8 +55,10 @@ def extract(
     if manifest.empty:
         raise UserError(f"{store}: the manifest holds no images of this part")
     began = time.monotonic()
-    backbone = build(features, weights).to(device)
-    backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone = None
+    if features.backbone != "pixels":
+        backbone = build(features, weights).to(device)
+        backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows = list(zip(manifest.image, manifest.sha256, strict=True))
 
     def batch(start: int) -> np.ndarray:
@@ -73,12 +76,18 @@ def extract(
             "shape": shape,
             "features": features.model_dump(mode="json"),
             "data": data_digest(manifest),
-            "weights": sha256(weights) if weights else "random",
+            "weights": _weights(features, weights),
             "device": str(torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"),
             "seconds": round(time.monotonic() - began, 2),
             **provenance.record("features"),
         }
         write_text(store.with_suffix(".json"), json.dumps(info, indent=1) + "\n")
+
+
+def _weights(features: Features, weights: Path | None) -> str:
+    if features.backbone == "pixels":
+        return "none"
+    return sha256(weights) if weights else "random"
 
 
 def data_digest(manifest: pd.DataFrame) -> str:
@@ -94,12 +103,15 @@ def _read(reference: str, digest: str, root: Path, size: int) -> np.ndarray:
     return np.asarray(resized(decode(raw, reference).convert("RGB"), size))
 
 
-def _tokens(images: np.ndarray, backbone: Backbone, features: Features, device: str) -> np.ndarray:
-    """(B, S, S, 3) uint8 to (B, G·G, C) float16."""
+def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
+    """(B, S, S, 3) uint8 to (B, G·G, C) float16; without a backbone a token is a patch of the normalised image."""
     with torch.inference_mode():
         batch = torch.from_numpy(normalized(images)).to(device, memory_format=torch.channels_last)
-        tokens = pyramid(backbone(batch), features.layers, features.grid_size).flatten(2).transpose(1, 2)
-        half = tokens.to(torch.float16).cpu()
+        if backbone is None:
+            grid = F.pixel_unshuffle(batch, features.image_size // features.grid_size)
+        else:
+            grid = pyramid(backbone(batch), features.layers, features.grid_size)
+        half = grid.flatten(2).transpose(1, 2).to(torch.float16).cpu()
     if not torch.isfinite(half).all():
         raise UserError(f"{features.backbone}: a feature is beyond float16: are these the right weights?")
     return half.contiguous().numpy()

@@ -4,6 +4,7 @@ An image is named by a reference relative to its data set's root: 'test/scratch/
 of a CIFAR batch. Shapes: S side of the square input, px.
 """
 
+import hashlib
 import io
 import pickle
 import re
@@ -72,6 +73,27 @@ def read_mask(root: Path, reference: str, size: int | None = None) -> np.ndarray
     pixels = np.asarray(decode(raw_bytes(root, reference), reference).convert("RGB"))
     mask = Image.fromarray(pixels.any(axis=2).astype(np.uint8))
     return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
+
+
+def verified_mask(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
+    """As `read_mask`, of the mask that was indexed; without a reference, of a normal image, nothing is anomalous.
+
+    Raises:
+        UserError: it is missing or has changed.
+    """
+    if not reference:
+        return np.zeros((size, size), bool)
+    if not (root / reference).is_file():
+        raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
+    if hashlib.sha256(raw_bytes(root, reference)).hexdigest() != digest:
+        raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
+    return read_mask(root, reference, size)
+
+
+def anomalous_tokens(mask: np.ndarray, grid: int) -> np.ndarray:
+    """(S, S) bool to (G·G,) bool: a token is anomalous where any of its pixels is."""
+    side = len(mask) // grid
+    return mask.reshape(grid, side, grid, side).any(axis=(1, 3)).ravel()
 
 
 class _CifarUnpickler(pickle.Unpickler):

@@ -7,35 +7,59 @@ The transformer of DETR (Carion et al., ECCV 2020), except that
 Shapes: B batch, N tokens, C channels of the features, D width of the transformer, h heads.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adtr.config import Model
 
+Layer = Callable[[Model], nn.Module]
 
-class ADTR(nn.Module):
+
+class Reconstruction(nn.Module):
+    """What every reconstruction network shares: the scale of its features, f in and f̂ out, both (B, N, C)."""
+
+    mean: Tensor  # (C,) and
+    std: Tensor  # (C,), by which features are standardised
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def standardize(self, features: Tensor) -> None:
+        """Sets each channel's mean and standard deviation over all tokens of (n, N, C), accumulated in float64."""
+        count = features.shape[0] * features.shape[1]
+        mean = sum(image.double().sum(0) for image in features) / count
+        squares = sum((image.double() - mean).square().sum(0) for image in features)
+        self.mean.copy_(mean)
+        self.std.copy_((squares / count).sqrt().clamp_min(1e-6))
+
+    def standardized(self, features: Tensor) -> Tensor:
+        """(B, N, C) of any float type to the float32 target f of the reconstruction."""
+        return (features.float() - self.mean) / self.std
+
+
+class ADTR(Reconstruction):
     """Feature tokens in, their reconstruction out.
 
     Args:
         tokens: N, side of the feature grid squared.
         channels: C.
         params: width, layers, heads, dropout.
+        attention: what relates tokens to each other; another one in an ablation.
     """
 
-    mean: Tensor  # (C,) and
-    std: Tensor  # (C,), by which features are standardised
-
-    def __init__(self, tokens: int, channels: int, params: Model):
-        super().__init__()
-        width = params.width
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
+    def __init__(self, tokens: int, channels: int, params: Model, attention: Layer | None = None):
+        super().__init__(channels)
+        width, attention = params.width, attention or Attention
         self.reduce = nn.Linear(channels, width)  # a 1x1 convolution
         self.position = nn.Parameter(torch.empty(tokens, width))
         self.query = nn.Parameter(torch.empty(tokens, width))
-        self.encoder = nn.ModuleList(EncoderLayer(params) for _ in range(params.encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(params) for _ in range(params.decoder_layers))
+        self.encoder = nn.ModuleList(EncoderLayer(params, attention) for _ in range(params.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(params, attention) for _ in range(params.decoder_layers))
         self.norm = nn.LayerNorm(width)
         self.recover = nn.Linear(width, channels)  # a 1x1 convolution
         self._initialize()
@@ -55,27 +79,27 @@ class ADTR(nn.Module):
         nn.init.uniform_(self.position)
         nn.init.normal_(self.query)
 
-    def standardized(self, features: Tensor) -> Tensor:
-        """(B, N, C) of any float type to the float32 target f of the reconstruction."""
-        return (features.float() - self.mean) / self.std
-
     def forward(self, f: Tensor) -> Tensor:
         """f (B, N, C) to its reconstruction f̂ (B, N, C)."""
         memory = self.reduce(f)
         for layer in self.encoder:
             memory = layer(memory, self.position)
-        tokens = self.query.expand(len(f), -1, -1)
+        tokens = self.decoder_input(memory)
         for layer in self.decoder:
             tokens = layer(tokens, memory, self.position)
         return self.recover(self.norm(tokens))
+
+    def decoder_input(self, memory: Tensor) -> Tensor:
+        """The learned query embedding, for each image: (B, N, D)."""
+        return self.query.expand(len(memory), -1, -1)
 
 
 class EncoderLayer(nn.Module):
     """Self-attention and feed forward network, each with shortcut and LayerNorm behind it."""
 
-    def __init__(self, params: Model):
+    def __init__(self, params: Model, attention: Layer):
         super().__init__()
-        self.attention = Attention(params)
+        self.attention = attention(params)
         self.ffn = FeedForward(params)
         self.norm1, self.norm2 = nn.LayerNorm(params.width), nn.LayerNorm(params.width)
         self.dropout = nn.Dropout(params.dropout)
@@ -89,10 +113,10 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention of the query's tokens, attention to the encoder's memory, feed forward network."""
 
-    def __init__(self, params: Model):
+    def __init__(self, params: Model, attention: Layer):
         super().__init__()
-        self.self_attention = Attention(params)
-        self.cross_attention = Attention(params)
+        self.self_attention = attention(params)
+        self.cross_attention = attention(params)
         self.ffn = FeedForward(params)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(params.width) for _ in range(3))
         self.dropout = nn.Dropout(params.dropout)

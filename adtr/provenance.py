@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-UNTRACKED = {"adtr.config", "adtr.provenance", "adtr.errors"}  # config: its values are tracked, one by one
+UNTRACKED = {"adtr.config", "adtr.study", "adtr.provenance", "adtr.errors"}  # parameters are tracked by their values
 
 
 @cache

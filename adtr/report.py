@@ -18,9 +18,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from adtr import tables
-from adtr.config import Params, Plan, flatten, read_yaml
+from adtr.config import Params, read_yaml
 from adtr.errors import UserError
 from adtr.files import write_text
+from adtr.study import Plan, flatten
 from adtr.tables import MEAN, METRICS
 
 Row = dict[str, Any]

@@ -3,7 +3,6 @@
 Shapes: N images, G side of the feature grid in tokens, S side of the input in px.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -18,11 +17,10 @@ import torch.nn.functional as F
 
 from adtr import metrics
 from adtr.config import Params, Score
-from adtr.errors import UserError
 from adtr.features import select
 from adtr.files import remove_partial, written_atomically
-from adtr.images import raw_bytes, read_mask
-from adtr.train import check_stores, method_of, read_model
+from adtr.images import verified_mask
+from adtr.train import check_stores, method_of, read_model, read_snapshots
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +48,20 @@ def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:
     return pd.DataFrame(torch.cat(scores).numpy(), columns=["max", "mean"])
 
 
-def score(maps: np.ndarray, images: pd.DataFrame, size: int, params: Score) -> pd.DataFrame:
+def score(
+    maps: np.ndarray, images: pd.DataFrame, size: int, params: Score, own: np.ndarray | None = None
+) -> pd.DataFrame:
     """The table of scores, a row an image: what it is, `pred_score`, and the score by maximum and by mean.
 
     Args:
         maps: (N, G, G), in the order of `images`.
         images: the manifest's rows of the test images.
+        own: (N,), of a method that scores images by something else than its map.
     """
     scores = image_scores(maps, size, params.pooling)
     table = images[["image", "label", "split", "defect"]].reset_index(drop=True)
-    return table.assign(pred_score=scores[params.image_score], score_max=scores["max"], score_mean=scores["mean"])
+    predicted = scores[params.image_score] if own is None else own
+    return table.assign(pred_score=predicted, score_max=scores["max"], score_mean=scores["mean"])
 
 
 def measure(
@@ -78,7 +80,7 @@ def measure(
         rows.append(_row("image_auroc_all", lambda: metrics.auroc(_labels(scores), scores.pred_score.to_numpy())))
     if (images["mask"] != "").any():
         marks = zip(images["mask"], images["mask_sha256"], strict=True)
-        masks = np.stack([_mask(root, reference, digest, size) for reference, digest in marks])
+        masks = np.stack([verified_mask(root, reference, digest, size) for reference, digest in marks])
         full = upsampled(maps, size)
         rows.append(_row("pixel_auroc", lambda: metrics.auroc(masks, full)))
         rows.append(_row("pixel_ap", lambda: metrics.average_precision(masks, full)))
@@ -96,7 +98,9 @@ def evaluate(
     output: Path,
     device: str = "cpu",
 ) -> None:
-    """Scores the test images of a run: writes maps.npy, scores.csv and metrics.csv to `output`.
+    """Scores the test images of a run: writes maps.npy, scores.csv, metrics.csv and curve.csv to `output`.
+
+    curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
 
     Args:
         manifest: of the category.
@@ -110,22 +114,37 @@ def evaluate(
     state = read_model(run)
     check_stores(run, stores)
     features, images = select(manifest, stores, ["test", "rest"])
-    maps = method_of(params).anomaly_map(state, features, params, device)
-    scores = score(maps, images, params.features.image_size, params.score)
-    rows = pd.DataFrame(measure(scores, maps, images, root, params.features.image_size, params.score))
+    method, size = method_of(params), params.features.image_size
+    maps = method.anomaly_map(state, features, params, device)
+    own = method.image_score(state, features, params, device) if hasattr(method, "image_score") else None
+    scores = score(maps, images, size, params.score, own)
+    rows = pd.DataFrame(measure(scores, maps, images, root, size, params.score))
+    curve = []
+    for epoch, snapshot in read_snapshots(run).items():
+        then = method.anomaly_map(snapshot, features, params, device)
+        measured = measure(score(then, images, size, params.score), then, images, root, size, params.score)
+        curve.append(pd.DataFrame(measured).assign(epoch=epoch))
+    if curve:
+        curve.append(rows.assign(epoch=params.train.epochs))
     for position, (key, value) in enumerate(labels):
         rows.insert(position, key, value)
     model = json.loads((run / "run.json").read_text(encoding="utf-8"))["model"]
     rows["provenance"] = f"{run}@{model[:12]}"
+    tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": _curve(curve)}
     saved = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
     np.save(saved, maps)
-    remove_partial(*(output / name for name in ("maps.npy", "scores.csv", "metrics.csv")))
+    remove_partial(output / "maps.npy", *(output / name for name in tables))
     with written_atomically(output / "maps.npy") as path:
         path.write_bytes(saved.getbuffer())
-    for table, name in ((scores, "scores.csv"), (rows, "metrics.csv")):
+    for name, table in tables.items():
         with written_atomically(output / name) as path:
             table.to_csv(path, index=False)
     logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))
+
+
+def _curve(rows: list[pd.DataFrame]) -> pd.DataFrame:
+    columns = ["epoch", "metric", "value"]
+    return pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
 
 
 def _image_metrics(scores: pd.DataFrame) -> list[Row]:
@@ -140,16 +159,6 @@ def _image_metrics(scores: pd.DataFrame) -> list[Row]:
 
 def _labels(scores: pd.DataFrame) -> np.ndarray:
     return scores.label.to_numpy() == 1
-
-
-def _mask(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
-    if not reference:
-        return np.zeros((size, size), bool)
-    if not (root / reference).is_file():
-        raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
-    if hashlib.sha256(raw_bytes(root, reference)).hexdigest() != digest:
-        raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
-    return read_mask(root, reference, size)
 
 
 def _row(metric: str, compute: Callable[[], float]) -> Row:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from adtr.config import Params, Plan
+from adtr.config import Params
 from adtr.errors import UserError
 from adtr.files import written_atomically
+from adtr.study import Plan
 
 CELL = ["row", "column", "mean", "sd", "n", "printed", "note", "provenance"]
 MEAN = "mean"

@@ -1,7 +1,8 @@
 """The training stage: a category's features in, a run's folder out.
 
-A run is four files: `params.yaml` (what was asked for), `model.safetensors` (what was learned), `history.csv` (a row
-an epoch) and, last, `run.json` (what made it). What a killed training resumes from lies in a state folder of its own.
+A run is five files: `params.yaml` (what was asked for), `model.safetensors` (what was learned), `history.csv` (a row
+an epoch), `snapshots.safetensors` (models on the way, if any were asked for) and, last, `run.json` (what made it).
+What a killed training resumes from lies in a state folder of its own.
 """
 
 import csv
@@ -14,24 +15,37 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
 from adtr import provenance
-from adtr.config import Params
+from adtr.config import Features, Params
 from adtr.errors import UserError
 from adtr.features import data_digest, read_store, select
 from adtr.files import remove_partial, sha256, write_text, written_atomically
-from adtr.methods import Context, Fitted, precision
+from adtr.images import anomalous_tokens, verified_mask
+from adtr.methods import Anomalies, Context, Fitted, precision
 
-FILES = ["params.yaml", "model.safetensors", "history.csv", "run.json"]
+FILES = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Images that are known to be anomalous: their manifest, the folder of their masks, their feature store."""
+
+    manifest: pd.DataFrame
+    root: Path
+    store: Path
 
 
 def train(
@@ -42,35 +56,46 @@ def train(
     output: Path,
     state: Path,
     device: str = "cpu",
+    start: Path | None = None,
+    bank: Bank | None = None,
 ) -> None:
-    """Fits a method to the training images and writes the run's four files to `output`.
+    """Fits a method to the training images and writes the run's five files to `output`.
 
     Args:
         manifest: of the category.
         stores: the feature store of each of its parts.
         state: the folder to resume from; emptied where something else than this very run was begun in it.
+        start: the run that ADTR+ goes on from.
+        bank: its anomalies.
 
     Raises:
         UserError: another process is at this run, or the method failed in a way the user can mend.
     """
     began = time.monotonic()
     method = method_of(params)
+    if params.method == "adtr_plus" and (start is None or bank is None):
+        raise UserError("adtr_plus goes on from a finished run, with anomalies: --start, --anomalies and --bank")
+    if start:
+        check_stores(start, stores)
     features, rows = select(manifest, stores, ["train"])
-    part = str(rows.part.iloc[0])
+    made = read_store(stores[str(rows.part.iloc[0])])[1]
+    params = params.model_copy(update={"features": Features.model_validate(made["features"])})
     record: dict[str, Any] = {
         "method": params.method,
         "seed": seed,
         "trained_on": data_digest(rows),
         "params": {name: getattr(params, name).model_dump(mode="json") for name in params.method_sections()},
-        "features": read_store(stores[part])[1],
+        "features": made,
         "precision": precision(params.train.precision, device) if "train" in params.method_sections() else "float32",
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        **_origin(start, bank, params),
         **provenance.record("train", f"methods.{params.method}"),
     }
     with _locked(state):
         _discard_other(state, _identity(record))
         remove_partial(state / "state.pt", *(output / name for name in FILES))
-        fitted = method.fit(features, params, Context(seed, device, state))
+        known = Context(seed, device, state, read_model(start) if start else None, _anomalies(bank, params))
+        fitted = method.fit(features, params, known)
         _write_run(output, record, fitted)
         record |= {
             "images": len(features),
@@ -126,6 +151,59 @@ def read_model(run: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{run}: not a whole run ({error}): train it again") from None
 
 
+def read_snapshots(run: Path) -> dict[int, dict[str, torch.Tensor]]:
+    """The models that a run kept on the way, by epoch.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        tensors = load_file(run / "snapshots.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{run}: not a whole run ({error}): train it again") from None
+    found: dict[int, dict[str, torch.Tensor]] = {}
+    for key in sorted(tensors):
+        epoch, _, name = key.partition("/")
+        found.setdefault(int(epoch), {})[name] = tensors[key]
+    return found
+
+
+def _anomalies(bank: Bank | None, params: Params) -> Anomalies | None:
+    """The features of a bank's images, and which of their tokens are anomalous: all, where there is no mask."""
+    if bank is None:
+        return None
+    array, info = read_store(bank.store)
+    if info["data"] != data_digest(bank.manifest):
+        raise UserError(f"{bank.store}: made of other images than the bank's manifest: run `adtr features`")
+    size, grid = params.features.image_size, params.features.grid_size
+    marks = zip(bank.manifest["mask"], bank.manifest.mask_sha256, strict=True)
+    tokens = [
+        anomalous_tokens(verified_mask(bank.root, reference, digest, size), grid)
+        if reference
+        else np.full(grid**2, True)
+        for reference, digest in marks
+    ]
+    return Anomalies(array, torch.from_numpy(np.stack(tokens)))
+
+
+def _origin(start: Path | None, bank: Bank | None, params: Params) -> dict[str, Any]:
+    """What of other runs and images a run was made from.
+
+    Raises:
+        UserError: the start is another network than the one to be trained.
+    """
+    origin: dict[str, Any] = {}
+    if start:
+        begun = json.loads((start / "run.json").read_text(encoding="utf-8"))
+        if begun["params"].get("model") != params.model.model_dump(mode="json"):
+            raise UserError(f"{start}: its network has other parameters than the one that is to go on from it")
+        origin["start"] = begun["model"]
+    if bank:
+        masks = hashlib.sha256("".join(bank.manifest.mask_sha256).encode()).hexdigest()
+        origin["anomalies"] = {"data": data_digest(bank.manifest), "masks": masks, "images": len(bank.manifest)}
+    return origin
+
+
 def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
     asked = {"method": record["method"], "seed": record["seed"], "features": record["features"]["features"]}
     write_text(output / "params.yaml", yaml.safe_dump(asked | record["params"], sort_keys=False))
@@ -135,15 +213,17 @@ def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
         )
         writer.writeheader()
         writer.writerows(fitted.history)
-    with written_atomically(output / "model.safetensors") as path:
-        path.write_bytes(safetensors_bytes({name: tensor.contiguous() for name, tensor in fitted.state.items()}))
+    snapshots = {f"{epoch:06}/{name}": t for epoch, state in fitted.snapshots.items() for name, t in state.items()}
+    for name, tensors in (("snapshots", snapshots), ("model", fitted.state)):
+        with written_atomically(output / f"{name}.safetensors") as path:
+            path.write_bytes(safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}))
 
 
 def _identity(record: dict[str, Any]) -> str:
     """A digest of all that decides the outcome of a run, so that no state of another run is resumed."""
     features = {key: record["features"][key] for key in ("shape", "features", "data", "weights", "code")}
     keys = ("method", "seed", "trained_on", "params", "precision", "device", "code", "torch")
-    decisive = {key: record[key] for key in keys} | {"features": features}
+    decisive = {key: record.get(key) for key in (*keys, "start", "anomalies")} | {"features": features}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

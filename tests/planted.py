@@ -22,7 +22,10 @@ TINY = {
     "model": {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "ffn_width": 16, "standardize": True},
     "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_every": 1},
     "padim": {"channels": 4},
-    "knn": {"neighbours": 2, "coreset": 100},
+    "spade": {"neighbours": 3},
+    "patchcore": {"coreset": 0.5},
+    "kde": {"coreset": 100},
+    "autoencoder": {"width": 8, "latent": 8},
 }
 
 

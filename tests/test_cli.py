@@ -17,7 +17,7 @@ from PIL import Image
 
 from adtr import __version__
 from adtr.cli import main
-from adtr.config import Features, Model, Score, Section, Train, as_options, read_yaml
+from adtr.config import Confetti, Features, Model, Score, Section, Train, as_options, option, read_yaml
 from adtr.files import sha256
 
 ADTR = Path(sys.executable).with_name("adtr")
@@ -26,6 +26,14 @@ OPTIONS: dict[str, list[str]] = {
     "fetch": ["NAME", "--sources", "--root", "--url", "--archive"],
     "generate": ["--layout", "--root", "--categories", "--images", "--size", "--seed"],
     "index": ["--layout", "--root", "--category", "--output", "--seed", "--train-share"],
+    "confetti": [
+        "--manifest",
+        "--root",
+        "--image-size",
+        "--output",
+        *(option(Confetti, k) for k in Confetti.model_fields),
+    ],
+    "outliers": ["--layout", "--root", "--output", "--outliers.count", "--outliers.seed"],
     "features": ["--manifest", "--root", "--part", "--output", "--sources", "--threads", "--device"],
     "train": [*TRAIN, "--padim.channels", "--padim.epsilon", "--knn.neighbours", "--knn.coreset"],
     "evaluate": ["--run", "--manifest", "--features", "--root", "--label", "--threads", "--device", "--output"],
@@ -188,6 +196,8 @@ def test_a_store_must_carry_its_parts_name(
 
 
 EVALUATE = ["evaluate", "--run", "r", "--manifest", "m", "--features", "f", "--root", "x", "--output", "o"]
+CONFETTI = ["confetti", "--manifest", "m", "--root", "x", "--image-size", "32", "--output", "o"]
+OUTLIERS = ["outliers", "--layout", "cifar100", "--root", "nowhere", "--output", "o"]
 GENERATE = ["generate", "--root", "g", "--images", "3", "--layout"]
 FIGURES = ["figures", "--study", "smoke", "--category", "screw", "--output", "o"]
 
@@ -203,6 +213,18 @@ FIGURES = ["figures", "--study", "smoke", "--category", "screw", "--output", "o"
         ([*GENERATE, "mvtec", "--size", "-64"], "argument --size: '-64' is not a whole number from 1 on"),
         (["index", "--category", "c", "--output", "o", "--root", "r", "--layout", "voc"], "--layout: Input should be"),
         (["index", "--category", "c", "--output", "o", "--root", "r"], "--layout: Field required"),
+        ([*CONFETTI, "--image-size", "0"], "argument --image-size: '0' is not a whole number from 1 on"),
+        ([*CONFETTI, "--confetti.sigma", "0"], "--confetti.sigma: Input should be greater than 0 (it is '0')"),
+        (
+            [*CONFETTI, "--confetti.smallest", "55"],
+            "adtr confetti: the options do not fit:\n  smallest 55 is more than",
+        ),
+        ([*OUTLIERS, "--outliers.count", "0"], "--outliers.count: Input should be greater than 0 (it is '0')"),
+        (OUTLIERS, "adtr outliers: nowhere/meta: no such file: `adtr fetch` gets CIFAR's"),
+        (
+            [*OUTLIERS, "--layout", "elpv"],
+            "adtr outliers: the data set: outliers come from cifar10 or cifar100, not elpv",
+        ),
         ([*EVALUATE, "--threads", "0"], "argument --threads: '0' is not a whole number from 1 on"),
         ([*EVALUATE, "--label", "seed"], "argument --label: 'seed' is not of the form KEY=VALUE"),
         (EVALUATE, "adtr evaluate: r/params.yaml: no such file"),
@@ -289,6 +311,41 @@ def test_plan_shows_the_parameters_and_counts_the_runs(capsys: pytest.CaptureFix
     shown = yaml.safe_load(text)
     assert shown["params"]["smoke_mvtec/adtr"]["train"]["epochs"] == 7
     assert text.endswith("# 24 runs\n")  # 2 data sets, 3 experiments, 2 categories, 2 seeds
+
+
+def test_confetti_by_hand_writes_the_copies_beside_their_manifest(mvtec_root: Path, tmp_path: Path) -> None:
+    manifest, output = tmp_path / "manifest.csv", tmp_path / "bank/screw.csv"
+    main(["index", "--layout", "mvtec", "--root", str(mvtec_root), "--category", "screw", "--output", str(manifest)])
+    command = ["confetti", "--manifest", str(manifest), "--root", str(mvtec_root), "--image-size", "32"]
+    main([*command, "--confetti.variants", "2", "--output", str(output)])
+    bank = pd.read_csv(output)
+    assert bank.columns.tolist() == [*pd.read_csv(manifest).columns, "source"]
+    files = {str(path.relative_to(output.parent)) for path in output.parent.rglob("*.png")}
+    assert files == {*bank.image, *bank["mask"]}
+    assert len(bank) == 2 * 6
+    assert Image.open(output.parent / bank.image[0]).size == (32, 32)
+
+
+def test_a_bank_that_failed_leaves_no_manifest_of_an_earlier_one(
+    mvtec_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, output = tmp_path / "manifest.csv", tmp_path / "bank/screw.csv"
+    main(["index", "--layout", "mvtec", "--root", str(mvtec_root), "--category", "screw", "--output", str(manifest)])
+    command = ["confetti", "--manifest", str(manifest), "--root", str(mvtec_root), "--image-size", "32"]
+    main([*command, "--confetti.variants", "1", "--output", str(output)])
+    rows = pd.read_csv(manifest, keep_default_na=False)
+    rows.assign(sha256=rows.sha256[::-1].to_numpy()).to_csv(manifest, index=False)
+    assert "changed since it was indexed" in refusal([*command, "--output", str(output)], capsys)
+    assert not output.exists()
+
+
+def test_outliers_by_hand_are_drawn_from_generated_images(tmp_path: Path) -> None:
+    root, output = tmp_path / "cifar-100-python", tmp_path / "outliers.csv"
+    main(["generate", "--layout", "cifar100", "--root", str(root), "--images", "1"])
+    main(["outliers", "--layout", "cifar100", "--root", str(root), "--output", str(output), "--outliers.count", "30"])
+    drawn = pd.read_csv(output)
+    assert len(set(drawn.image)) == len(set(drawn.defect)) == 30
+    assert set(drawn.part) == {"outliers"}
 
 
 def test_train_takes_what_is_not_given_from_the_default_parameters(case: planted.Case, tmp_path: Path) -> None:

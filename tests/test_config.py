@@ -10,19 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from adtr.config import (
-    Features,
-    Plan,
-    Section,
-    as_options,
-    feature_key,
-    flatten,
-    parse_settings,
-    read_yaml,
-    resolve,
-    unflatten,
-)
+from adtr.config import Features, Section, as_options, read_yaml
 from adtr.errors import UserError
+from adtr.study import Plan, feature_key, flatten, parse_settings, resolve, unflatten
 
 PARAMS = Path(__file__).parents[1] / "params"
 STUDIES = sorted(path.stem for path in (PARAMS / "studies").glob("*.yaml"))
@@ -31,8 +21,8 @@ FILES = {
     "default.yaml": (PARAMS / "default.yaml").read_text(encoding="utf-8"),
     "datasets.yaml": "cups: {title: Cups, layout: mvtec, root: data/cups, categories: [cup, mug]}",
     "recipes.yaml": "short: {}",
-    "experiments.yaml": "adtr: {title: ADTR}\nknn: {title: kNN, set: {method: knn}}\nsmall: {title: Small}",
-    "studies/mine.yaml": "{title: Mine, recipe: short, seeds: [3, 1], datasets: {cups: [adtr, knn]}}",
+    "experiments.yaml": "adtr: {title: ADTR}\nspade: {title: SPADE, set: {method: spade}}\nsmall: {title: Small}",
+    "studies/mine.yaml": "{title: Mine, recipe: short, seeds: [3, 1], datasets: {cups: [adtr, spade]}}",
 }
 
 
@@ -89,9 +79,9 @@ def test_a_level_changes_nothing_that_it_does_not_name(tmp_path: Path) -> None:
 
 
 def test_overrides_reach_their_experiment_only(tmp_path: Path) -> None:
-    plan = read(tmp_path, study(overrides={"knn": {"knn": {"neighbours": 2}}}))
-    assert plan.params["cups", "knn"].model_dump()["knn"]["neighbours"] == 2
-    assert plan.params["cups", "adtr"].model_dump()["knn"]["neighbours"] == 5
+    plan = read(tmp_path, study(overrides={"spade": {"spade": {"neighbours": 2}}}))
+    assert plan.params["cups", "spade"].model_dump()["spade"]["neighbours"] == 2
+    assert plan.params["cups", "adtr"].model_dump()["spade"]["neighbours"] == 50
 
 
 def test_dotted_and_nested_keys_mean_the_same(tmp_path: Path) -> None:
@@ -140,7 +130,7 @@ def test_settings_take_the_types_of_the_parameters(tmp_path: Path) -> None:
 
 def test_runs_are_in_the_order_of_the_study(tmp_path: Path) -> None:
     runs = list(read(tmp_path).runs())
-    expected = [(e, c, s) for e in ("adtr", "knn") for c in ("cup", "mug") for s in (3, 1)]
+    expected = [(e, c, s) for e in ("adtr", "spade") for c in ("cup", "mug") for s in (3, 1)]
     assert runs == [("cups", *run) for run in expected]
 
 
@@ -190,7 +180,7 @@ def test_the_dump_is_yaml_that_holds_every_resolved_value(tmp_path: Path) -> Non
 
 def test_a_baseline_has_a_section_of_its_own(tmp_path: Path) -> None:
     plan = read(tmp_path)
-    assert plan.params["cups", "knn"].method_sections() == ["knn"]
+    assert plan.params["cups", "spade"].method_sections() == ["spade"]
     assert plan.params["cups", "adtr"].method_sections() == ["model", "train"]
 
 
@@ -199,7 +189,7 @@ def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         params.train.epochs = 3
     with pytest.raises(ValidationError, match="frozen"):
-        params.method = "knn"
+        params.method = "spade"
 
 
 # What is refused
@@ -207,7 +197,7 @@ def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
 REFUSED = {
     "train.epoch=5": "command line: train.epoch: unknown key, did you mean 'epochs'?",
     "training.epochs=5": "command line: training: unknown key, did you mean 'train'?",
-    "knn.neighbors=5": "command line: knn.neighbors: unknown key, did you mean 'neighbours'?",
+    "spade.neighbors=5": "command line: spade.neighbors: unknown key, did you mean 'neighbours'?",
     "train.epochs=many": "command line: train.epochs: Input should be a valid integer",
     "train.epochs=0": "command line: train.epochs: Input should be greater than 0 (it is 0)",
     "train.epochs=2.5": "command line: train.epochs: Input should be a valid integer",
@@ -227,7 +217,7 @@ REFUSED = {
     "features.layers=[1,1]": "command line: features.layers: layers must ascend, each once (it is [1, 1])",
     "method=vgg": "command line: no method 'vgg'; known: adtr, ",
     "method=../../x": "command line: method: String should match pattern",
-    "knn.coreset=all": "command line: knn.coreset: Input should be a valid integer",
+    "spade.kappa=all": "command line: spade.kappa: Input should be a valid integer",
     "model.heads=3": "default.yaml and command line: model: width 256 is not a multiple of heads 3",
     "features.grid_size=24": "default.yaml and command line: features: image_size 256 is not a multiple of grid_size",
     "features.image_size=16": "default.yaml and command line: features: image_size 16 is less than 32",
@@ -259,11 +249,11 @@ MISTAKES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "unknown experiment": (
         study(datasets={"cups": ["adrt"]}),
-        "studies/mine.yaml: datasets.cups: no experiment 'adrt', did you mean 'adtr'?; known: adtr, knn, small",
+        "studies/mine.yaml: datasets.cups: no experiment 'adrt', did you mean 'adtr'?; known: adtr, spade, small",
     ),
     "overrides of an unknown experiment": (
-        study(overrides={"nkn": {}}),
-        "studies/mine.yaml: overrides: no experiment 'nkn', did you mean 'knn'?",
+        study(overrides={"spad": {}}),
+        "studies/mine.yaml: overrides: no experiment 'spad', did you mean 'spade'?",
     ),
     "definition of a data set that is not run": (
         study(define={"cup": {"root": "/x"}}),
@@ -290,7 +280,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str]] = {
         "recipes.yaml: short: train.epochs: Input should be a valid integer",
     ),
     "value in an experiment": (
-        {"experiments.yaml": "adtr: {title: ADTR, set: {train: {epochs: x}}}\nknn: {title: kNN}"},
+        {"experiments.yaml": "adtr: {title: ADTR, set: {train: {epochs: x}}}\nspade: {title: SPADE}"},
         "experiments.yaml: adtr.set: train.epochs: Input should be a valid integer",
     ),
     "default left out": (
@@ -362,7 +352,7 @@ def test_all_errors_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         "studies/mine.yaml: set: train.epochs",
         "studies/mine.yaml: set: train.lr",
         "command line: score.pooling",
-        "studies/mine.yaml: datasets.cups: no experiment 'gone'; known: adtr, knn, small",
+        "studies/mine.yaml: datasets.cups: no experiment 'gone'; known: adtr, spade, small",
     ]
 
 
@@ -415,13 +405,13 @@ def test_the_feature_key_changes_with_every_parameter(name: str) -> None:
     assert key_of(**{name: OTHER[name]}) != key_of()
 
 
-@pytest.mark.parametrize("name", ["features", "model", "train", "score", "padim", "knn"])
+@pytest.mark.parametrize("name", ["features", "model", "train", "score", "padim", "spade"])
 def test_options_say_all_of_a_section(name: str) -> None:
     for params in resolve("paper", PARAMS).params.values():
         section: Section = getattr(params, name)
         words = as_options(section).split()
         assert all(word.startswith("--") and "_" not in word for word in words[::2])
-        assert all(word.startswith(f"--{name}.") == (name in ("padim", "knn")) for word in words[::2])
+        assert all(word.startswith(f"--{name}.") == (name in ("padim", "spade")) for word in words[::2])
         given = {
             key.rpartition(".")[2].removeprefix("--").replace("-", "_"): value
             for key, value in zip(words[::2], words[1::2], strict=True)

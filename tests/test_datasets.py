@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from adtr.config import Dataset
-from adtr.datasets import fingerprint, index, parts_of, read_manifest, root_of
+from adtr.datasets import draw_outliers, fingerprint, index, parts_of, read_manifest, root_of
 from adtr.errors import UserError
+from adtr.generated import write_cifar100
 from adtr.images import cifar_batch
 
 WHOLE = [
@@ -283,6 +284,74 @@ def test_an_unknown_class_is_told_with_those_known(cifar10_root: Path) -> None:
 def test_a_missing_batch_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"batches\.meta: no such file: `adtr fetch`"):
         cifar10(tmp_path)
+
+
+# Outliers
+
+
+@pytest.fixture(scope="module")
+def cifar100_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-100's layout: 2 training images of each of the 100 classes."""
+    root = tmp_path_factory.mktemp("data")
+    write_cifar100(root, images=2, seed=0)
+    return root / "cifar-100-python"
+
+
+def outliers(root: Path, count: int, seed: int = 0, layout: str = "cifar100") -> pd.DataFrame:
+    return draw_outliers(dataset(layout, root, categories=[]), count, seed)
+
+
+def test_outliers_are_anomalies_with_the_names_of_their_classes(cifar100_root: Path) -> None:
+    names = [name.decode() for name in cifar_batch(cifar100_root / "meta")[b"fine_label_names"]]
+    content, manifest = cifar_batch(cifar100_root / "train"), outliers(cifar100_root, 40)
+    assert list(manifest.columns) == ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256", "part"]
+    assert len(manifest) == 40
+    for row in manifest.itertuples():
+        batch, number = str(row.image).split(":")
+        assert batch == "train"
+        assert row.defect == names[content[b"fine_labels"][int(number)]]
+        assert row.sha256 == hashlib.sha256(content[b"data"][int(number)].tobytes()).hexdigest()
+        assert (row.mask, row.label, row.split, row.mask_sha256, row.part) == ("", 1, "train", "", "outliers")
+
+
+@pytest.mark.parametrize("layout", ["cifar10", "cifar100"])
+def test_all_training_images_of_all_classes_can_be_drawn_each_once(
+    layout: str, cifar10_root: Path, cifar100_root: Path
+) -> None:
+    root, batches, images = {
+        "cifar10": (cifar10_root, [f"data_batch_{i}" for i in range(1, 6)], 20),
+        "cifar100": (cifar100_root, ["train"], 200),
+    }[layout]
+    manifest = outliers(root, len(batches) * images, layout=layout)
+    assert manifest.image.tolist() == [f"{batch}:{i}" for batch in batches for i in range(images)]
+    assert set(manifest.defect.value_counts()) == {10 if layout == "cifar10" else 2}
+
+
+def test_outliers_are_drawn_evenly_from_all_training_images_in_their_order(cifar100_root: Path) -> None:
+    times = np.zeros(200, int)
+    for seed in range(60):
+        numbers = [int(image.split(":")[1]) for image in outliers(cifar100_root, 50, seed).image]
+        assert numbers == sorted(set(numbers))
+        times[numbers] += 1
+    assert times.sum() == 60 * 50
+    assert 0 < times.min() < 15 < times.max() < 32  # 15 expected, standard deviation 3.4
+
+
+def test_the_draw_of_outliers_follows_from_the_seed(cifar100_root: Path) -> None:
+    first, again, other = (outliers(cifar100_root, 50, seed) for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert set(first.image) != set(other.image)
+
+
+def test_more_outliers_than_there_are_images_are_refused(cifar100_root: Path) -> None:
+    with pytest.raises(UserError, match=r"200 training images, 201 are asked for: lower outliers\.count"):
+        outliers(cifar100_root, 201)
+
+
+@pytest.mark.parametrize("layout", ["mvtec", "elpv"])
+def test_outliers_of_another_layout_are_refused(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(UserError, match=f"^Cups: outliers come from cifar10 or cifar100, not {layout}$"):
+        outliers(tmp_path, 1, layout=layout)
 
 
 # ELPV, from its package

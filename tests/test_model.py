@@ -17,9 +17,9 @@ from adtr.model import ADTR, Attention, DecoderLayer
 N, C = 9, 7
 
 
-def settings(**changes: float) -> Model:
+def settings(**changes: Any) -> Model:
     small = {"width": 16, "encoder_layers": 2, "decoder_layers": 3, "heads": 4, "ffn_width": 24, "dropout": 0.0}
-    return Model.model_validate(small | {"standardize": False} | changes)
+    return Model.model_validate(small | {"variant": "transformer", "standardize": False, "cnn_blocks": 2} | changes)
 
 
 def model(seed: int = 0, **changes: float) -> ADTR:

@@ -131,7 +131,7 @@ STAGES = {
     "index": ["datasets"],
     "features": ["features"],
     "train ADTR": ["train", "methods.adtr"],
-    "train kNN": ["train", "methods.knn"],
+    "train SPADE": ["train", "methods.spade"],
     "score": ["score", "methods.adtr"],
     "report": ["report"],
 }
@@ -140,13 +140,13 @@ STAGES = {
 @pytest.mark.parametrize(
     ("module", "reruns", "spares"),
     [
-        ("losses", {"train ADTR"}, {"index", "features", "train kNN", "report"}),
-        ("model", {"train ADTR", "score"}, {"index", "features", "train kNN", "report"}),
-        ("methods/knn", {"train kNN"}, {"index", "features", "train ADTR", "score", "report"}),
+        ("losses", {"train ADTR"}, {"index", "features", "train SPADE", "report"}),
+        ("model", {"train ADTR", "score"}, {"index", "features", "train SPADE", "report"}),
+        ("methods/spade", {"train SPADE"}, {"index", "features", "train ADTR", "score", "report"}),
         ("images", {"index", "features"}, set()),
         ("backbones", {"features"}, {"index"}),
-        ("metrics", {"score"}, {"index", "features", "train ADTR", "train kNN"}),
-        ("report", {"report"}, {"index", "features", "train ADTR", "train kNN", "score"}),
+        ("metrics", {"score"}, {"index", "features", "train ADTR", "train SPADE"}),
+        ("report", {"report"}, {"index", "features", "train ADTR", "train SPADE", "score"}),
         ("fetch", set(), set(STAGES)),
         ("config", set(), set(STAGES)),
     ],

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from adtr import report
-from adtr.config import Plan, read_yaml, resolve
+from adtr.config import read_yaml
 from adtr.errors import UserError
+from adtr.study import Plan, resolve
 
 ROOT = Path(__file__).parent.parent
-VALUES = {"adtr": 90.0, "padim": 92.0, "knn": 80.0}  # image AUROC; the second category has 1 more, the second seed 2
+VALUES = {"adtr": 90.0, "padim": 92.0, "spade": 80.0}  # image AUROC; the second category has 1 more, the second seed 2
 NASTY = "<b>&001"
 MASKED = ["image_auroc", "pixel_auroc", "aupro"]
 

@@ -15,8 +15,9 @@ import planted
 import pytest
 
 from adtr import tables
-from adtr.config import Plan, read_yaml, resolve
+from adtr.config import read_yaml
 from adtr.errors import UserError
+from adtr.study import Plan, resolve
 
 PAPER = planted.REPOSITORY / "params/paper"
 SPECS = read_yaml(planted.REPOSITORY / "params/tables.yaml")
@@ -103,7 +104,7 @@ def test_data_sets_experiments_and_metrics_are_kept_apart() -> None:
     rows = [
         run("cat", 0, 1.0),
         run("cat", 0, 2.0, dataset="e"),
-        run("cat", 0, 3.0, experiment="knn"),
+        run("cat", 0, 3.0, experiment="spade"),
         run("cat", 0, 4.0, metric="image_ap"),
     ]
     found = summary(*rows)
@@ -214,16 +215,16 @@ def test_an_undefined_category_is_a_dash_and_so_is_the_mean() -> None:
 
 
 def test_nothing_run_is_all_dashes() -> None:
-    table = ours(run("cat", 0, 91, experiment="knn"))
+    table = ours(run("cat", 0, 91, experiment="spade"))
     for row in ("ADTR (ours)", "ADTR (difference)"):
         assert {shown(table, row, column) for column in ("cat", "dog", "mean")} == {DASH}
     assert (table[table.row != "ADTR (paper)"].n == 0).all()
 
 
 def test_the_right_metric_and_experiment_are_compared() -> None:
-    rows = [run(c, 0, 50, e, m) for c in ("cat", "dog") for e in ("adtr", "knn") for m in ("image_auroc", "image_ap")]
+    rows = [run(c, 0, 50, e, m) for c in ("cat", "dog") for e in ("adtr", "spade") for m in ("image_auroc", "image_ap")]
     for row in rows:
-        row["value"] += 7 * (row["experiment"] == "knn") + 3 * (row["metric"] == "image_ap")
+        row["value"] += 7 * (row["experiment"] == "spade") + 3 * (row["metric"] == "image_ap")
     assert shown(ours(*rows), "ADTR (ours)", "cat") == "50.0"
 
 

@@ -21,12 +21,12 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from adtr import training
 from adtr.cli import main
 from adtr.config import as_options
 from adtr.datasets import read_manifest
 from adtr.errors import UserError
 from adtr.files import sha256
-from adtr.methods import adtr
 from adtr.train import FILES, read_model, train
 
 KILL_ROUNDS = int(os.environ.get("ADTR_KILL_ROUNDS", "3"))
@@ -68,7 +68,7 @@ def undisturbed(case: planted.Case, tmp_path_factory: pytest.TempPathFactory) ->
 # Outputs
 
 
-@pytest.mark.parametrize("method", ["adtr", "padim", "knn"])
+@pytest.mark.parametrize("method", ["adtr", "padim", "spade"])
 def test_a_run_is_four_files_that_agree(method: str, case: planted.Case, tmp_path: Path) -> None:
     folder = run(case, tmp_path, method, seed=3, train={"epochs": 3})
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
@@ -95,12 +95,12 @@ def test_history_has_a_row_an_epoch(case: planted.Case, tmp_path: Path) -> None:
     assert all(0 < float(row["loss"]) < 100 for row in rows)
 
 
-@pytest.mark.parametrize("method", ["padim", "knn"])
+@pytest.mark.parametrize("method", ["padim", "spade"])
 def test_a_method_without_epochs_has_an_empty_history(method: str, case: planted.Case, tmp_path: Path) -> None:
     assert (run(case, tmp_path, method) / "history.csv").read_text() == "epoch,lr,loss\n"
 
 
-@pytest.mark.parametrize("method", ["adtr", "padim", "knn"])
+@pytest.mark.parametrize("method", ["adtr", "padim", "spade"])
 def test_the_same_seed_gives_the_same_bytes(method: str, case: planted.Case, tmp_path: Path) -> None:
     first, second = (run(case, tmp_path / name, method, train={"epochs": 2}) for name in "ab")
     assert content(first) == content(second)
@@ -119,7 +119,7 @@ def test_only_training_images_are_trained_on(case: planted.Case, tmp_path: Path)
 
 
 def test_a_model_that_is_not_the_runs_own_is_refused(case: planted.Case, tmp_path: Path) -> None:
-    folder = run(case, tmp_path, "knn")
+    folder = run(case, tmp_path, "spade")
     damaged = bytearray((folder / "model.safetensors").read_bytes())
     damaged[-1] ^= 1
     (folder / "model.safetensors").write_bytes(damaged)
@@ -129,7 +129,7 @@ def test_a_model_that_is_not_the_runs_own_is_refused(case: planted.Case, tmp_pat
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "run.json"])
 def test_a_run_without_all_its_files_is_refused(missing: str, case: planted.Case, tmp_path: Path) -> None:
-    folder = run(case, tmp_path, "knn")
+    folder = run(case, tmp_path, "spade")
     (folder / missing).unlink()
     with pytest.raises(UserError, match=rf"not a whole run \(.*{missing}.*train it again"):
         read_model(folder)
@@ -152,15 +152,15 @@ def test_a_loss_that_is_not_finite_leaves_no_file_of_a_run(case: planted.Case, t
 @contextmanager
 def interrupted_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Raises KeyboardInterrupt right after an epoch's state was saved."""
-    save = adtr._save
+    save = training._save
 
-    def stop(folder: Path, model: Any, optimizer: Any, history: list[dict[str, float]]) -> None:
-        save(folder, model, optimizer, history)
+    def stop(folder: Path, network: Any, optimizer: Any, history: list[dict[str, float]], snapshots: Any) -> None:
+        save(folder, network, optimizer, history, snapshots)
         if len(history) == epoch:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(adtr, "_save", stop)
+        patch.setattr(training, "_save", stop)
         with contextlib.suppress(KeyboardInterrupt):
             yield
             pytest.fail(f"there was no epoch {epoch}")
@@ -328,7 +328,7 @@ def test_what_a_killed_process_left_half_written_is_removed(case: planted.Case, 
     for name in names + others:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    run(case, tmp_path, "knn")
+    run(case, tmp_path, "spade")
     assert not any((tmp_path / name).exists() for name in names)
     assert all((tmp_path / name).exists() for name in others)
 

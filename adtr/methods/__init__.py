@@ -11,6 +11,7 @@ section of its name in params/default.yaml holds them. N images, G side of the g
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,12 +26,22 @@ def precision(asked: str, device: str) -> str:
 
 
 @dataclass(frozen=True)
+class Anomalies:
+    """Images that are known to be anomalous; confetti's stand in the order of the images they were made from."""
+
+    features: np.ndarray  # (M, G·G, C) float16, memory-mapped
+    tokens: Tensor  # (M, G·G) bool, true where anomalous; all of an image that has a label only
+
+
+@dataclass(frozen=True)
 class Context:
-    """Where and with which seed a method is fitted."""
+    """Where, with which seed and from what a method is fitted."""
 
     seed: int
     device: str = "cpu"
     state: Path | None = None  # a folder from which a killed fit resumes; None to keep nothing
+    start: dict[str, Tensor] | None = None  # what another run learned, to go on from
+    anomalies: Anomalies | None = None
 
 
 @dataclass(frozen=True)
@@ -40,3 +51,4 @@ class Fitted:
     state: dict[str, Tensor]
     history: list[dict[str, float]] = field(default_factory=list)
     parameters: int = 0  # how many were trained by gradients
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # by epoch, before the last

@@ -1,4 +1,4 @@
-# Images become manifests, manifests become features.
+# Images become manifests, manifests become features; for ADTR+, so do anomalies.
 
 
 rule generate:
@@ -10,10 +10,10 @@ rule generate:
         ENVIRONMENT
     params:
         code=code_digest("generated"),
-        layout=lambda wc: PLAN.datasets[wc.dataset].layout,
-        root=lambda wc: PLAN.datasets[wc.dataset].root,
-        categories=lambda wc: PLAN.datasets[wc.dataset].categories,
-        options=lambda wc: as_options(PLAN.datasets[wc.dataset].generated),
+        layout=lambda wc: DATASETS[wc.dataset].layout,
+        root=lambda wc: DATASETS[wc.dataset].root,
+        categories=lambda wc: DATASETS[wc.dataset].categories,
+        options=lambda wc: as_options(DATASETS[wc.dataset].generated),
     message:
         "{wildcards.dataset}: generates images"
     shell:
@@ -43,6 +43,50 @@ rule index:
         "adtr index {params.options} --category {wildcards.category} --output {output} > {log} 2>&1"
 
 
+rule confetti:
+    input:
+        "results/manifests/{data}/{category}.csv",
+    output:
+        "results/confetti/{data}/{bank}/{category}.csv",
+    log:
+        "logs/confetti/{data}/{bank}/{category}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_digest("confetti"),
+        root=lambda wc: DATA[wc.data].root,
+        size=lambda wc: BANKS[wc.bank].features.image_size,
+        options=lambda wc: as_options(BANKS[wc.bank].confetti),
+    message:
+        "{wildcards.data} {wildcards.category}: adds confetti"
+    shell:
+        "adtr confetti --manifest {input} --root {params.root:q} --image-size {params.size} {params.options}"
+        " --output {output} > {log} 2>&1"
+
+
+rule outliers:
+    input:
+        generated,
+    output:
+        "results/outliers/{data}/{bank}/outliers.csv",
+    log:
+        "logs/outliers/{data}/{bank}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_digest("datasets"),
+        files=lambda wc: "generated" if generated(wc) else fingerprint(DATA[wc.data]),
+        layout=lambda wc: DATA[wc.data].layout,
+        root=lambda wc: DATA[wc.data].root,
+        images=lambda wc: BANKS[wc.bank].outliers.count,
+        seed=lambda wc: BANKS[wc.bank].outliers.seed,
+    message:
+        "{wildcards.data}: draws outliers"
+    shell:
+        "adtr outliers --layout {params.layout} --root {params.root:q} --outliers.count {params.images}"
+        " --outliers.seed {params.seed} --output {output} > {log} 2>&1"
+
+
 rule features:
     input:
         manifest_with,
@@ -59,10 +103,20 @@ rule features:
         code=code_digest("features"),
         weights=lambda wc: weights_of(features_of_key(wc)),
         versions=VERSIONS,
-        root=lambda wc: DATA[wc.data].root,
+        root=root_of_images,
         options=lambda wc: as_options(features_of_key(wc)),
     message:
         "{wildcards.data} {wildcards.part}: extracts features"
     shell:
         "adtr features --manifest {input} --part {wildcards.part} --root {params.root:q} {params.options}"
         " --threads {threads} --output {output.store} > {log} 2>&1"
+
+
+use rule features as features_of_anomalies with:
+    input:
+        bank_manifest,
+    output:
+        store="results/features/{data}/{key}/{bank}/{part}.npy",
+        info="results/features/{data}/{key}/{bank}/{part}.json",
+    log:
+        "logs/features/{data}/{key}/{bank}/{part}.log",

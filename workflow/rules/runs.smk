@@ -5,10 +5,13 @@ rule train:
     input:
         manifest=manifest_of,
         features=lambda wc: stores_of(wc, parts=1),
+        start=start_of,
+        bank=bank_of,
     output:
         params=f"{RUN}/params.yaml",
         model=f"{RUN}/model.safetensors",
         history=f"{RUN}/history.csv",
+        snapshots=f"{RUN}/snapshots.safetensors",
         run=f"{RUN}/run.json",
     log:
         f"logs/{STUDY}/train/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
@@ -22,13 +25,14 @@ rule train:
         code=lambda wc: code_digest("train", f"methods.{params_of(wc).method}"),
         method=lambda wc: params_of(wc).method,
         options=method_options,
+        origin=lambda wc, input: origin_options(input.start, input.bank),
         state=f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}",
         run=subpath(output.run, parent=True),
     message:
         "{wildcards.dataset} {wildcards.category}: trains {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "adtr train --manifest {input.manifest} --features {input.features} --method {params.method}"
-        " {params.options} --seed {wildcards.seed} --state {params.state} --output {params.run} > {log} 2>&1"
+        " {params.options} {params.origin} --seed {wildcards.seed} --state {params.state} --output {params.run} > {log} 2>&1"
 
 
 use rule train as fit with:
@@ -46,10 +50,12 @@ rule evaluate:
         run=f"{RUN}/run.json",
         params=f"{RUN}/params.yaml",
         model=f"{RUN}/model.safetensors",
+        snapshots=f"{RUN}/snapshots.safetensors",
     output:
         scores=f"{RUN}/scores.csv",
         maps=f"{RUN}/maps.npy",
         metrics=f"{RUN}/metrics.csv",
+        curve=f"{RUN}/curve.csv",
     log:
         f"logs/{STUDY}/evaluate/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
     conda:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from adtr.config import as_options, data_key, feature_key, parse_settings, resolve
+from adtr.config import as_options
 from adtr.datasets import category_of, fingerprint, parts_of, root_of
 from adtr.errors import UserError
 from adtr.provenance import code_digest
 from adtr.sources import read_sources
+from adtr.study import bank_key, data_key, feature_key, parse_settings, resolve
 from adtr.tables import table_names
 
 STUDY = str(config.get("study", "paper"))
@@ -26,8 +27,11 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
-KEY_OF = {name: data_key(name, dataset) for name, dataset in PLAN.datasets.items()}
-DATA = {KEY_OF[name]: dataset for name, dataset in PLAN.datasets.items()}  # by key
+DATASETS = PLAN.datasets | PLAN.outliers
+KEY_OF = {name: data_key(name, dataset) for name, dataset in DATASETS.items()}
+DATA = {KEY_OF[name]: dataset for name, dataset in DATASETS.items()}  # by key
+PLUS = [params for params in PLAN.params.values() if params.method == "adtr_plus"]
+BANKS = {bank_key(params): params for params in PLUS}
 RESULTS = f"results/{STUDY}"
 RUN = f"{RESULTS}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
 STUDY_OPTIONS = f"--study {STUDY}" + (
@@ -42,11 +46,12 @@ ENVIRONMENT = "../../environment.yml"
 
 
 wildcard_constraints:
-    dataset="|".join(PLAN.datasets),
+    dataset="|".join(DATASETS),
     data="|".join(DATA),
     experiment="|".join(sorted({experiment for _, experiment in PLAN.params})),
     category=r"[^/]+",
     part=r"[^/]+",
+    bank=r"[^/]+",
     key=r"[^/]+",
     seed=r"\d+",
 
@@ -79,6 +84,49 @@ def stores_of(wildcards, parts=None):
         f"results/features/{KEY_OF[wildcards.dataset]}/{key}/{part}.npy"
         for part in chosen
     ]
+
+
+def start_of(wildcards):
+    """What ADTR+ goes on from: the model of a finished run of the same category and seed."""
+    params = params_of(wildcards)
+    run = RUN.format(**dict(wildcards) | {"experiment": params.adtr_plus.start})
+    plus = params.method == "adtr_plus"
+    return [f"{run}/{name}" for name in ("run.json", "model.safetensors") if plus]
+
+
+def bank_of(wildcards):
+    """The manifest and the feature store of the anomalies that ADTR+ is trained with."""
+    params = params_of(wildcards)
+    if params.method != "adtr_plus":
+        return []
+    bank, features = bank_key(params), feature_key(params.features)
+    data, part, kind = KEY_OF[wildcards.dataset], wildcards.category, "confetti"
+    if params.adtr_plus.anomalies == "outliers":
+        data, part, kind = KEY_OF[params.outliers.dataset], "outliers", "outliers"
+    return [
+        f"results/{kind}/{data}/{bank}/{part}.csv",
+        f"results/features/{data}/{features}/{bank}/{part}.npy",
+    ]
+
+
+def bank_manifest(wildcards):
+    kind = BANKS[wildcards.bank].adtr_plus.anomalies
+    return f"results/{kind}/{wildcards.data}/{wildcards.bank}/{wildcards.part}.csv"
+
+
+def root_of_images(wildcards):
+    """The folder that a manifest's images lie in: confetti is made here."""
+    bank = dict(wildcards).get("bank")
+    if bank and BANKS[bank].adtr_plus.anomalies == "confetti":
+        return f"results/confetti/{wildcards.data}/{bank}"
+    return DATA[wildcards.data].root
+
+
+def origin_options(start, bank):
+    """What `adtr train` is to know of the run and the anomalies that ADTR+ starts with."""
+    if not start:
+        return ""
+    return f"--start {Path(start[0]).parent} --bank {bank[0]} --bank-features {bank[1]}"
 
 
 def runs(pattern):

@@ -1,0 +1,67 @@
+"""ADTR+: the training of ADTR goes on with anomalies at hand (Sec. 3.3)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adtr.ablations import reconstruction_network
+from adtr.config import Params
+from adtr.losses import image_loss, pixel_loss, pseudo_huber
+from adtr.methods import Anomalies, Context, Fitted
+from adtr.methods.adtr import anomaly_map
+from adtr.training import autocast, optimize, seeded
+
+__all__ = ["anomaly_map", "fit"]
+
+
+def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
+    """Pulls normal tokens towards their reconstruction and pushes anomalous ones away (Eq. 7 or 9).
+
+    An index below N = len(features) is a normal image; N + i is the image i of the anomalies.
+
+    Raises:
+        ValueError: no anomalies, or no finished ADTR to start from.
+        UserError: the loss is no longer finite, or the state cannot be saved.
+    """
+    if context.anomalies is None or context.start is None:
+        raise ValueError("ADTR+ needs anomalies and a finished ADTR")
+    torch.set_num_threads(params.train.threads)
+    plus, anomalies, normal = params.adtr_plus, context.anomalies, len(features)
+    seeded(context.seed)
+    network = reconstruction_network(features.shape[1:], params.model)
+    network.load_state_dict(context.start)
+    network.to(context.device)
+    labels = torch.cat([torch.zeros(normal, features.shape[1], dtype=torch.bool), anomalies.tokens])
+
+    def loss(batch: Tensor) -> Tensor:
+        f = network.standardized(_rows(batch, features, anomalies).to(context.device))
+        with autocast(params.train, context.device):
+            reconstruction = network(f)
+        phi, anomalous = pseudo_huber(f, reconstruction.float()), labels[batch].to(context.device)
+        if plus.loss == "pixel":
+            return pixel_loss(phi, anomalous, plus.alpha)
+        return image_loss(phi, anomalous.any(dim=1), plus.alpha, plus.top_k)
+
+    def draw() -> Tensor:
+        if plus.anomalies == "confetti":
+            return noisy_order(normal, len(anomalies.features) // normal, plus.share)
+        return torch.randperm(normal + len(anomalies.features))
+
+    return optimize(network, draw, loss, params.train, context)
+
+
+def noisy_order(images: int, variants: int, share: float) -> Tensor:
+    """An epoch over N images: each stands once, replaced by one of its noisy variants with probability `share`.
+
+    Gives indices (N,): i for image i, N + i · variants + v for its variant v.
+    """
+    order = torch.randperm(images)
+    variant = images + order * variants + torch.randint(variants, (images,))
+    return torch.where(torch.rand(images) < share, variant, order)
+
+
+def _rows(batch: Tensor, features: np.ndarray, anomalies: Anomalies) -> Tensor:
+    """The features (b, N, C) float16 of normal and anomalous images; the anomalies may lie on disk."""
+    normal = len(features)
+    rows = [features[i] if i < normal else anomalies.features[i - normal] for i in batch.tolist()]
+    return torch.from_numpy(np.stack(rows))

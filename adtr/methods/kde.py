@@ -1,0 +1,89 @@
+"""Kernel density estimation: the negative log density of an image, and of each token.
+
+The density is a mean of Gaussians, one around each training point (Bishop 2007, Eq. 2.250). For an image's score the
+points are the images, averaged over the grid; for the map they are at most `coreset` training tokens, drawn at random,
+of any position. Channels are standardised and projected on their `components` principal axes; the bandwidth is, of a
+grid, the one that makes the points likeliest, each left out of its own estimate (as Ruff et al., ICML 2018, who use
+principal components and cross-validation in five folds).
+
+Scores lack the constant log norm of the kernel: -log of the mean of exp(-d² / 2h²), which moves no rank and is >= 0.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adtr.config import Params
+from adtr.methods import Context, Fitted
+from adtr.neighbours import ROWS, batches, squared_distances
+
+BANDWIDTHS = [2 ** (step / 2) for step in range(-6, 11)]  # 1/8 to 32, in units of a standardised channel
+
+
+def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
+    """(N, G·G, C) to the density of images and that of tokens, each of centre, axes, points and bandwidth."""
+    settings = params.kde  # type: ignore[attr-defined]
+    tokens = features.reshape(-1, features.shape[2])
+    keep = min(settings.coreset, len(tokens))
+    drawn = np.sort(np.random.default_rng(context.seed).choice(len(tokens), keep, replace=False))
+    images = _density(_descriptors(features), settings.components, "images")
+    return Fitted(images | _density(torch.from_numpy(tokens[drawn]).float(), settings.components, "tokens"))
+
+
+def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
+    """The negative log density of each token, up to a constant: (N, G, G) float32."""
+    del params
+    scores = [_surprise(state, "tokens", batch.flatten(0, 1).float(), device) for batch in batches(features, 16)]
+    side = math.isqrt(features.shape[1])
+    return torch.cat(scores).reshape(-1, side, side).numpy()
+
+
+def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
+    """The negative log density of each image, up to a constant: (N,) float32."""
+    del params
+    return _surprise(state, "images", _descriptors(features), device).numpy()
+
+
+def _density(points: Tensor, components: int, name: str) -> dict[str, Tensor]:
+    """What describes the density of points (M, C): `centre` (C,), `axes` (C, d), `points` (M, d), `bandwidth` ()."""
+    mean = points.double().mean(0)
+    std = (points.double() - mean).square().mean(0).sqrt().clamp_min(1e-6)
+    standardised = (points - mean) / std
+    _, vectors = torch.linalg.eigh(standardised.T @ standardised)  # ascending
+    axes = vectors.flip(1)[:, :components]
+    projected = (standardised @ axes).float()
+    state = {"centre": mean.float(), "axes": (axes / std[:, None]).float(), "points": projected}
+    state["bandwidth"] = torch.tensor(_bandwidth(projected))
+    return {f"{name}.{key}": value.contiguous() for key, value in state.items()}
+
+
+def _bandwidth(points: Tensor) -> float:
+    """Of BANDWIDTHS, the one of the largest likelihood of points (M, d), each left out of its own estimate."""
+    if len(points) == 1:
+        return 1.0
+    likelihood = [-points.numel() * math.log(h) for h in BANDWIDTHS]
+    for start in range(0, len(points), ROWS):
+        squares = squared_distances(points[start : start + ROWS], points)
+        squares.diagonal(start).fill_(math.inf)
+        for i, h in enumerate(BANDWIDTHS):
+            likelihood[i] += (squares / (-2 * h**2)).logsumexp(1).double().sum().item()
+    return BANDWIDTHS[int(np.argmax(likelihood))]
+
+
+def _surprise(state: dict[str, Tensor], name: str, tokens: Tensor, device: str) -> Tensor:
+    """-log of the mean kernel at each of the tokens (n, C): (n,)."""
+    centre, axes, points, bandwidth = (
+        state[f"{name}.{key}"].to(device) for key in ("centre", "axes", "points", "bandwidth")
+    )
+    scores = []
+    for rows in tokens.to(device).split(ROWS):
+        squares = squared_distances((rows - centre) @ axes, points)
+        scores.append(math.log(len(points)) - squares.div_(-2 * bandwidth**2).logsumexp(1))
+    return torch.cat(scores).clamp_min(0).cpu()
+
+
+def _descriptors(features: np.ndarray) -> Tensor:
+    """Tokens averaged over the grid: (N, G·G, C) to (N, C)."""
+    return torch.cat([batch.float().mean(1) for batch in batches(features, 32)])
