@@ -56,4 +56,5 @@ def image_loss(phi: Tensor, anomalous: Tensor, alpha: float, top_k: int) -> Tens
 
 def _push(x: Tensor) -> Tensor:
     """-log(1 - exp(-x)) of x > 0, accurate near zero and far from it."""
-    return -torch.log(-torch.expm1(-x.clamp_min(FLOOR)))
+    x = x.clamp_min(FLOOR)
+    return -torch.where(x < 0.7, torch.log(-torch.expm1(-x)), torch.log1p(-torch.exp(-x)))

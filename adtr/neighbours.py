@@ -20,7 +20,15 @@ def standardization(features: np.ndarray) -> tuple[Tensor, Tensor]:
     count = features.shape[0] * features.shape[1]
     mean = sum(batch.double().sum((0, 1)) for batch in batches(features, 32)) / count
     squares = sum((batch.double() - mean).square().sum((0, 1)) for batch in batches(features, 32))
-    return mean.float(), (squares / count).sqrt().clamp_min(1e-6).float()  # type: ignore[union-attr]
+    return mean.float(), (squares / count).sqrt().clamp_min(1e-6).float()
+
+
+def pooled(features: np.ndarray) -> Tensor:
+    """Each image's mean token: (N, T, C) to (N, C) float32."""
+    means = torch.empty(features.shape[0], features.shape[2])
+    for batch, found in zip(batches(features, 32), means.split(32), strict=True):
+        found.copy_(batch.float().mean(1))
+    return means
 
 
 def squared_distances(tokens: Tensor, bank: Tensor) -> Tensor:
@@ -34,13 +42,11 @@ def nearest(tokens: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     Inner products find them; their distances are then taken of differences, which lose no digits where they are small.
     """
-    distances, indices = [], []
-    for rows in tokens.split(ROWS):
+    count = min(count, len(bank))
+    distances = torch.empty(len(tokens), count, device=tokens.device)
+    indices = torch.empty(len(tokens), count, dtype=torch.long, device=tokens.device)
+    for rows, measured, found in zip(tokens.split(ROWS), distances.split(ROWS), indices.split(ROWS), strict=True):
         squares = squared_distances(rows, bank)
-        if count == 1:
-            found = squares.argmin(1, keepdim=True)
-        else:
-            found = squares.topk(min(count, len(bank)), largest=False).indices
-        distances.append((rows[:, None] - bank[found]).norm(dim=-1))
-        indices.append(found)
-    return torch.cat(distances), torch.cat(indices)
+        found.copy_(squares.argmin(1, keepdim=True) if count == 1 else squares.topk(count, largest=False).indices)
+        measured.copy_((rows[:, None] - bank[found]).norm(dim=-1))
+    return distances, indices

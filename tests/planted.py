@@ -1,6 +1,6 @@
 """A small planted problem: features of normal images, and of test images of which four hold one anomalous token.
 
-Shapes: N images, T = 16 tokens of a 4x4 grid, C = 6 channels.
+Shapes: N images, T = 16 tokens of a 4x4 grid, C = 12 channels.
 """
 
 import json
@@ -14,7 +14,7 @@ from adtr.config import Params, params_model, read_yaml
 from adtr.features import data_digest
 
 REPOSITORY = Path(__file__).parent.parent
-SIDE, CHANNELS = 4, 6
+SIDE, CHANNELS = 4, 12  # three colours of 2x2 px, as a token of the autoencoder is
 ANOMALIES = [None, 0, None, 5, None, 10, None, 15]  # the anomalous token of each test image
 FEATURES = {"backbone": "resnet18", "weights": "random", "layers": [1], "image_size": 32, "grid_size": SIDE}
 TINY = {
@@ -23,7 +23,7 @@ TINY = {
     "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_every": 1},
     "padim": {"channels": 4},
     "spade": {"neighbours": 3},
-    "patchcore": {"coreset": 0.5},
+    "patchcore": {"coreset": 0.5, "neighbourhood": 1},
     "kde": {"coreset": 100},
     "autoencoder": {"width": 8, "latent": 8},
 }

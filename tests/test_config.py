@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from adtr.config import Features, Section, as_options, read_yaml
 from adtr.errors import UserError
-from adtr.study import Plan, feature_key, flatten, parse_settings, resolve, unflatten
+from adtr.study import Plan, bank_key, feature_key, flatten, parse_settings, resolve, unflatten
 
 PARAMS = Path(__file__).parents[1] / "params"
 STUDIES = sorted(path.stem for path in (PARAMS / "studies").glob("*.yaml"))
@@ -167,6 +167,62 @@ def test_a_root_without_categories_is_told(tmp_path: Path) -> None:
     text = f"cups: {{title: Cups, layout: mvtec, root: {tmp_path}/cups}}"
     told = "data set cups: no folder in cups holds train/good: set its root"
     assert errors(tmp_path, {"datasets.yaml": text}) == ["1 error in the parameters:", told]
+
+
+PLUS = {
+    "experiments.yaml": "adtr: {title: ADTR}\nadtr_plus: {title: ADTR+, set: {method: adtr_plus}}\n"
+    "small: {title: Small, set: {model: {width: 128}}}",
+}
+
+
+def plus(experiments: list[str], **changes: Any) -> dict[str, str]:
+    return PLUS | study(datasets={"cups": experiments}, **changes)
+
+
+def test_adtr_plus_starts_from_an_experiment_of_the_same_study(tmp_path: Path) -> None:
+    assert read(tmp_path, plus(["adtr", "adtr_plus"])).params["cups", "adtr_plus"].adtr_plus.start == "adtr"
+    told = "studies/mine.yaml: datasets.cups: adtr_plus: starts from adtr, which the study does not run there: add it"
+    assert told in errors(tmp_path, plus(["adtr_plus"]))
+
+
+def test_adtr_plus_is_of_the_same_network_as_its_start(tmp_path: Path) -> None:
+    changes = plus(["adtr", "small", "adtr_plus"], overrides={"adtr_plus": {"adtr_plus": {"start": "small"}}})
+    told = "studies/mine.yaml: datasets.cups: adtr_plus: its features or model are not those of small, its start"
+    assert told in errors(tmp_path, changes)
+
+
+def test_outliers_come_from_a_data_set_that_is_known(tmp_path: Path) -> None:
+    outliers = {"adtr_plus.anomalies": "outliers", "outliers.dataset": "mugs"}
+    more = FILES["datasets.yaml"] + "\nmugs: {title: Mugs, layout: cifar100, root: data/mugs, categories: [mug]}"
+    changes = plus(["adtr", "adtr_plus"], set=outliers)
+    assert list(read(tmp_path, changes | {"datasets.yaml": more}).outliers) == ["mugs"]
+    assert not read(tmp_path, plus(["adtr", "adtr_plus"]) | {"datasets.yaml": more}).outliers
+    assert any(
+        "no data set 'mugs'" in line for line in errors(tmp_path, changes | {"datasets.yaml": FILES["datasets.yaml"]})
+    )
+
+
+def test_the_name_of_a_bank_changes_with_what_decides_its_images(tmp_path: Path) -> None:
+    settings = ["", "confetti.seed=1", "features.image_size=512", "train.epochs=9", "outliers.seed=1"]
+    outliers = [
+        "adtr_plus.anomalies=outliers outliers.dataset=cups" + more
+        for more in ("", " outliers.seed=1", " confetti.seed=1")
+    ]
+    names = [
+        bank_key(read(tmp_path, plus(["adtr", "adtr_plus"]), setting).params["cups", "adtr_plus"])
+        for setting in settings + outliers
+    ]
+    assert names[0] == names[3] == names[4]
+    assert names[5] == names[7]
+    assert len(set(names)) == 5
+
+
+def test_sections_of_a_method_are_its_networks_or_its_own(tmp_path: Path) -> None:
+    found = {
+        method: read(tmp_path, settings=f"method={method}").params["cups", "adtr"].method_sections()
+        for method in ("adtr", "padim", "autoencoder")
+    }
+    assert found == {"adtr": ["model", "train"], "padim": ["padim"], "autoencoder": ["train", "autoencoder"]}
 
 
 def test_the_dump_is_yaml_that_holds_every_resolved_value(tmp_path: Path) -> None:

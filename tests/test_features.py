@@ -22,6 +22,7 @@ from adtr.datasets import index
 from adtr.errors import UserError
 from adtr.features import BATCH, data_digest, extract, read_store, select
 from adtr.files import sha256
+from adtr.images import normalized
 
 LAST_BLOCKS = (0, 2, 4, 10, 15)  # of EfficientNet-Lite0, at strides 2 to 32
 
@@ -117,6 +118,21 @@ def test_tokens_are_in_reading_order(tmp_path: Path, row: int, column: int) -> N
     extract(manifest_of(tmp_path, [dark, spot]), tmp_path, features(layers=[1]), None, tmp_path / "x.npy")
     array, _ = read_store(tmp_path / "x.npy")
     assert np.flatnonzero((array[0] != array[1]).any(axis=1)).tolist() == [4 * row + column]
+
+
+def test_without_a_backbone_a_token_is_a_patch_of_the_normalised_image(tmp_path: Path) -> None:
+    images = noise(2, 32)
+    store = tmp_path / "x.npy"
+    pixels = features(backbone="pixels", image_size=32, grid_size=4)
+    extract(manifest_of(tmp_path, images), tmp_path, pixels, weights_file(pixels, {}, Path()), store)
+    array, info = read_store(store)
+    assert array.shape == (2, 16, 3 * 8 * 8)
+    assert info["weights"] == "none"
+    expected = normalized(np.stack(images)).astype(np.float16)  # (2, 3, 32, 32)
+    patch = expected[1, :, 8:16, 24:32]  # row 1, column 3
+    assert np.array_equal(array[1, 1 * 4 + 3], patch.ravel())
+    whole = F.pixel_shuffle(torch.from_numpy(array.copy()).transpose(1, 2).unflatten(2, (4, 4)), 8)
+    assert np.array_equal(whole.numpy(), expected)
 
 
 def test_rows_are_in_the_order_of_the_manifest(tmp_path: Path) -> None:

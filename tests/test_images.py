@@ -1,5 +1,6 @@
 """Pixels come out of files as they were put in, and nothing but pixels comes out of a pickle."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -13,7 +14,16 @@ import pytest
 from PIL import Image
 
 from adtr.errors import UserError
-from adtr.images import cifar_batch, decode, normalized, raw_bytes, read_mask, read_rgb
+from adtr.images import (
+    anomalous_tokens,
+    cifar_batch,
+    decode,
+    normalized,
+    raw_bytes,
+    read_mask,
+    read_rgb,
+    verified_mask,
+)
 
 RED_AND_GREY = np.array([[[255, 0, 0], [10, 10, 10], [0, 0, 0]], [[0, 255, 0], [0, 0, 255], [200, 200, 200]]], np.uint8)
 
@@ -130,6 +140,26 @@ def test_a_shrunk_mask_takes_the_pixel_at_the_centre_and_does_not_average(tmp_pa
 
 
 # Files that are not images
+
+
+def test_a_token_is_anomalous_where_any_of_its_pixels_is() -> None:
+    mask = np.zeros((6, 6), bool)
+    mask[1, 2] = mask[5, 0] = True  # of 3x3 tokens of 2x2 px: the first row's second, the last row's first
+    assert anomalous_tokens(mask, 3).tolist() == [False, True, False, False, False, False, True, False, False]
+    assert anomalous_tokens(mask, 6).tolist() == mask.ravel().tolist()
+    assert anomalous_tokens(mask, 1).tolist() == [True]
+
+
+def test_the_mask_that_was_indexed_is_read_and_no_other(tmp_path: Path) -> None:
+    name = save(np.array([[0, 255], [0, 0]], np.uint8), tmp_path / "m.png")
+    digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+    assert verified_mask(tmp_path, name, digest, 2).tolist() == [[False, True], [False, False]]
+    assert not verified_mask(tmp_path, "", "", 2).any()
+    save(np.array([[255, 0], [0, 0]], np.uint8), tmp_path / "m.png")
+    with pytest.raises(UserError, match=r"m\.png: changed since it was indexed"):
+        verified_mask(tmp_path, name, digest, 2)
+    with pytest.raises(UserError, match=r"gone\.png: no such mask"):
+        verified_mask(tmp_path, "gone.png", digest, 2)
 
 
 def png() -> bytes:

@@ -158,6 +158,15 @@ def test_maps_that_are_not_finite_are_undefined_and_say_why() -> None:
     assert note == "undefined: the scores of anomalous samples are not all finite"
 
 
+def test_a_method_may_score_images_by_something_else_than_its_map() -> None:
+    images, maps = manifest([0, 1]), constant_maps(2, 1)
+    scores = score(maps, images, 2, params(), own=np.array([3.0, 4.0]))
+    assert scores.pred_score.tolist() == [3, 4]
+    assert scores.score_max.tolist() == scores.score_mean.tolist() == [2, 1]
+    rows = {row["metric"]: row["value"] for row in measure(scores, maps, images, Path(), 2, params())}
+    assert (rows["image_auroc"], rows["image_auroc_max"]) == (100, 0)
+
+
 # Metrics of pixels
 
 

@@ -16,9 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import planted
 import pytest
+import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from adtr import training
@@ -26,8 +30,9 @@ from adtr.cli import main
 from adtr.config import as_options
 from adtr.datasets import read_manifest
 from adtr.errors import UserError
+from adtr.features import data_digest
 from adtr.files import sha256
-from adtr.train import FILES, read_model, train
+from adtr.train import FILES, Bank, _anomalies, read_model, read_snapshots, train
 
 KILL_ROUNDS = int(os.environ.get("ADTR_KILL_ROUNDS", "3"))
 LONG: dict[str, Any] = {"epochs": 40, "save_every": 2}
@@ -69,7 +74,7 @@ def undisturbed(case: planted.Case, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize("method", ["adtr", "padim", "spade"])
-def test_a_run_is_four_files_that_agree(method: str, case: planted.Case, tmp_path: Path) -> None:
+def test_a_run_is_five_files_that_agree(method: str, case: planted.Case, tmp_path: Path) -> None:
     folder = run(case, tmp_path, method, seed=3, train={"epochs": 3})
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     record = json.loads((folder / "run.json").read_text())
@@ -144,6 +149,132 @@ def test_a_loss_that_is_not_finite_leaves_no_file_of_a_run(case: planted.Case, t
     with pytest.raises(UserError, match=r"the loss is (nan|inf) in epoch 1: lower lr \(1e\+30\) or set grad_clip"):
         run(case, tmp_path, train={"lr": 1e30})
     assert not (tmp_path / "run").exists()
+
+
+# Snapshots
+
+
+def test_snapshots_are_the_models_on_the_way(case: planted.Case, tmp_path: Path) -> None:
+    folder = run(case, tmp_path / "long", train={"epochs": 4, "snapshots": 2, "lr_drop_at": 1.0})
+    short = run(case, tmp_path / "short", train={"epochs": 2, "lr_drop_at": 1.0})
+    found, expected = read_snapshots(folder), read_model(short)
+    assert list(found) == [2]
+    assert all(torch.equal(found[2][name], expected[name]) for name in expected)
+    assert read_snapshots(short) == {}
+
+
+def test_snapshots_that_are_missing_are_told(case: planted.Case, tmp_path: Path) -> None:
+    folder = run(case, tmp_path, "spade")
+    (folder / "snapshots.safetensors").unlink()
+    with pytest.raises(UserError, match=r"not a whole run .* train it again"):
+        read_snapshots(folder)
+
+
+# ADTR+
+
+
+PLUS: dict[str, Any] = {"train": {"epochs": 3, "lr": 0.001}}
+
+
+@pytest.fixture(scope="module")
+def started(case: planted.Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(case, tmp_path_factory.mktemp("started"), train={"epochs": 5})
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """Two noisy copies of each of the ten normal images, with masks; the grid is 4x4 of 32 px."""
+    folder = tmp_path_factory.mktemp("bank")
+    rows = []
+    for i in range(20):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8 * (i % 4) + 3, 20] = 255  # one pixel of row i % 4, column 2
+        Image.fromarray(mask).save(folder / f"{i}_mask.png")
+        rows.append((f"{i}.png", f"{i}_mask.png", f"{i:064}", sha256(folder / f"{i}_mask.png")))
+    manifest = pd.DataFrame(rows, columns=["image", "mask", "sha256", "mask_sha256"])
+    features = np.repeat(planted.features()[0], 2, axis=0)
+    np.save(folder / "planted.npy", features)
+    info = {"shape": features.shape, "features": planted.FEATURES, "data": data_digest(manifest), "weights": "random"}
+    (folder / "planted.json").write_text(json.dumps(info | {"code": "by hand"}))
+    return Bank(manifest, folder, folder / "planted.npy")
+
+
+def plus(case: planted.Case, folder: Path, start: Path | None, bank: Bank | None, **changes: Any) -> Path:
+    params = planted.params("adtr_plus", **PLUS | changes)
+    stores = {"planted": case.store}
+    manifest = read_manifest(case.manifest)
+    train(manifest, stores, params, 0, folder / "run", folder / "state", start=start, bank=bank)
+    return folder / "run"
+
+
+def test_adtr_plus_remembers_what_it_started_from(
+    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
+) -> None:
+    folder = plus(case, tmp_path, started, bank)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["start"] == sha256(started / "model.safetensors")
+    assert (record["anomalies"]["images"], record["anomalies"]["data"]) == (20, data_digest(bank.manifest))
+    assert list(record["params"]) == ["model", "train", "adtr_plus"]
+    before, after = read_model(started), read_model(folder)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_tokens_of_a_bank_are_those_of_its_masks(bank: Bank) -> None:
+    found = _anomalies(bank, planted.params("adtr_plus"))
+    assert found is not None
+    assert found.tokens.nonzero().tolist() == [[i, 4 * (i % 4) + 2] for i in range(20)]
+    outliers = Bank(bank.manifest.assign(mask="", mask_sha256=""), bank.root, bank.store)
+    unmasked = _anomalies(outliers, planted.params("adtr_plus"))
+    assert unmasked is not None
+    assert unmasked.tokens.all()
+
+
+def test_the_bytes_of_adtr_plus_depend_on_its_start_and_its_bank(
+    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
+) -> None:
+    other = run(case, tmp_path / "other", seed=1, train={"epochs": 5})
+    fewer = Bank(bank.manifest.assign(mask="", mask_sha256=""), bank.root, bank.store)
+    models = [
+        content(plus(case, tmp_path / name, *origin))["model.safetensors"]
+        for name, origin in {
+            "a": (started, bank),
+            "b": (started, bank),
+            "c": (other, bank),
+            "d": (started, fewer),
+        }.items()
+    ]
+    assert models[0] == models[1]
+    assert len(set(models)) == 3
+
+
+def test_the_state_of_another_start_is_not_resumed(
+    case: planted.Case, tmp_path: Path, started: Path, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = run(case, tmp_path / "other", seed=1, train={"epochs": 5})
+    with interrupted_after(2, monkeypatch):
+        plus(case, tmp_path / "same", other, bank, train=PLUS["train"] | {"save_every": 1})
+    left = plus(case, tmp_path / "same", started, bank, train=PLUS["train"] | {"save_every": 1})
+    fresh = plus(case, tmp_path / "fresh", started, bank, train=PLUS["train"] | {"save_every": 1})
+    assert content(left) == content(fresh)
+
+
+def test_adtr_plus_without_start_or_bank_is_told(case: planted.Case, tmp_path: Path, started: Path, bank: Bank) -> None:
+    for origin in ((None, bank), (started, None)):
+        with pytest.raises(UserError, match="goes on from a finished run, with anomalies: --start"):
+            plus(case, tmp_path, *origin)
+
+
+def test_a_start_of_another_network_is_refused(case: planted.Case, tmp_path: Path, started: Path, bank: Bank) -> None:
+    with pytest.raises(UserError, match="its network has other parameters"):
+        plus(case, tmp_path, started, bank, model={"width": 32})
+
+
+def test_a_bank_of_other_images_than_its_store_is_refused(
+    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
+) -> None:
+    with pytest.raises(UserError, match="made of other images than the bank's manifest"):
+        plus(case, tmp_path, started, Bank(bank.manifest[::-1], bank.root, bank.store))
 
 
 # Resuming

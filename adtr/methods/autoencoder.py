@@ -9,6 +9,7 @@ Shapes: n images, S side of the image and p of a patch in px, G = S/p.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Autoencoder(nn.Module):
         while side > 8 and side % 2 == 0:
             channels.append(width * 2 ** ((len(channels) - 1) // 2))
             side //= 2
-        steps = list(zip(channels[:-1], channels[1:], strict=True))
+        steps = list(pairwise(channels))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in steps)
         self.squeeze = nn.Conv2d(channels[-1], latent, side)
         self.spread = nn.ConvTranspose2d(latent, channels[-1], side)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adtr.config import Params
 from adtr.methods import Context, Fitted
-from adtr.neighbours import ROWS, batches, squared_distances
+from adtr.neighbours import ROWS, batches, pooled, squared_distances
 
 BANDWIDTHS = [2 ** (step / 2) for step in range(-6, 11)]  # 1/8 to 32, in units of a standardised channel
 
@@ -28,22 +28,24 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     tokens = features.reshape(-1, features.shape[2])
     keep = min(settings.coreset, len(tokens))
     drawn = np.sort(np.random.default_rng(context.seed).choice(len(tokens), keep, replace=False))
-    images = _density(_descriptors(features), settings.components, "images")
+    images = _density(pooled(features), settings.components, "images")
     return Fitted(images | _density(torch.from_numpy(tokens[drawn]).float(), settings.components, "tokens"))
 
 
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The negative log density of each token, up to a constant: (N, G, G) float32."""
     del params
-    scores = [_surprise(state, "tokens", batch.flatten(0, 1).float(), device) for batch in batches(features, 16)]
+    maps = torch.empty(features.shape[:2])
+    for batch, found in zip(batches(features, 16), maps.split(16), strict=True):
+        found.copy_(_surprise(state, "tokens", batch.flatten(0, 1).float(), device).view(found.shape))
     side = math.isqrt(features.shape[1])
-    return torch.cat(scores).reshape(-1, side, side).numpy()
+    return maps.unflatten(1, (side, side)).numpy()
 
 
 def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The negative log density of each image, up to a constant: (N,) float32."""
     del params
-    return _surprise(state, "images", _descriptors(features), device).numpy()
+    return _surprise(state, "images", pooled(features), device).numpy()
 
 
 def _density(points: Tensor, components: int, name: str) -> dict[str, Tensor]:
@@ -82,8 +84,3 @@ def _surprise(state: dict[str, Tensor], name: str, tokens: Tensor, device: str) 
         squares = squared_distances((rows - centre) @ axes, points)
         scores.append(math.log(len(points)) - squares.div_(-2 * bandwidth**2).logsumexp(1))
     return torch.cat(scores).clamp_min(0).cpu()
-
-
-def _descriptors(features: np.ndarray) -> Tensor:
-    """Tokens averaged over the grid: (N, G·G, C) to (N, C)."""
-    return torch.cat([batch.float().mean(1) for batch in batches(features, 32)])

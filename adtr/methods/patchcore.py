@@ -4,9 +4,9 @@ A token is averaged with its neighbours on the grid; a share of the training tok
 those kept before it, in a random projection. A token's score is its distance to the nearest one kept. An image's score
 is its largest one, weighted by how lonely that nearest token is (Eq. 7).
 
-Departures: all layers of the store where the paper takes two, averaged after they are resized to one grid, and over the
-part of a neighbourhood that lies in the image. Channels are standardised on the training tokens (spade.py says why). One
-token drawn at random begins the coreset, where the authors' code draws ten. The map is smoothed by nothing.
+Departures: all layers of the store where the paper takes two, averaged after they are resized to one grid. Channels
+are standardised on the training tokens (spade.py says why). One token drawn at random begins the coreset, where the
+authors' code draws ten. The map is smoothed by nothing.
 """
 
 import math
@@ -54,13 +54,12 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The distance of each token to the nearest of the bank: (N, G, G) float32."""
     bank = state["bank"].to(device).float()
-    maps = []
-    for batch in batches(features, IMAGES):
-        tokens = _asked(state, batch, params, device)
-        distances, _ = nearest(tokens.flatten(0, 1), bank, 1)
-        maps.append(distances.unflatten(0, tokens.shape[:2]).squeeze(2).cpu())
+    maps = torch.empty(features.shape[:2])
+    for batch, found in zip(batches(features, IMAGES), maps.split(IMAGES), strict=True):
+        distances, _ = nearest(_asked(state, batch, params, device).flatten(0, 1), bank, 1)
+        found.copy_(distances.view(found.shape))
     side = math.isqrt(features.shape[1])
-    return torch.cat(maps).unflatten(1, (side, side)).numpy()
+    return maps.unflatten(1, (side, side)).numpy()
 
 
 def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
@@ -71,18 +70,18 @@ def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     """
     count = params.patchcore.neighbours  # type: ignore[attr-defined]
     bank = state["bank"].to(device).float()
-    scores = []
-    for batch in batches(features, IMAGES):
+    scores = torch.empty(len(features))
+    for batch, found in zip(batches(features, IMAGES), scores.split(IMAGES), strict=True):
         tokens = _asked(state, batch, params, device)
-        distances, indices = (found.unflatten(0, tokens.shape[:2]) for found in nearest(tokens.flatten(0, 1), bank, 1))
-        farthest, position = distances.squeeze(2).max(1)
+        distances, indices = (x.view(tokens.shape[:2]) for x in nearest(tokens.flatten(0, 1), bank, 1))
+        farthest, position = distances.max(1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        _, around = nearest(bank[indices[rows, position, 0]], bank, count)
+        _, around = nearest(bank[indices[rows, position]], bank, count)
         if around.shape[1] > 1:
             others = (tokens[rows, position, None] - bank[around]).norm(dim=-1)
             farthest = (1 - torch.exp(farthest - others.logsumexp(1))) * farthest
-        scores.append(farthest.cpu())
-    return torch.cat(scores).numpy()
+        found.copy_(farthest)
+    return scores.numpy()
 
 
 def greedy_coreset(tokens: Tensor, count: int, first: int) -> Tensor:
@@ -105,9 +104,10 @@ def _next(tokens: Tensor, distances: Tensor, most: int) -> list[int]:
     A distance only ever falls. So the choice can be followed among the farthest tokens alone, until the next one is
     nearer than a token left aside was: the very choice that looks at all tokens each time, by products of matrices.
     """
-    known, candidates = distances.topk(min(CANDIDATES, len(distances)))
+    farthest, candidates = distances.topk(min(CANDIDATES, len(distances)))
+    aside = farthest[-1].item() if len(candidates) < len(distances) else -math.inf
+    known = farthest.cpu().numpy()
     within = squared_distances(tokens[candidates], tokens[candidates]).cpu().numpy()
-    known, aside = known.cpu().numpy(), known[-1].item() if len(candidates) < len(distances) else -math.inf
     order: list[int] = []
     while len(order) < most and (not order or known.max() >= aside):
         order.append(int(known.argmax()))
@@ -129,9 +129,12 @@ def _asked(state: dict[str, Tensor], batch: Tensor, params: Params, device: str)
 
 
 def _locally_aware(batch: Tensor, mean: Tensor, std: Tensor, neighbourhood: int) -> Tensor:
-    """Standardised tokens (n, G·G, C), averaged over their neighbourhood on the grid."""
+    """Standardised tokens (n, G·G, C), averaged over their neighbourhood on the grid.
+
+    Beyond the border are zeros, as in the authors' code; standardised, that is the mean of each channel.
+    """
     tokens = (batch.float() - mean).div_(std)
     side = math.isqrt(tokens.shape[1])
     grid = tokens.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-    pooled = F.avg_pool2d(grid, neighbourhood, stride=1, padding=neighbourhood // 2, count_include_pad=False)
+    pooled = F.avg_pool2d(grid, neighbourhood, stride=1, padding=neighbourhood // 2)
     return pooled.permute(0, 2, 3, 1).flatten(1, 2)

@@ -3,9 +3,10 @@
 An image's score is its mean distance to its K nearest training images; a token's is its mean distance to its kappa
 nearest among the tokens of these images, at any position. The pyramid of features is a token's concatenated layers.
 
-Departures: an image is described by all its layers, averaged over the grid, where the paper pools the last one. Channels
-are standardised on the training tokens: the last blocks of an EfficientNet end without activation, each at a scale of
-its own, so that plain distances would be those of one layer. Distances are not squared. The map is smoothed by nothing.
+Departures: an image is described by all its layers, averaged over the grid, where the paper pools the last one.
+Channels are standardised on the training tokens: the blocks of an EfficientNet end without activation, each layer at a
+scale of its own, so that plain distances would be those of one layer. Distances are not squared. The map is smoothed by
+nothing.
 """
 
 import math
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from adtr.config import Params
 from adtr.methods import Context, Fitted
-from adtr.neighbours import batches, nearest, standardization
+from adtr.neighbours import batches, nearest, pooled, standardization
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
@@ -24,21 +25,22 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     del params, context
     mean, std = standardization(features)
     gallery = torch.from_numpy(np.ascontiguousarray(features))
-    return Fitted({"gallery": gallery, "images": _descriptors(features, mean, std), "mean": mean, "std": std})
+    return Fitted({"gallery": gallery, "images": (pooled(features) - mean) / std, "mean": mean, "std": std})
 
 
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The mean distance of each token to its nearest in the nearest images: (N, G, G) float32."""
     gallery, mean, std = (state[key].to(device) for key in ("gallery", "mean", "std"))
     _, images = _nearest_images(state, features, params, device)
-    maps = []
-    for (tokens,), chosen in zip(batches(features, 1), images, strict=True):
-        bank = gallery[chosen].flatten(0, 1).float().sub_(mean).div_(std)
+    bank = torch.empty((images.shape[1], *gallery.shape[1:]), device=gallery.device)  # the same for all images
+    maps = torch.empty(features.shape[:2])
+    for (tokens,), chosen, found in zip(batches(features, 1), images, maps, strict=True):
+        bank.copy_(gallery[chosen]).sub_(mean).div_(std)
         asked = (tokens.to(device).float() - mean) / std
-        distances, _ = nearest(asked, bank, params.spade.kappa)  # type: ignore[attr-defined]
-        maps.append(distances.mean(1).cpu())
+        distances, _ = nearest(asked, bank.flatten(0, 1), params.spade.kappa)  # type: ignore[attr-defined]
+        found.copy_(distances.mean(1))
     side = math.isqrt(features.shape[1])
-    return torch.stack(maps).unflatten(1, (side, side)).numpy()
+    return maps.unflatten(1, (side, side)).numpy()
 
 
 def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
@@ -51,10 +53,5 @@ def _nearest_images(
     state: dict[str, Tensor], features: np.ndarray, params: Params, device: str
 ) -> tuple[Tensor, Tensor]:
     """Distances and indices (N, K) of the training images nearest to each image."""
-    asked = _descriptors(features, state["mean"], state["std"]).to(device)
-    return nearest(asked, state["images"].to(device), params.spade.neighbours)  # type: ignore[attr-defined]
-
-
-def _descriptors(features: np.ndarray, mean: Tensor, std: Tensor) -> Tensor:
-    """Standardised tokens averaged over the grid: (N, G·G, C) to (N, C)."""
-    return torch.cat([(batch.float().mean(1) - mean) / std for batch in batches(features, 32)])
+    asked = (pooled(features) - state["mean"]) / state["std"]
+    return nearest(asked.to(device), state["images"].to(device), params.spade.neighbours)  # type: ignore[attr-defined]

@@ -1,0 +1,194 @@
+"""The training loop of every network, on a line through two points: learning rate, precision, saving, resuming."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from adtr import training
+from adtr.config import Train
+from adtr.errors import UserError
+from adtr.methods import Context, Fitted, precision
+
+IMAGES = 10
+
+
+def settings(**changes: Any) -> Train:
+    plain = {"epochs": 4, "batch_size": 4, "lr": 0.01, "weight_decay": 0.0, "lr_drop_at": 1.0, "save_every": 1}
+    return planted.params(train=plain | changes).train
+
+
+def optimize(context: Context, draw: Callable[[], Tensor] = lambda: torch.randperm(IMAGES), **changes: Any) -> Fitted:
+    """A linear layer with dropout, so that the random state matters in every step, learns to double its input."""
+    training.seeded(context.seed)
+    network = nn.Sequential(nn.Dropout(0.1), nn.Linear(3, 3))
+    images = torch.linspace(-1, 1, IMAGES * 3).reshape(IMAGES, 3)
+    return training.optimize(
+        network,
+        draw,
+        lambda batch: (network(images[batch]) - 2 * images[batch]).square().mean(),
+        settings(**changes),
+        context,
+    )
+
+
+def same(one: Fitted, other: Fitted) -> bool:
+    return one.history == other.history and all(torch.equal(one.state[name], other.state[name]) for name in one.state)
+
+
+# Learning rate
+
+
+def schedule(**changes: float) -> Train:
+    return settings(**{"lr": 1e-4, "lr_drop_at": 0.8, "lr_drop_factor": 0.1} | changes)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "last_before"),
+    [(500, 0.8, 400), (300, 0.6667, 200), (300, 2 / 3, 200), (10, 1.0, 10), (5, 0.8, 4), (1, 0.8, 1)],
+)
+def test_the_learning_rate_drops_after_its_share_of_the_epochs(epochs: int, share: float, last_before: int) -> None:
+    train = schedule(epochs=epochs, lr_drop_at=share)
+    rates = [training.learning_rate(train, epoch, 10**6) for epoch in range(1, epochs + 1)]
+    assert rates == [1e-4] * last_before + [pytest.approx(1e-5, rel=1e-12)] * (epochs - last_before)
+
+
+def test_the_learning_rate_warms_up_linearly_over_its_steps() -> None:
+    train = schedule(warmup_steps=4)
+    rates = [training.learning_rate(train, 1, step) for step in range(6)]
+    assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4], rel=1e-12)
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
+    assert training.learning_rate(schedule(warmup_steps=0), 1, 0) == 1e-4
+
+
+def test_a_drop_during_the_warm_up_multiplies_it() -> None:
+    train = schedule(epochs=2, lr_drop_at=0.5, warmup_steps=8)
+    assert training.learning_rate(train, 2, 3) == pytest.approx(0.5 * 1e-5, rel=1e-12)
+
+
+# The loop
+
+
+def test_history_has_a_row_an_epoch_and_the_loss_falls() -> None:
+    fitted = optimize(Context(0), epochs=30, warmup_steps=6, lr_drop_at=0.5)
+    losses = [row["loss"] for row in fitted.history]
+    assert [row["epoch"] for row in fitted.history] == list(range(1, 31))
+    assert losses[-1] < losses[0]
+    # three steps an epoch: the sixth step, the last of epoch 2, is the first at full rate; dropped from epoch 16 on
+    assert [row["lr"] for row in fitted.history] == pytest.approx([0.005] + 14 * [0.01] + 15 * [0.001], rel=1e-12)
+    assert fitted.parameters == 3 * 3 + 3
+
+
+def test_every_image_that_is_drawn_is_seen_once_in_batches_of_the_size_asked_for() -> None:
+    seen: list[list[int]] = []
+    weight = nn.Linear(1, 1)
+
+    def loss(batch: Tensor) -> Tensor:
+        seen.append(batch.tolist())
+        return weight(torch.ones(1)).square().mean()
+
+    training.optimize(weight, lambda: torch.arange(IMAGES), loss, settings(epochs=2), Context(0))
+    assert seen == 2 * [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
+    weight = nn.Linear(1, 1)
+    losses = iter([1.0, 2.0, 6.0])  # of batches of 4, 4 and 2
+    fitted = training.optimize(
+        weight,
+        lambda: torch.arange(IMAGES),
+        lambda _: weight.bias.sum() * 0 + next(losses),
+        settings(epochs=1),
+        Context(0),
+    )
+    assert fitted.history[0]["loss"] == pytest.approx((4 * 1 + 4 * 2 + 2 * 6) / 10, rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) in epoch \d+: lower lr \(1e\+30\) or set grad_clip"):
+        optimize(Context(0, state=tmp_path), lr=1e30)
+    assert not list(tmp_path.iterdir())  # a broken state is not saved
+
+
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_a_forward_pass_is_in_the_precision_asked_for(asked: str) -> None:
+    with training.autocast(settings(precision=asked), "cpu"):
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked]
+    assert precision(asked, "cpu") == asked
+    assert precision("auto", "cpu") in ("float32", "bfloat16")
+
+
+# Snapshots
+
+
+@pytest.mark.parametrize(
+    ("epochs", "snapshots", "expected"),
+    [(40, 4, {10, 20, 30}), (10, 3, {3, 7}), (5, 1, set()), (5, 0, set()), (2, 9, {1}), (1, 4, set())],
+)
+def test_snapshots_are_evenly_spaced_and_the_last_is_the_model(epochs: int, snapshots: int, expected: set[int]) -> None:
+    assert training.snapshot_epochs(settings(epochs=epochs, snapshots=snapshots)) == expected
+
+
+def test_a_snapshot_is_the_model_of_a_training_that_ends_there() -> None:
+    whole = optimize(Context(0), epochs=4, snapshots=4)
+    assert sorted(whole.snapshots) == [1, 2, 3]
+    for epoch, snapshot in whole.snapshots.items():
+        short = optimize(Context(0), epochs=epoch)
+        assert all(torch.equal(short.state[name], snapshot[name]) for name in snapshot)
+
+
+# Resuming
+
+
+def test_a_training_resumed_at_any_epoch_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
+    whole = optimize(Context(0), lr_drop_at=0.75, snapshots=4)
+    for stop in (1, 2, 3):
+        context = Context(0, state=tmp_path / str(stop))
+        assert optimize(context, epochs=stop, snapshots=stop).history == whole.history[:stop]
+        torch.rand(stop)  # whatever happened in between
+        rest = optimize(context, lr_drop_at=0.75, snapshots=4)
+        assert same(whole, rest)
+
+
+def test_snapshots_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = optimize(Context(0), snapshots=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_report", interrupted_in(3, training._report))
+        with pytest.raises(KeyboardInterrupt):
+            optimize(Context(0, state=tmp_path), snapshots=4)
+    rest = optimize(Context(0, state=tmp_path), snapshots=4)
+    assert sorted(rest.snapshots) == [1, 2, 3]
+    assert all(torch.equal(whole.snapshots[e][n], rest.snapshots[e][n]) for e in (1, 2, 3) for n in whole.state)
+
+
+def interrupted_in(last: int, report: Callable[..., None]) -> Callable[..., None]:
+    def stop(bar: tqdm, row: dict[str, float], epochs: int, speed: float) -> None:
+        report(bar, row, epochs, speed)
+        if row["epoch"] == last:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize(("every", "saved"), [(1, 5), (2, 4), (3, 3), (9, 0)])
+def test_the_state_is_saved_every_so_many_epochs(
+    every: int, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_report", interrupted_in(6, training._report))
+    with pytest.raises(KeyboardInterrupt):
+        optimize(Context(0, state=tmp_path), epochs=9, save_every=every)
+    state = tmp_path / "state.pt"
+    assert (len(torch.load(state, weights_only=True)["history"]) if state.exists() else 0) == saved
+
+
+def test_a_state_that_cannot_be_read_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state.pt").write_bytes(b"half a file")
+    assert same(optimize(Context(0)), optimize(Context(0, state=tmp_path)))
+    assert "begins anew" in caplog.text
