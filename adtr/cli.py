@@ -14,7 +14,7 @@ from adtr import __version__
 from adtr.config import Confetti, Dataset, Features, Outliers, Params, Score, Section, option, params_model, read_yaml
 from adtr.errors import UserError
 from adtr.files import write_text, written_atomically
-from adtr.study import Plan, data_key, parse_settings, resolve
+from adtr.study import Plan, parse_settings, resolve
 
 DEFAULTS = Path("params/default.yaml")
 
@@ -41,13 +41,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. "
         "The stages in their order: fetch or generate, index, confetti or outliers (ADTR+), features, train, evaluate, "
-        "tables, figures, report. "
+        "differences, tables, figures, report. "
         "Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     data = (_fetch, _generate, _index, _confetti, _outliers, _features)
-    for add in (*data, _train, _evaluate, _tables, _figures, _report, _plan):
+    for add in (*data, _train, _evaluate, _differences, _tables, _figures, _report, _plan):
         add(commands)
     return parser
 
@@ -390,6 +390,42 @@ def _evaluate(commands: Any) -> None:
     _add_section(parser, "score", Score)
 
 
+def _differences(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "differences",
+        _run_differences,
+        "draw feature difference vectors of a run's test images, normal and anomalous 1:1",
+        "adtr differences --run run --manifest screw.csv --features screw.npy --root data/mvtec --output drawn.npz",
+    )
+    parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of the run")
+    _add_inputs(parser)
+    parser.add_argument("--root", required=True, help="the data set's folder, for its masks")
+    parser.add_argument("--seed", type=_whole(0), default=0, help="of the draw [0]")
+    parser.add_argument("--count", type=_whole(2), default=600, help="vectors, fewer where there are not so many [600]")
+    parser.add_argument("--output", type=Path, required=True, help="the vectors, .npz")
+
+
+def _run_differences(options: argparse.Namespace) -> None:
+    import torch
+
+    from adtr.datasets import read_manifest, root_of
+    from adtr.differences import write_differences
+
+    torch.set_num_threads(1)
+    params, manifest = _params_of_run(options.folder), read_manifest(options.manifest)
+    device, root = _device(options.device), root_of(options.root)
+    stores, count, seed = _stores(options.features), options.count, options.seed
+    write_differences(options.folder, manifest, stores, root, params, count, seed, options.output, device)
+
+
+def _params_of_run(folder: Path, **given: dict[str, Any]) -> Params:
+    """What a run was trained with; `given` are other sections."""
+    asked = read_yaml(folder / "params.yaml")
+    sections = {key: value for key, value in asked.items() if isinstance(value, dict)}
+    return _params(asked["method"], sections | given)
+
+
 def _key_value(text: str) -> tuple[str, str]:
     """'key=value' in two."""
     key, equals, value = text.partition("=")
@@ -405,9 +441,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from adtr.score import evaluate
 
     torch.set_num_threads(options.threads)
-    asked = read_yaml(options.folder / "params.yaml")
-    sections = {key: value for key, value in asked.items() if isinstance(value, dict)}
-    params = _params(asked["method"], sections | {"score": _given(options, "score")})
+    params = _params_of_run(options.folder, score=_given(options, "score"))
     manifest, stores = read_manifest(options.manifest), _stores(options.features)
     root = root_of(options.root)
     evaluate(options.folder, manifest, stores, root, params, options.label, options.output, _device(options.device))
@@ -434,40 +468,44 @@ def _tables(commands: Any) -> None:
 
 
 def _run_tables(options: argparse.Namespace) -> None:
-    from adtr.tables import build, collect, write
+    from adtr.summary import collect, networks
+    from adtr.tables import write
 
-    plan = _plan_of(options)
-    metrics = collect(plan, options.output)
+    plan, specs, claims = _plan_of(options), read_yaml(options.layout), read_yaml(DEFAULTS.parent / "paper/claims.yaml")
+    metrics, sizes = collect(plan, options.output), networks(plan, options.output)
     with written_atomically(options.output / "metrics.csv") as path:
         metrics.to_csv(path, index=False)
     write_text(options.output / "study.yaml", plan.dump())
-    for name, (title, table) in build(plan, metrics, read_yaml(options.layout)).items():
-        write(table, title, options.output / "tables", name)
+    write(plan, metrics, sizes, specs, claims, options.output / "tables")
 
 
 def _figures(commands: Any) -> None:
-    parser = _command(commands, "figures", _run_figures, "draw the curves, histograms and maps of a category")
+    parser = _command(
+        commands,
+        "figures",
+        _run_figures,
+        "draw all figures of a category, or one of a data set",
+        "adtr figures --study smoke --dataset smoke_mvtec --category screw --output figures",
+    )
     _add_study(parser)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--category", required=True)
+    drawn = parser.add_mutually_exclusive_group(required=True)
+    drawn.add_argument("--category", help="of which all figures are drawn")
+    drawn.add_argument("--kind", choices=["bars", "tsne"], help="the figure of the whole data set")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results [results]")
     parser.add_argument("--output", type=Path, required=True, help="folder of the figures")
 
 
 def _run_figures(options: argparse.Namespace) -> None:
-    from adtr.datasets import read_manifest, root_of
-    from adtr.figures import draw, read_run
+    from adtr.figures.drawing import draw_category, draw_dataset
 
     plan = _plan_of(options)
     if options.dataset not in plan.datasets:
         raise UserError(f"--dataset {options.dataset}: the study {plan.name} has {', '.join(plan.datasets)}")
-    names, seed = plan.study.datasets[options.dataset], str(plan.study.seeds[0])
-    folder = options.results / options.study / options.dataset
-    runs = [read_run(folder / name / options.category / seed, plan.titles[name]) for name in names]
-    size = plan.params[options.dataset, names[0]].features.image_size
-    key = data_key(options.dataset, plan.datasets[options.dataset])
-    manifest = read_manifest(options.results / "manifests" / key / f"{options.category}.csv")
-    draw(runs, manifest, root_of(plan.datasets[options.dataset].root), size, options.output, options.category)
+    if options.category:
+        draw_category(plan, options.dataset, options.category, options.results, options.output)
+    else:
+        draw_dataset(plan, options.dataset, options.kind, options.results, options.output, DEFAULTS.parent)
 
 
 def _report(commands: Any) -> None:

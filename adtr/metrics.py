@@ -7,6 +7,8 @@ Shapes: N images of H x W pixels; `...` any shape; P anomalous and Q normal samp
 per cent.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -88,15 +90,45 @@ def aupro(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3) -> float:
 
     Raises: as `auroc`; ValueError also for a limit out of range or arrays that are not (N, H, W).
     """
-    if not 0 < limit <= 1:
-        raise ValueError(f"the limit of the false-positive rate must be in (0, 1], not {limit}")
-    if gt_mask.ndim != 3:
-        raise ValueError(f"masks and maps must be (N, H, W), not {gt_mask.shape}")
+    _check_regions(gt_mask, limit)
     normal, anomalous = _sorted_classes(gt_mask, anomaly_map)
     area = _area_per_pixel(*_false_alarms(normal, anomalous), limit * normal.size)
     region = ndimage.label(gt_mask, TOUCHING)[0][gt_mask]
     region = region[np.argsort(anomaly_map[gt_mask])]  # in the order of `area`; within a tie the areas are the same
     return float(np.mean(np.bincount(region, area)[1:] / np.bincount(region)[1:]))
+
+
+def pro_curve(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3, points: int = 1000) -> tuple[Curve, Curve]:
+    """The curve whose area, over `limit`, is `aupro`: (fpr, overlap) from (0, 0) to `limit`, both ascending.
+
+    Each point lies on the curve, the last one interpolated. There is one for every distinct score that leads there if
+    those are fewer than `points`; otherwise at even steps of rank of the normal and of the anomalous pixels.
+    Arguments and errors as for `aupro`.
+    """
+    _check_regions(gt_mask, limit, points)
+    normal, anomalous = _sorted_classes(gt_mask, anomaly_map)
+    region = ndimage.label(gt_mask, TOUCHING)[0][gt_mask]
+    weight = 1 / np.bincount(region)[region] / region.max()
+    missed = np.append(0.0, np.cumsum(weight[np.argsort(anomaly_map[gt_mask], kind="stable")]))
+    last = normal[normal.size - math.ceil(limit * normal.size)]  # the highest score that reaches the limit
+    reached = [scores[np.searchsorted(scores, last) :] for scores in (normal, anomalous)]
+    thresholds = _distinct(*reached)
+    if thresholds.size >= points:
+        thresholds = _distinct(*(_evenly(scores, (points - 1) // 2) for scores in reached if scores.size))
+    fpr = np.append(0.0, 1 - np.searchsorted(normal, thresholds[::-1]) / normal.size)
+    overlap = np.append(0.0, 1 - missed[np.searchsorted(anomalous, thresholds[::-1])])
+    overlap[-1] = np.interp(limit, fpr[-2:], overlap[-2:])
+    fpr[-1] = limit
+    return fpr, overlap
+
+
+def _check_regions(gt_mask: Labels, limit: float, points: int = 3) -> None:
+    if not 0 < limit <= 1:
+        raise ValueError(f"the limit of the false-positive rate must be in (0, 1], not {limit}")
+    if gt_mask.ndim != 3:
+        raise ValueError(f"masks and maps must be (N, H, W), not {gt_mask.shape}")
+    if points < 3:
+        raise ValueError(f"a curve needs at least 3 points, not {points}")
 
 
 def _area_per_pixel(above: Counts, at_least: Counts, limit: float) -> Curve:

@@ -29,14 +29,6 @@ class Reconstruction(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
-    def standardize(self, features: Tensor) -> None:
-        """Sets each channel's mean and standard deviation over all tokens of (n, N, C), accumulated in float64."""
-        count = features.shape[0] * features.shape[1]
-        mean = sum(image.double().sum(0) for image in features) / count
-        squares = sum((image.double() - mean).square().sum(0) for image in features)
-        self.mean.copy_(mean)
-        self.std.copy_((squares / count).sqrt().clamp_min(1e-6))
-
     def standardized(self, features: Tensor) -> Tensor:
         """(B, N, C) of any float type to the float32 target f of the reconstruction."""
         return (features.float() - self.mean) / self.std

@@ -1,56 +1,79 @@
-"""Tables: the paper's numbers, ours, the difference.
+"""The tables of a study: the paper's four beside ours, those of its own data sets, and what is to be known of both.
 
-A table is a frame with a row for every cell: row, column, mean, sd, n (runs), printed (as the paper has it), note and
-provenance. Values are per cent
-and are rounded when a table is rendered, nowhere else; what was not run or is undefined has no mean and is a dash.
+Cells are per cent and are rounded when a table is rendered (layout.py, latex.py), nowhere else.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from adtr import audit, layout, statistics
+from adtr import latex as tex
 from adtr.config import Params
 from adtr.errors import UserError
-from adtr.files import written_atomically
+from adtr.layout import DASH, Sheet, notes, wide
+from adtr.printed import CELL, of_ablation, of_paper
 from adtr.study import Plan
+from adtr.summary import MEAN, METRICS, collect, networks, study_metrics, summarize
 
-CELL = ["row", "column", "mean", "sd", "n", "printed", "note", "provenance"]
-MEAN = "mean"
-METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
-LATEX = str.maketrans(
-    {character: rf"\{character}" for character in "_&%#${}"}
-    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-)
-RUN = ["dataset", "experiment", "category", "metric"]
+__all__ = ["CELL", "MEAN", "METRICS", "collect", "networks", "notes", "study_metrics", "summarize", "wide"]
+
+PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
+FURTHER = ["comparison", "parameters", "audit"]
+REFERENCE = "adtr"
 
 
-def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of every data set, experiment, category and metric.
+def table_names(plan: Plan) -> list[str]:
+    """The paper's four tables, one for each data set and metric of the study, then what holds for all of them."""
+    return PAPER + [f"{dataset}_{metric}" for dataset, metric in study_metrics(plan)] + FURTHER
 
-    The category 'mean' is the unweighted mean over categories of each seed, then summarised over seeds; it is undefined
-    where a category is, or where the data set's other metrics have one more.
+
+def write(
+    plan: Plan,
+    metrics: pd.DataFrame,
+    sizes: pd.DataFrame,
+    specs: Mapping[str, Any],
+    claims: Mapping[str, Any],
+    output: Path,
+) -> None:
+    """Writes every table of a study to `output`, each as CSV, Markdown and LaTeX.
 
     Args:
-        metrics: the tidy rows of all runs.
+        metrics: the tidy rows of all runs, of `summary.collect`.
+        sizes: of their networks, of `summary.networks`.
+        specs: the shape of the paper's tables, params/tables.yaml.
+        claims: what the paper says of its tables, params/paper/claims.yaml.
     """
-    by_seed = metrics.groupby(["dataset", "experiment", "metric", "seed"], sort=False, as_index=False)
-    means = by_seed.agg(
-        value=("value", lambda values: values.mean(skipna=False)),
-        size=("value", "size"),
-        provenance=("provenance", " ".join),
-    )
-    categories = means.dataset.map(metrics.groupby("dataset").category.nunique())
-    means["value"] = means.value.where(means.pop("size") == categories)
-    rows = pd.concat([metrics, means.assign(category=MEAN)], ignore_index=True)
-    return rows.groupby(RUN, sort=False, as_index=False).agg(
-        mean=("value", lambda values: values.mean(skipna=False)),
-        sd=("value", "std"),
-        n=("value", "size"),
-        provenance=("provenance", " ".join),
-    )
+    for name, (title, table) in build(plan, metrics, specs).items():
+        layout.write([layout.sheet(table, title)], table, output, name)
+    compared, counted = statistics.comparison(plan, metrics), parameters(plan, sizes)
+    checked = audit.audit({name: _paper(spec) for name, spec in specs.items()}, claims)
+    layout.write([statistics.sheet(plan, compared)], compared, output, "comparison")
+    layout.write([parameters_sheet(plan, counted)], counted, output, "parameters")
+    layout.write(audit.sheets(checked), checked, output, "audit")
+
+
+def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Title and cells of the paper's tables and of those of the study's data sets, by name."""
+    summary = summarize(metrics)
+    tables = {}
+    for name, spec in specs.items():
+        paper = _paper(spec)
+        standing = next((key for key, value in plan.datasets.items() if value.benchmark == spec["benchmark"]), "")
+        ours, params = summary[summary.dataset == standing], plan.params.get((standing, REFERENCE))
+        if "parts" in spec:
+            table = of_ablation(spec, paper, ours, spec["categories"], _features(plan, standing))
+        else:
+            table = of_paper(spec, paper, ours)
+        if standing:
+            table.attrs["notes"] = [_runs(plan, standing, spec), *table.attrs.get("notes", [])]
+        tables[name] = (spec["title"] + (f" ({_setting(plan, standing, params)})" if params else ""), table)
+    for dataset, metric in study_metrics(plan):
+        title = f"{plan.datasets[dataset].title}: {METRICS[metric]}"
+        tables[f"{dataset}_{metric}"] = (title, of_study(summary, plan, dataset, metric))
+    return tables
 
 
 def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd.DataFrame:
@@ -60,164 +83,58 @@ def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd
     return table[CELL].reset_index(drop=True)
 
 
-def of_paper(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Tables 1 to 3: the paper's rows as printed, then for each of its own methods the paper, ours, the difference.
+def parameters(plan: Plan, sizes: pd.DataFrame) -> pd.DataFrame:
+    """How many parameters each trained network has, and that over ADTR's: experiment, dataset, tokens, channels, ...
 
     Args:
-        spec: the table in params/tables.yaml.
-        paper: method, reference, category, value, note.
-        summary: of the data sets that stand for the table's benchmark, with their metrics.
+        sizes: of all runs, as `summary.networks` gives them.
+
+    Raises:
+        UserError: runs of one experiment on one data set differ.
     """
-    columns = list(dict.fromkeys(paper.category))
-    cells = []
-    for method, printed in paper.groupby("method", sort=False):
-        experiment = spec["ours"].get(method)
-        name = f"{method} (paper)" if experiment else f"{method} [{printed.reference.iloc[0]}]"
-        cells.append(_printed(printed.assign(row=name, column=printed.category)))
-        if experiment:
-            ours = _ours(summary, experiment, spec["metric"], columns)
-            cells += _compared(printed.set_index("category"), ours, f"{method}")
-    return pd.concat(cells, ignore_index=True)
+    keys = ["experiment", "dataset"]
+    table = sizes[sizes.parameters > 0].drop(columns=["category", "seed"]).drop_duplicates()
+    twice = table[table.duplicated(keys)]
+    if len(twice):
+        name = "/".join(twice.iloc[0][["dataset", "experiment"]])
+        raise UserError(f"{name}: its runs have networks of different sizes: train them again")
+    reference = table[table.experiment == REFERENCE].set_index("dataset").parameters
+    ratio = table.parameters / table.dataset.map(reference).astype(float)
+    columns = ["title", *keys, "tokens", "channels", "parameters", "ratio"]
+    return table.assign(ratio=ratio, title=table.experiment.map(plan.titles))[columns].reset_index(drop=True)
 
 
-def of_ablation(
-    spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame, categories: int, backbone: str
-) -> pd.DataFrame:
-    """Table 4: a variant a row; columns paper, ours, difference.
-
-    Args:
-        categories: how many the paper averages over; ours with fewer stands with a note.
-        backbone: of our experiment adtr; where it is not the paper's, the row that names the paper's stays empty.
-    """
-    cells = []
-    for entry in paper.itertuples():
-        row = f"({entry.part}) {entry.label}"
-        ours = summary[(summary.experiment == entry.variant) & (summary.metric == spec["metric"])]
-        count = ours[ours.category != MEAN].category.nunique()
-        note = f"{count} of {categories} categories" if count < categories else ""
-        found = ours[ours.category == MEAN].assign(note=note)
-        if entry.part == spec["backbones"] and entry.variant == "adtr" and backbone != spec["backbone"]:
-            found = pd.DataFrame({"mean": [math.nan], "note": [f"the study's adtr has another backbone, {backbone}"]})
-        found = found if len(found) else pd.DataFrame({"mean": [math.nan]})
-        cells.append(
-            _printed(pd.DataFrame([{"row": row, "column": "paper", "value": entry.value, "note": entry.note}]))
-        )
-        cells.append(_completed(found.assign(row=row, column="ours")))
-        gap = found["mean"].iloc[0] - float(entry.value)
-        cells.append(_completed(pd.DataFrame({"row": [row], "column": ["difference"], "mean": [gap]})))
-    return pd.concat(cells, ignore_index=True)
-
-
-def _printed(rows: pd.DataFrame) -> pd.DataFrame:
-    return _completed(rows.assign(mean=rows["value"].astype(float), printed=rows["value"], provenance="paper"))
-
-
-def _completed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a table in their order, with nothing where nothing is known."""
-    empty: dict[str, Any] = {"mean": math.nan, "sd": math.nan, "n": 0, "printed": "", "note": "", "provenance": ""}
-    missing = {name: value for name, value in empty.items() if name not in rows}
-    return rows.assign(**missing)[CELL].fillna({"printed": "", "note": ""})
-
-
-def _ours(summary: pd.DataFrame, experiment: str, metric: str, columns: list[str]) -> pd.DataFrame:
-    """Our cells by category; the mean only where every category of the paper was run."""
-    found = summary[(summary.experiment == experiment) & (summary.metric == metric)].set_index("category")
-    found = found[~found.index.duplicated()].reindex(columns)
-    if found.drop(MEAN, errors="ignore")["mean"].isna().any():
-        found.loc[MEAN, ["mean", "sd"]] = math.nan
-    return found
-
-
-def _compared(printed: pd.DataFrame, ours: pd.DataFrame, method: str) -> list[pd.DataFrame]:
-    known = ours.assign(row=f"{method} (ours)", column=ours.index).fillna({"n": 0, "provenance": ""})
-    gap = pd.DataFrame(
-        {"row": f"{method} (difference)", "column": ours.index, "mean": ours["mean"] - printed.value.astype(float)}
-    )
-    return [_completed(known), _completed(gap)]
-
-
-def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """A table as text, a row each: one decimal, '± sd' from two runs on, a signed difference, a dash for nothing."""
-    text = table.assign(text=[_text(cell) for cell in table.itertuples()])
-    rows, columns = list(dict.fromkeys(table.row)), list(dict.fromkeys(table.column))
-    return text.pivot(index="row", columns="column", values="text").reindex(index=rows, columns=columns).fillna("–")
-
-
-def _text(cell: Any) -> str:
-    if cell.printed:
-        return cell.printed
-    if math.isnan(cell.mean):
-        return "–"
-    if "difference" in (cell.column, cell.row.rpartition(" (")[2].rstrip(")")):
-        return f"{cell.mean:+.1f}"
-    return f"{cell.mean:.1f}" + (f" ± {cell.sd:.1f}" if cell.n > 1 and not math.isnan(cell.sd) else "")
-
-
-def notes(table: pd.DataFrame) -> list[str]:
-    """What is to be said of single cells."""
-    return [f"{cell.row}, {cell.column}: {cell.note}" for cell in table[table.note != ""].itertuples()]
+def parameters_sheet(plan: Plan, table: pd.DataFrame) -> Sheet:
+    """An experiment a row; for each data set tokens x channels of its features, and parameters with their ratio."""
+    rows: dict[str, dict[str, str]] = {}
+    for entry in table.itertuples():
+        row = rows.setdefault(entry.title, {"experiment": entry.title})
+        name = min(entry.dataset, plan.datasets[entry.dataset].title, key=len)  # a title may be a sentence
+        row[f"{name}: features"] = f"{entry.tokens} × {entry.channels}"
+        ratio = DASH if pd.isna(entry.ratio) else f"{entry.ratio:.2f}"
+        row[f"{name}: parameters"] = f"{entry.parameters:,} ({ratio})"
+    text = pd.DataFrame(rows.values(), columns=list(dict.fromkeys(key for row in rows.values() for key in row)))
+    said = "Features: tokens × channels of an image. In brackets the ratio to ADTR's. What is not trained is left out."
+    return Sheet("Trained parameters", text.fillna(DASH), [said] if len(text) else ["Nothing was trained."])
 
 
 def markdown(table: pd.DataFrame, title: str) -> str:
-    """A table in Markdown, its notes below it."""
-    body = wide(table).rename_axis(None, axis=1).rename_axis("per cent").to_markdown(disable_numparse=True)
-    return "\n".join([f"### {title}", "", body, "", *(f"- {note}" for note in notes(table)), ""])
+    """A table of cells in Markdown, its notes below it."""
+    return layout.markdown(layout.sheet(table, title))
 
 
 def latex(table: pd.DataFrame, title: str, label: str) -> str:
-    """A table in LaTeX, with booktabs."""
-    text = wide(table).rename_axis(None, axis=1).rename_axis(None)
-    text = text.replace({r" ± ": r" $\\pm$ ", "–": "--"}, regex=True)
-    text.index, text.columns = text.index.map(_escaped), text.columns.map(_escaped)
-    styler = text.style
-    return styler.to_latex(
-        hrules=True,
-        caption=_escaped(title),
-        label=f"tab:{label}",
-        position="t",
-        column_format="l" + "c" * text.shape[1],
-    )
+    """A table of cells in LaTeX, its notes below it; latex.py says what the preamble needs."""
+    sheet = layout.sheet(table, title)
+    return tex.latex(sheet.text, sheet.title, label, sheet.notes, breaks=sheet.breaks)
 
 
-def _escaped(text: str) -> str:
-    return text.translate(LATEX)
+def _paper(spec: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.read_csv(spec["paper"], dtype=str).fillna({"note": "", "reference": ""})
 
 
-def write(table: pd.DataFrame, title: str, folder: Path, name: str) -> None:
-    """Writes a table as name.csv, name.md and name.tex."""
-    forms = {"csv": table.to_csv(index=False), "md": markdown(table, title), "tex": latex(table, title, name)}
-    for suffix, text in forms.items():
-        with written_atomically(folder / f"{name}.{suffix}") as path:
-            path.write_text(text, encoding="utf-8")
-
-
-# A study's tables
-
-
-def table_names(plan: Plan) -> list[str]:
-    """The paper's four tables, in every study, then one for each data set and metric that the study measures."""
-    return [f"table{n}" for n in (1, 2, 3, 4)] + [f"{dataset}_{metric}" for dataset, metric in study_metrics(plan)]
-
-
-def study_metrics(plan: Plan) -> list[tuple[str, str]]:
-    """(data set, metric) of the tables that show a study's own data sets."""
-    pixel = {"mvtec": ["pixel_auroc", "aupro"]}
-    return [
-        (name, m) for name, dataset in plan.datasets.items() for m in ["image_auroc", *pixel.get(dataset.layout, [])]
-    ]
-
-
-def collect(plan: Plan, results: Path) -> pd.DataFrame:
-    """The tidy metrics of all runs of a study.
-
-    Raises:
-        UserError: runs are missing; the message names them.
-    """
-    paths = [results / d / e / c / str(s) / "metrics.csv" for d, e, c, s in plan.runs()]
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise UserError(f"{len(missing)} of {len(paths)} runs have no metrics yet, such as {missing[0]}")
-    return pd.concat([pd.read_csv(path, dtype={"note": str}).fillna({"note": ""}) for path in paths], ignore_index=True)
+def _features(plan: Plan, dataset: str) -> dict[str, dict[str, Any]]:
+    return {e: params.features.model_dump() for (name, e), params in plan.params.items() if name == dataset}
 
 
 def _setting(plan: Plan, dataset: str, params: Params) -> str:
@@ -229,18 +146,21 @@ def _setting(plan: Plan, dataset: str, params: Params) -> str:
     )
 
 
-def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Title and cells of every table of a study, by name."""
-    summary = summarize(metrics)
-    tables = {}
-    for name, spec in specs.items():
-        paper = pd.read_csv(spec["paper"], dtype=str).fillna({"note": "", "reference": ""})
-        standing = next((key for key, value in plan.datasets.items() if value.benchmark == spec["benchmark"]), "")
-        ours, params = summary[summary.dataset == standing], plan.params.get((standing, "adtr"))
-        backbone = params.features.backbone if params else spec.get("backbone", "")
-        table = of_ablation(spec, paper, ours, 15, backbone) if "parts" in spec else of_paper(spec, paper, ours)
-        tables[name] = (spec["title"] + (f" ({_setting(plan, standing, params)})" if params else ""), table)
-    for dataset, metric in study_metrics(plan):
-        title = f"{plan.datasets[dataset].title}: {METRICS[metric]}"
-        tables[f"{dataset}_{metric}"] = (title, of_study(summary, plan, dataset, metric))
-    return tables
+def _runs(plan: Plan, dataset: str, spec: Mapping[str, Any]) -> str:
+    """The categories, seeds and epochs behind our numbers in a table."""
+    named = spec.get("ours", {}).values() if "ours" in spec else set(_paper(spec).variant)
+    trained = {e: p.train.epochs for (name, e), p in plan.params.items() if name == dataset and e in named}
+    epochs: dict[int, list[str]] = {}
+    for experiment, count in trained.items():
+        epochs.setdefault(count, []).append(plan.titles[experiment])
+    most = max(epochs, key=lambda count: len(epochs[count]), default=0)
+    other = [f"{', '.join(titles)} {count}" for count, titles in epochs.items() if count != most]
+    told = f"; {most} epochs" + (f" ({'; '.join(other)})" if other else "") if epochs else ""
+    categories, seeds = plan.datasets[dataset].categories or [], plan.study.seeds
+    spread = "; ± is the standard deviation over the seeds" if len(seeds) > 1 else ""
+    which = f"categories {_listed(categories)}" if len(categories) < 6 else f"{len(categories)} categories"
+    return f"Ours: {which}, {'seeds' if len(seeds) > 1 else 'seed'} {_listed(seeds)}{told}{spread}."
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, values))

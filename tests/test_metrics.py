@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from adtr.metrics import UndefinedMetric, aupro, auroc, average_precision, roc_curve
+from adtr.metrics import UndefinedMetric, aupro, auroc, average_precision, pro_curve, roc_curve
 
 ALL = [auroc, average_precision, roc_curve, aupro]
 
@@ -167,6 +167,44 @@ def test_aupro_matches_brute_force(seed: int, levels: int, limit: float) -> None
     gt_mask, anomaly_map = masks_and_maps(seed, levels)
     expected = brute_force_aupro(gt_mask, anomaly_map, limit)
     assert aupro(gt_mask, anomaly_map, limit) == pytest.approx(expected, abs=1e-12)
+
+
+def area(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("levels", [3, 20, 10**6])
+@pytest.mark.parametrize("seed", range(5))
+def test_pro_curve_has_the_area_of_aupro(seed: int, levels: int, limit: float) -> None:
+    gt_mask, anomaly_map = masks_and_maps(seed, levels)
+    fpr, overlap = pro_curve(gt_mask, anomaly_map, limit)
+    assert (fpr[0], overlap[0], fpr[-1]) == (0, 0, limit)
+    assert (np.diff(fpr) >= 0).all()
+    assert (np.diff(overlap) >= 0).all()
+    assert area(fpr, overlap) / limit == pytest.approx(aupro(gt_mask, anomaly_map, limit), abs=1e-12)
+
+
+def test_pro_curve_by_hand() -> None:
+    # As below: the pixel 9 is half of a region, 7 is normal, 6 is a region, 5 is normal: from 1/5 to 2/5 at 3/4.
+    gt_mask = np.array([[[1, 1, 0, 0, 0, 0, 1, 0]]], dtype=bool)
+    anomaly_map = np.array([[[9, 4, 7, 5, 3, 2, 6, 1]]], dtype=np.float32)
+    fpr, overlap = pro_curve(gt_mask, anomaly_map, 0.3)
+    assert fpr == pytest.approx([0, 0, 0.2, 0.2, 0.3])
+    assert overlap == pytest.approx([0, 0.25, 0.25, 0.75, 0.75])
+
+
+@pytest.mark.parametrize("points", [50, 300])
+def test_thinned_pro_curve_keeps_its_area_and_its_points(points: int) -> None:
+    rng = np.random.default_rng(0)
+    gt_mask = np.zeros((4, 64, 64), bool)
+    gt_mask[:3, 10:30, 20:40] = True
+    anomaly_map = rng.normal(size=gt_mask.shape) + 1.5 * gt_mask
+    fpr, overlap = pro_curve(gt_mask, anomaly_map, 0.3, points)
+    whole = pro_curve(gt_mask, anomaly_map, 0.3, points=10**6)
+    assert len(fpr) <= points + 1 < len(whole[0])
+    assert set(zip(fpr[:-1], overlap[:-1], strict=True)) <= set(zip(*whole, strict=True))
+    assert area(fpr, overlap) / 0.3 == pytest.approx(aupro(gt_mask, anomaly_map, 0.3), abs=20 / points**2)
 
 
 def test_aupro_by_hand() -> None:

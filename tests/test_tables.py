@@ -1,7 +1,10 @@
 """The tables: summaries by hand, the paper's numbers to the digit, three renderings of the same cells."""
 
+import hashlib
 import io
+import json
 import math
+import os
 import re
 import shutil
 import statistics
@@ -14,16 +17,19 @@ import pandas as pd
 import planted
 import pytest
 
-from adtr import tables
+from adtr import latex, layout, printed, tables
 from adtr.config import read_yaml
 from adtr.errors import UserError
 from adtr.study import Plan, resolve
+from adtr.summary import OF_LAYOUT
 
 PAPER = planted.REPOSITORY / "params/paper"
 SPECS = read_yaml(planted.REPOSITORY / "params/tables.yaml")
-B4 = "efficientnet_b4"
+B4 = {"adtr": {"backbone": "efficientnet_b4", "image_size": 256, "grid_size": 16}}
+LITE = {"adtr": B4["adtr"] | {"backbone": "efficientnet_lite0"}}
 PRINTED = [name for name, spec in SPECS.items() if "ours" in spec]  # with the paper's rows as they are printed
 DASH = "–"
+UNTRAINED = {"padim", "spade", "patchcore", "kde"}
 
 
 @pytest.fixture(autouse=True)
@@ -117,10 +123,10 @@ def test_data_sets_experiments_and_metrics_are_kept_apart() -> None:
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_number_of_the_paper_is_printed_to_the_digit(name: str) -> None:
-    text = tables.wide(tables.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50))))
-    printed = paper(name)
-    assert not printed.duplicated(["method", "category"]).any()
-    for entry in printed.itertuples():
+    text = tables.wide(printed.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50))))
+    source = paper(name)
+    assert not source.duplicated(["method", "category"]).any()
+    for entry in source.itertuples():
         row = (
             f"{entry.method} (paper)" if entry.method in SPECS[name]["ours"] else f"{entry.method} [{entry.reference}]"
         )
@@ -128,16 +134,16 @@ def test_every_number_of_the_paper_is_printed_to_the_digit(name: str) -> None:
 
 
 def test_every_number_of_the_ablation_is_printed_to_the_digit() -> None:
-    printed = paper("table4")
-    text = tables.wide(tables.of_ablation(SPECS["table4"], printed, summary(run("x", 0, 50)), 15, B4))
-    for entry in printed.itertuples():
+    source = paper("table4")
+    text = tables.wide(printed.of_ablation(SPECS["table4"], source, summary(run("x", 0, 50)), 15, B4))
+    for entry in source.itertuples():
         assert text.loc[f"({entry.part}) {entry.label}", "paper"] == entry.value
 
 
-@pytest.mark.parametrize(("printed", "expected"), [("94", "94"), ("98.0", "98.0"), ("100", "100"), ("9.10", "9.10")])
-def test_a_printed_number_keeps_its_digits(printed: str, expected: str) -> None:
-    source = pd.DataFrame({"method": ["M"], "reference": "1", "category": "cat", "value": printed, "note": ""})
-    table = tables.of_paper({"ours": {}}, source, summary(run("cat", 0, 50)))
+@pytest.mark.parametrize(("value", "expected"), [("94", "94"), ("98.0", "98.0"), ("100", "100"), ("9.10", "9.10")])
+def test_a_printed_number_keeps_its_digits(value: str, expected: str) -> None:
+    source = pd.DataFrame({"method": ["M"], "reference": "1", "category": "cat", "value": value, "note": ""})
+    table = printed.of_paper({"ours": {}}, source, summary(run("cat", 0, 50)))
     assert shown(table, "M [1]", "cat") == expected
     assert cell(table, row="M [1]")["mean"] == float(expected)
 
@@ -153,7 +159,7 @@ def test_a_printed_mean_that_its_cells_do_not_give_has_a_note(name: str) -> None
 
 
 def test_table_1_has_the_papers_rows_and_ours() -> None:
-    table = tables.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50)))
+    table = printed.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50)))
     rows = list(dict.fromkeys(table.row))
     assert rows[:2] == ["SSIM-AE [6]", "AnoGAN [31]"]
     assert rows[-6:] == [
@@ -163,7 +169,7 @@ def test_table_1_has_the_papers_rows_and_ours() -> None:
 
 
 def test_the_notes_of_the_paper_are_listed() -> None:
-    text = tables.markdown(tables.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50))), "Title")
+    text = tables.markdown(printed.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50))), "Title")
     listed = [line for line in text.splitlines() if line.startswith("- ")]
     assert "- P-Net [40], screw: printed '1.00'" in listed
     assert "- VEVAE [21], cable: printed '9'; 90 is the value that gives the printed mean" in listed
@@ -177,10 +183,10 @@ def ours(*rows: dict[str, Any], categories: Iterable[str] = ("cat", "dog")) -> p
     """The paper's table of one method, printed as 90.0 in each category and as their mean."""
     source = pd.DataFrame({"method": "ADTR", "reference": "", "category": [*categories, "mean"], "note": ""})
     spec = {"ours": {"ADTR": "adtr"}, "metric": "image_auroc"}
-    return tables.of_paper(spec, source.assign(value="90.0"), summary(*rows))
+    return printed.of_paper(spec, source.assign(value="90.0"), summary(*rows))
 
 
-@pytest.mark.parametrize(("value", "difference"), [(91.26, "+1.3"), (88.0, "-2.0"), (90.0, "+0.0")])
+@pytest.mark.parametrize(("value", "difference"), [(91.26, "+1.3"), (88.0, "-2.0"), (90.0, "0.0")])
 def test_the_difference_is_ours_minus_the_papers_with_its_sign(value: float, difference: str) -> None:
     table = ours(run("cat", 0, value), run("dog", 0, value))
     for column in ("cat", "dog", "mean"):
@@ -232,22 +238,81 @@ def test_a_score_of_zero_is_not_a_missing_cell() -> None:
     assert shown(ours(run("cat", 0, 0.0)), "ADTR (ours)", "cat") == "0.0"
 
 
-@pytest.mark.parametrize(("categories", "note"), [(1, "1 of 2 categories"), (2, "")])
-def test_the_ablation_says_where_ours_has_fewer_categories(categories: int, note: str) -> None:
+@pytest.mark.parametrize(("categories", "difference"), [(1, DASH), (2, "-2.2")])
+def test_the_ablation_differs_from_the_paper_only_over_the_same_categories(categories: int, difference: str) -> None:
     rows = [run(c, 0, 95.0, metric="pixel_auroc") for c in ("cat", "dog")[:categories]]
-    table = tables.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 2, B4)
-    assert cell(table, row="(a) Attn+Query", column="ours").note == note
+    table = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 2, B4)
     assert shown(table, "(a) Attn+Query", "ours") == "95.0"
-    assert shown(table, "(a) Attn+Query", "difference") == "-2.2"
+    assert shown(table, "(a) Attn+Query", "difference") == difference
+    assert any("1 of the paper's 2 categories (cat)" in note for note in tables.notes(table)) == (categories == 1)
     assert shown(table, "(a) CNN", "ours") == shown(table, "(a) CNN", "difference") == DASH
 
 
-def test_another_backbone_does_not_stand_in_the_row_of_the_papers() -> None:
+def test_the_ablation_says_what_each_change_does_to_adtr_there_and_here() -> None:
+    values = {"adtr": 95.0, "cnn": 90.5, "no_query": 96.0}
+    rows = [run("cat", 0, value, experiment, "pixel_auroc") for experiment, value in values.items()]
+    table = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 15, B4)
+    assert [shown(table, "(a) CNN", column) for column in printed.TO_ADTR] == ["-2.8", "-4.5"]  # 94.4 - 97.2
+    assert [shown(table, "(a) w/o Query", column) for column in printed.TO_ADTR] == ["-3.0", "+1.0"]
+    assert [shown(table, "(a) w/o Attn", column) for column in printed.TO_ADTR] == ["-2.4", DASH]
+    assert [shown(table, "(a) Attn+Query", column) for column in printed.TO_ADTR] == [DASH, DASH]
+
+
+def test_another_backbone_does_not_stand_in_the_row_of_the_papers_but_in_one_of_its_own() -> None:
     rows = summary(run("cat", 0, 95.0, metric="pixel_auroc"))
-    table = tables.of_ablation(SPECS["table4"], paper("table4"), rows, 1, "efficientnet_lite0")
+    table = printed.of_ablation(SPECS["table4"], paper("table4"), rows, 1, LITE)
     assert shown(table, "(c) Efficient-B4", "ours") == DASH
     assert "efficientnet_lite0" in str(cell(table, row="(c) Efficient-B4", column="ours").note)
     assert shown(table, "(a) Attn+Query", "ours") == "95.0"
+    own = [shown(table, "(c) EfficientNet-Lite0", column) for column in ("paper", "ours", "difference")]
+    assert own == [DASH, "95.0", DASH]
+
+
+def test_rows_that_the_paper_does_not_have_stand_in_their_part_where_they_were_run() -> None:
+    used = B4 | {"efficientnet_lite1": {"backbone": "efficientnet_lite1", "image_size": 256, "grid_size": 16}}
+    used |= {"adtr_512": {"backbone": "efficientnet_b4", "image_size": 512, "grid_size": 32}}
+    ran = [run("cat", 0, 95.0, experiment, "pixel_auroc") for experiment in used]
+    with_all = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*ran), 15, used)
+    rows = list(dict.fromkeys(with_all.row))
+    assert rows[rows.index("(c) Efficient-B4") + 1 :] == [
+        "(c) EfficientNet-Lite1", "(d) Last-layer", "(d) Multi-scale", "(e) 512 px, 32x32"
+    ]  # fmt: skip
+    without = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*ran[:1]), 15, used)
+    assert list(dict.fromkeys(without.row)) == [f"({e.part}) {e.label}" for e in paper("table4").itertuples()]
+
+
+def test_baselines_measured_here_follow_the_papers_rows_where_they_were_run() -> None:
+    rows = [run("cat", seed, 80 + seed, "padim") for seed in (0, 1)] + [run("cat", 0, 70, "patchcore")]
+    source = pd.DataFrame({"method": "PaDiM", "reference": "11", "category": ["cat", "dog", "mean"], "note": ""})
+    spec = {"ours": {}, "metric": "image_auroc", "further": {"PatchCore": "patchcore", "PaDiM": "padim", "KDE": "kde"}}
+    table = printed.of_paper(spec, source.assign(value="90.0"), summary(*rows))
+    assert list(dict.fromkeys(table.row)) == ["PaDiM [11]", "PatchCore (ours)", "PaDiM (ours)"]
+    assert [shown(table, "PaDiM (ours)", column) for column in ("cat", "dog", "mean")] == ["80.5 ± 0.7", DASH, DASH]
+    (note,) = tables.notes(table)
+    assert note.startswith("PatchCore and PaDiM: measured here")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("table1", "282e611461980113"),
+        ("table2", "1be9c4fc02d4d127"),
+        ("table3", "fa6bc7d159c1b50a"),
+        ("table4", "73fc089b62ed49dd"),
+    ],
+)
+def test_the_printed_numbers_are_those_that_were_copied_from_the_paper(name: str, digest: str) -> None:
+    """The digest was taken of a copy that was made by itself; a folder of such files may be named to compare all."""
+    assert _content_digest(PAPER / f"{name}.csv") == digest
+    copy = os.environ.get("ADTR_PAPER_TABLES")
+    if copy:
+        assert _content_digest(Path(copy) / f"{name}.csv") == digest
+
+
+def _content_digest(path: Path) -> str:
+    """Of all but the notes."""
+    table = pd.read_csv(path, dtype=str).drop(columns="note").fillna("")
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
 
 
 # A study's tables
@@ -263,17 +328,17 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
     rows = [
         run(category, seed, 60 + number, experiment, metric, dataset)
         for number, (dataset, experiment, category, seed) in enumerate(plan.runs())
-        for metric in ("image_auroc", "pixel_auroc", "aupro")
-        if metric == "image_auroc" or plan.datasets[dataset].layout == "mvtec"
+        for metric in ["image_auroc", *OF_LAYOUT.get(plan.datasets[dataset].layout, [])]
     ]
     return pd.DataFrame(rows)
 
 
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
     built = tables.build(plan, metrics_of(plan), SPECS)
-    assert list(built) == tables.table_names(plan)
+    assert [*built, "comparison", "parameters", "audit"] == tables.table_names(plan)
     assert list(built)[4:] == [
-        "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc"
+        "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
+        "smoke_cifar10_image_auroc_all",
     ]  # fmt: skip
     for title, table in built.values():
         assert title
@@ -321,6 +386,18 @@ def test_missing_runs_are_counted_and_one_is_named(plan: Plan, tmp_path: Path) -
         tables.collect(plan, tmp_path)
 
 
+def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path) -> None:
+    for number, run_of in enumerate(plan.runs()):
+        path = tmp_path.joinpath(*map(str, run_of), "run.json")
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"parameters": number, "features": {"shape": [9, 64, 512]}}))
+    found = tables.networks(plan, tmp_path)
+    assert list(found.itertuples(index=False, name=None)) == [(*r, i, 64, 512) for i, r in enumerate(plan.runs())]
+    path.unlink()
+    with pytest.raises(UserError, match=r"1 of \d+ runs have no record yet"):
+        tables.networks(plan, tmp_path)
+
+
 def test_metrics_are_collected_of_every_run(plan: Plan, tmp_path: Path) -> None:
     for rows in (group for _, group in metrics_of(plan).groupby(["dataset", "experiment", "category", "seed"])):
         first = rows.iloc[0]
@@ -353,7 +430,7 @@ def test_cells_are_rounded_in_rendering() -> None:
 
 
 def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    tables.write(AWKWARD, "Title", tmp_path, "t")
+    layout.write([layout.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
     found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
     assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
     pd.testing.assert_frame_equal(
@@ -377,7 +454,7 @@ def test_markdown_parses_back_to_the_same_cells() -> None:
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_a_table_of_the_paper_in_markdown_parses_back_to_its_cells(name: str) -> None:
-    table = tables.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50)))
+    table = printed.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50)))
     head, *rows = parsed(tables.markdown(table, "Title"))
     text = tables.wide(table)
     assert head[1:] == text.columns.tolist()
@@ -396,28 +473,96 @@ def test_latex_escapes_what_is_special_to_it() -> None:
     assert r"\label{tab:awkward_table}" in text
     rows = re.findall(r"^(.*) \\\\$", text, re.MULTILINE)
     assert rows == [
-        r" & metal\_nut & mean",
-        r"50 \% \& more & 97.2 $\pm$ 0.2 & 0.7",
+        r"Per cent & Metal\_nut & Mean",
+        r"50 \% \& more & 97.2$_{\pm 0.2}$ & 0.7",
         r"\#1\_\{a\} & 100 & --",
-        r"\textasciitilde{}\textbackslash{}\textasciicircum{}\$ & -- & 12.0 $\pm$ 0.0",
+        r"\textasciitilde{}\textbackslash{}\textasciicircum{}\$ & -- & 12.0$_{\pm 0.0}$",
     ]
     assert re.findall(r"\\(?:top|mid|bottom)rule", text) == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert r"\#1\_\{a\}, mean: undefined: one class" in text  # the note
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-2.0", "$-$2.0"),
+        ("[-0.3, +1.2]", "[$-$0.3, +1.2]"),
+        ("2020-11-22", "2020-11-22"),
+        ("64 × 512", r"64 $\times$ 512"),
+        ("100.0 ± 12.3", r"100.0$_{\pm 12.3}$"),
+        ("± is the deviation", r"$\pm$ is the deviation"),
+    ],
+)
+def test_signs_are_set_as_signs(text: str, expected: str) -> None:
+    assert latex.set_in_tex(text) == expected
+
+
+def test_heads_of_wide_tables_are_cut_as_the_papers_are() -> None:
+    names = [name.capitalize() for name in dict.fromkeys(paper("table1").category)]
+    assert [latex.short(name) for name in names] == [
+        "Carp.", "Grid", "Leat.", "Tile", "Wood", "Bott.", "Cable", "Caps.", "Haze.", "Meta.", "Pill", "Screw", "Toot.",
+        "Tran.", "Zipp.", "Mean",
+    ]  # fmt: skip
+
+
+def networks(plan: Plan) -> pd.DataFrame:
+    """Sizes of the networks of every run, made up."""
+    rows = [(*r, 0 if r[1] in UNTRAINED else 48_000 + 1_000 * len(r[1]), 64, 512) for r in plan.runs()]
+    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_parameters_of_trained_networks_beside_those_of_adtr(plan: Plan) -> None:
+    table = tables.parameters(plan, networks(plan))
+    assert not set(table.experiment) & UNTRAINED
+    row = cell(table, experiment="cnn", dataset="smoke_mvtec")
+    assert (row.parameters, row.tokens, row.channels) == (51_000, 64, 512)
+    assert row.ratio == pytest.approx(51 / 52, rel=1e-12)
+    text = tables.parameters_sheet(plan, table).text.set_index("experiment")
+    assert text.loc["CNN"].tolist() == ["64 × 512", "51,000 (0.98)", DASH, DASH]
+    assert text.loc["ADTR"].tolist() == ["64 × 512", "52,000 (1.00)"] * 2
+
+
+def test_runs_of_one_experiment_have_networks_of_one_size(plan: Plan) -> None:
+    sizes = networks(plan)
+    sizes.loc[0, "parameters"] += 1
+    with pytest.raises(UserError, match=r"smoke_mvtec/adtr: its runs have networks of different sizes"):
+        tables.parameters(plan, sizes)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tables of the study `paper`: 15 and 10 categories, three seeds, all experiments; its folder."""
+    folder, before = tmp_path_factory.mktemp("tables"), Path.cwd()
+    os.chdir(planted.REPOSITORY)
+    try:
+        plan = resolve("paper")
+        metrics, claims = metrics_of(plan), read_yaml(PAPER / "claims.yaml")
+        tables.write(plan, metrics.assign(value=metrics.value % 41 + 60), networks(plan), SPECS, claims, folder)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def test_every_table_is_written_in_three_forms(written: Path) -> None:
+    names = tables.table_names(resolve("paper"))
+    assert {path.name for path in written.iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
-def test_latex_compiles(tmp_path: Path) -> None:
-    all_tables = [tables.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50))) for name in PRINTED]
-    body = "\n".join(
-        tables.latex(table, "All of 100 % & a_b", f"t{i}") for i, table in enumerate([AWKWARD, *all_tables])
-    )
-    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+def test_every_table_of_a_full_study_compiles_and_fits_the_page(written: Path, tmp_path: Path) -> None:
+    awkward = tables.latex(AWKWARD, "All of 100 % & a_b", "awkward")
+    inputs = "\n".join(rf"\input{{{path}}}\clearpage" for path in sorted(written.glob("*.tex")))
+    document = f"{latex.PREAMBLE}\\begin{{document}}\n{awkward}\n{inputs}\n\\end{{document}}\n"
     (tmp_path / "t.tex").write_text(document, encoding="utf-8")
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True
-    )
-    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    for _ in range(3):  # until longtables have their widths
+        subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True)
+    log = (tmp_path / "t.log").read_text(encoding="utf-8", errors="replace")
+    assert [line for line in log.splitlines() if line.startswith("!") or "Overfull" in line] == []
+    assert "Table widths have changed" not in log
+    assert (tmp_path / "t.pdf").stat().st_size > 0
 
 
 def test_what_is_written_can_be_read_as_a_frame(tmp_path: Path) -> None:
-    tables.write(AWKWARD, "Title", tmp_path, "t")
+    layout.write([layout.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
     assert pd.read_csv(io.StringIO((tmp_path / "t.csv").read_text())).columns.tolist() == tables.CELL

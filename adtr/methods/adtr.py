@@ -11,6 +11,7 @@ from adtr.config import Params
 from adtr.losses import normal_loss
 from adtr.methods import Context, Fitted
 from adtr.model import Reconstruction
+from adtr.neighbours import standardization
 from adtr.training import autocast, optimize, seeded
 
 
@@ -25,7 +26,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     seeded(context.seed)
     network = reconstruction_network(data.shape[1:], params.model)
     if params.model.standardize:
-        network.standardize(data)
+        network.mean, network.std = standardization(features)
     network.to(context.device)
 
     def loss(batch: Tensor) -> Tensor:

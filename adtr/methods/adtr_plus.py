@@ -8,10 +8,10 @@ from adtr.ablations import reconstruction_network
 from adtr.config import Params
 from adtr.losses import image_loss, pixel_loss, pseudo_huber
 from adtr.methods import Anomalies, Context, Fitted
-from adtr.methods.adtr import anomaly_map
+from adtr.methods.adtr import anomaly_map, differences, trained
 from adtr.training import autocast, optimize, seeded
 
-__all__ = ["anomaly_map", "fit"]
+__all__ = ["anomaly_map", "differences", "fit", "trained"]
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:

@@ -4,8 +4,10 @@
 rule tables:
     input:
         metrics=runs(f"{RUN}/metrics.csv"),
+        runs=runs(f"{RUN}/run.json"),
         layout="params/tables.yaml",
         paper=expand("params/paper/table{n}.csv", n=[1, 2, 3, 4]),
+        claims="params/paper/claims.yaml",
     output:
         TABLES,
     log:
@@ -23,34 +25,97 @@ rule tables:
         "adtr tables {params.study} --output {params.results} > {log} 2>&1"
 
 
-rule draw:
+for dataset in PLAN.datasets:  # each has kinds of its own
+
+    rule:
+        name:
+            f"draw_{dataset}"
+        input:
+            runs=drawn_runs,
+            manifest=manifest_of,
+        output:
+            category_figures(dataset),
+        log:
+            f"logs/{STUDY}/figures/{{dataset}}-{{category}}.log",
+        wildcard_constraints:
+            dataset=dataset,
+        conda:
+            ENVIRONMENT
+        params:
+            code=code_digest("figures.drawing"),
+            titles=lambda wc: [PLAN.titles[e] for e in PLAN.study.datasets[wc.dataset]],
+            study=STUDY_OPTIONS,
+            folder=subpath(output[0], parent=True),
+        message:
+            "{wildcards.dataset} {wildcards.category}: draws the figures"
+        shell:
+            "adtr figures {params.study} --dataset {wildcards.dataset} --category {wildcards.category}"
+            " --output {params.folder} > {log} 2>&1"
+
+
+rule differences:
     input:
-        runs=lambda wc: [
-            f"{RESULTS}/{wc.dataset}/{e}/{wc.category}/{PLAN.study.seeds[0]}/{name}"
-            for e in PLAN.study.datasets[wc.dataset]
-            for name in ("scores.csv", "maps.npy", "history.csv")
-        ],
         manifest=manifest_of,
+        features=stores_of,
+        run=f"{RUN}/run.json",
+        params=f"{RUN}/params.yaml",
+        model=f"{RUN}/model.safetensors",
     output:
-        expand(
-            f"{RESULTS}/figures/{{{{dataset}}}}/{{{{category}}}}-{{kind}}.{{suffix}}",
-            kind=KINDS,
-            suffix=["png", "svg"],
-        ),
+        f"{RUN}/differences.npz",
     log:
-        f"logs/{STUDY}/figures/{{dataset}}-{{category}}.log",
+        f"logs/{STUDY}/differences/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("figures"),
+        code=lambda wc: code_digest("differences", f"methods.{params_of(wc).method}"),
+        root=lambda wc: PLAN.datasets[wc.dataset].root,
+        run=subpath(input.run, parent=True),
+    message:
+        "{wildcards.dataset} {wildcards.category}: draws feature differences of {wildcards.experiment}"
+    shell:
+        "adtr differences --run {params.run} --manifest {input.manifest} --features {input.features}"
+        " --root {params.root:q} --seed 0 --count 600 --output {output} > {log} 2>&1"
+
+
+rule bars:
+    input:
+        metrics=f"{RESULTS}/metrics.csv",
+        layout="params/tables.yaml",
+        paper=expand("params/paper/table{n}.csv", n=[1, 2, 3]),
+    output:
+        expand(f"{RESULTS}/figures/{{{{dataset}}}}-bars.{{suffix}}", suffix=SUFFIXES),
+    log:
+        f"logs/{STUDY}/figures/{{dataset}}-bars.log",
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_digest("figures.drawing"),
         titles=lambda wc: [PLAN.titles[e] for e in PLAN.study.datasets[wc.dataset]],
         study=STUDY_OPTIONS,
         folder=subpath(output[0], parent=True),
     message:
-        "{wildcards.dataset} {wildcards.category}: draws the figures"
+        "{wildcards.dataset}: draws bars beside the paper's"
     shell:
-        "adtr figures {params.study} --dataset {wildcards.dataset} --category {wildcards.category}"
-        " --output {params.folder} > {log} 2>&1"
+        "adtr figures {params.study} --dataset {wildcards.dataset} --kind bars --output {params.folder} > {log} 2>&1"
+
+
+rule tsne:
+    input:
+        difference_files,
+    output:
+        expand(f"{RESULTS}/figures/{{{{dataset}}}}-tsne.{{suffix}}", suffix=SUFFIXES),
+    log:
+        f"logs/{STUDY}/figures/{{dataset}}-tsne.log",
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_digest("figures.drawing"),
+        study=STUDY_OPTIONS,
+        folder=subpath(output[0], parent=True),
+    message:
+        "{wildcards.dataset}: lays feature differences in a plane"
+    shell:
+        "adtr figures {params.study} --dataset {wildcards.dataset} --kind tsne --output {params.folder} > {log} 2>&1"
 
 
 rule write_report:

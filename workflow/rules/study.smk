@@ -10,6 +10,13 @@ from snakemake.exceptions import WorkflowError
 from adtr.config import as_options
 from adtr.datasets import category_of, fingerprint, parts_of, root_of
 from adtr.errors import UserError
+from adtr.figures import (
+    SUFFIXES,
+    all_files,
+    category_files,
+    confetti_of,
+    explained,
+)
 from adtr.provenance import code_digest
 from adtr.sources import read_sources
 from adtr.study import bank_key, data_key, feature_key, parse_settings, resolve
@@ -129,6 +136,36 @@ def origin_options(start, bank):
     return f"--start {Path(start[0]).parent} --bank {bank[0]} --bank-features {bank[1]}"
 
 
+def drawn_runs(wildcards):
+    """The files of the runs that a category's figures show, and the confetti."""
+    dataset, seed = wildcards.dataset, PLAN.study.seeds[0]
+    noisy = confetti_of(PLAN, dataset)
+    bank = noisy and bank_key(PLAN.params[dataset, noisy])
+    confetti = f"results/confetti/{KEY_OF[dataset]}/{bank}/{wildcards.category}.csv"
+    files = ("scores.csv", "maps.npy", "history.csv", "curve.csv")
+    return [
+        f"{RESULTS}/{dataset}/{experiment}/{wildcards.category}/{seed}/{name}"
+        for experiment in PLAN.study.datasets[dataset]
+        for name in files
+    ] + [confetti] * bool(noisy)
+
+
+def category_figures(dataset):
+    """All that is drawn of a category, a pattern."""
+    files = category_files(PLAN, dataset, "{category}")
+    return [f"{RESULTS}/figures/{{dataset}}/{name}" for name in files]
+
+
+def difference_files(wildcards):
+    """The feature differences that Figure 5 pools, of every category."""
+    dataset, seed = wildcards.dataset, PLAN.study.seeds[0]
+    experiment = explained(PLAN, dataset)
+    return [
+        f"{RESULTS}/{dataset}/{experiment}/{category}/{seed}/differences.npz"
+        for category in PLAN.datasets[dataset].categories
+    ]
+
+
 def runs(pattern):
     """`pattern` for every run of the study."""
     return [
@@ -213,12 +250,5 @@ TABLES = [
     f"{RESULTS}/study.yaml",
     *table_files(*table_names(PLAN)),
 ]
-KINDS = ["roc", "histogram", "training", "gallery"]
-FIGURES = [
-    f"{RESULTS}/figures/{dataset}/{category}-{kind}.{suffix}"
-    for dataset, definition in PLAN.datasets.items()
-    for category in definition.categories
-    for kind in KINDS
-    for suffix in ("png", "svg")
-]
+FIGURES = [f"{RESULTS}/figures/{name}" for name in all_files(PLAN)]
 REPORTS = [f"reports/{STUDY}/report.html", f"reports/{STUDY}/report.md"]

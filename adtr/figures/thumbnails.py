@@ -1,0 +1,83 @@
+"""The gallery of the HTML page as data: test images of a category, what was said of each, and small pictures."""
+
+import base64
+import io
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from adtr.figures.category import Category
+from adtr.figures.look import SCORES
+from adtr.figures.pictures import scale_of, spread
+from adtr.images import read_mask, read_rgb
+from adtr.score import upsampled
+
+SIDE = 96  # px
+EACH = 12  # at most, of normal and of anomalous images
+NOTE = (
+    "The threshold is the lowest score with the largest F1 on the test images, as anomalib chooses it; an image whose "
+    "score reaches it counts as found. It is for looking only: no number of the tables depends on it."
+)
+
+
+def thumbnails(category: Category) -> dict[str, Any]:
+    """Test images of the first experiment, at even steps of their scores' ranks, as plain values for JSON.
+
+    Keys: category, experiment, threshold and its f1 (null where there is one class only), note, scale (the lowest and
+    the highest value of the maps' colours), and images: image, label, defect, score, verdict and pictures, which are
+    image, map and mask (null without one) as data URIs of WebP, 96 px.
+    """
+    run, tested = category.runs[0], category.tested()
+    ranked = tested.sort_values("pred_score", ascending=False, kind="stable")
+    shown = pd.concat([spread(ranked[ranked.label == label], EACH) for label in (1, 0)])
+    threshold, f1 = best_threshold(tested.label.to_numpy() == 1, tested.pred_score.to_numpy())
+    scale = scale_of(run)
+    coloured = matplotlib.colormaps[SCORES](scale(upsampled(run.maps[shown.index], SIDE)), bytes=True)[..., :3]
+    images = [
+        {
+            "image": row.image,
+            "label": int(row.label),
+            "defect": row.defect,
+            "score": float(row.pred_score),
+            "verdict": None if threshold is None else verdict(row.label == 1, row.pred_score >= threshold),
+            "pictures": {
+                "image": _webp(read_rgb(category.root, row.image, SIDE)),
+                "map": _webp(anomaly_map),
+                "mask": _webp(read_mask(category.root, row.mask, SIDE), lossless=True) if row.mask else None,
+            },
+        }
+        for row, anomaly_map in zip(shown.itertuples(), coloured, strict=True)
+    ]
+    told = {"category": category.name, "experiment": run.title, "threshold": threshold, "f1": f1, "note": NOTE}
+    return told | {"scale": [float(scale.vmin or 0), float(scale.vmax or 0)], "images": images}
+
+
+def best_threshold(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float] | tuple[None, None]:
+    """The lowest of the scores at which F1 is largest, and that F1; of one class only there is none.
+
+    An image is found where its score is the threshold or more.
+    """
+    if labels.all() or not labels.any():
+        return None, None
+    thresholds = np.unique(scores)
+    found, right = ((s[None] >= thresholds[:, None]).sum(axis=1) for s in (scores, scores[labels]))
+    f1 = 2 * right / (found + labels.sum())
+    return float(thresholds[f1.argmax()]), float(f1.max())
+
+
+def verdict(anomalous: bool, found: bool) -> str:
+    """What a threshold says of an image, against what it is."""
+    if found:
+        return "true positive" if anomalous else "false positive"
+    return "false negative" if anomalous else "true negative"
+
+
+def _webp(pixels: np.ndarray, lossless: bool = False) -> str:
+    """(S, S, 3) uint8 or (S, S) bool as a data URI."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels)
+    image.save(buffer, "WEBP", quality=75, method=6, lossless=lossless)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,86 @@
+"""The metrics of a study's runs, gathered and summarised over seeds and categories. Values are per cent."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from adtr.errors import UserError
+from adtr.study import Plan
+
+MEAN = "mean"
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_auroc_all": "image AUROC, all anomalous test images",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+}
+OF_LAYOUT = {"mvtec": ["pixel_auroc", "aupro"], "cifar10": ["image_auroc_all"]}  # beside image_auroc
+RUN = ["dataset", "experiment", "category", "metric"]
+
+
+def study_metrics(plan: Plan) -> list[tuple[str, str]]:
+    """(data set, metric) of the tables that show a study's own data sets."""
+    return [
+        (name, metric)
+        for name, dataset in plan.datasets.items()
+        for metric in ["image_auroc", *OF_LAYOUT.get(dataset.layout, [])]
+    ]
+
+
+def collect(plan: Plan, results: Path) -> pd.DataFrame:
+    """The tidy metrics of all runs of a study.
+
+    Raises:
+        UserError: runs are missing; the message names them.
+    """
+    paths = _paths(plan, results, "metrics.csv", "metrics")
+    return pd.concat([pd.read_csv(path, dtype={"note": str}).fillna({"note": ""}) for path in paths], ignore_index=True)
+
+
+def networks(plan: Plan, results: Path) -> pd.DataFrame:
+    """How large the network of each run is: dataset, experiment, category, seed, parameters, tokens, channels.
+
+    Raises:
+        UserError: a run.json is missing.
+    """
+    rows = []
+    for run, path in zip(plan.runs(), _paths(plan, results, "run.json", "record"), strict=True):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows.append((*run, record["parameters"], *record["features"]["shape"][1:]))
+    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _paths(plan: Plan, results: Path, name: str, what: str) -> list[Path]:
+    paths = [results / d / e / c / str(s) / name for d, e, c, s in plan.runs()]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"{len(missing)} of {len(paths)} runs have no {what} yet, such as {missing[0]}")
+    return paths
+
+
+def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of every data set, experiment, category and metric.
+
+    The category 'mean' is the unweighted mean over categories of each seed, then summarised over seeds; it is undefined
+    where a category is, or where the data set's other metrics have one more.
+
+    Args:
+        metrics: the tidy rows of all runs.
+    """
+    by_seed = metrics.groupby(["dataset", "experiment", "metric", "seed"], sort=False, as_index=False)
+    means = by_seed.agg(
+        value=("value", lambda values: values.mean(skipna=False)),
+        size=("value", "size"),
+        provenance=("provenance", " ".join),
+    )
+    categories = means.dataset.map(metrics.groupby("dataset").category.nunique())
+    means["value"] = means.value.where(means.pop("size") == categories)
+    rows = pd.concat([metrics, means.assign(category=MEAN)], ignore_index=True)
+    return rows.groupby(RUN, sort=False, as_index=False).agg(
+        mean=("value", lambda values: values.mean(skipna=False)),
+        sd=("value", "std"),
+        n=("value", "size"),
+        provenance=("provenance", " ".join),
+    )
