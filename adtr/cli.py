@@ -509,7 +509,7 @@ def _run_figures(options: argparse.Namespace) -> None:
 
 
 def _report(commands: Any) -> None:
-    parser = _command(commands, "report", _run_report, "write a study's report in HTML and Markdown")
+    parser = _command(commands, "report", _run_report, "write a study's report as HTML, Markdown, LaTeX")
     _add_study(parser)
     parser.add_argument("--results", type=Path, required=True, help="the study's folder of results")
     parser.add_argument("--output", type=Path, required=True, help="folder of the report")

@@ -1,5 +1,6 @@
 """The study `smoke` from end to end, in a fresh copy of the repository."""
 
+import json
 import os
 import re
 import shutil
@@ -103,7 +104,7 @@ def test_every_run_has_its_metrics_in_one_tidy_table(done: Workshop) -> None:
     metrics = pd.read_csv(done.folder / "results/smoke/metrics.csv")
     assert list(metrics.columns[:7]) == ["study", "dataset", "experiment", "category", "seed", "metric", "value"]
     runs = metrics.groupby(["dataset", "experiment", "category", "seed"]).ngroups
-    assert runs == 2 * 3 * 2 * 2  # data sets, experiments, categories, seeds
+    assert runs == (11 + 4) * 2 * 2  # experiments of both data sets, categories, seeds
     assert metrics.value.between(0, 100).all()
 
 
@@ -122,8 +123,8 @@ def test_a_second_run_does_nothing(done: Workshop) -> None:
 def test_an_edited_loss_retrains_adtr_alone_and_keeps_the_features(done: Workshop) -> None:
     with done.edited("adtr/losses.py", ".mean()", ".mean() * 1.0"):
         planned = done.planned()
-    assert planned["train"] == 2 * 2 * 2  # data sets, categories, seeds of ADTR
-    assert "fit" not in planned  # PaDiM, kNN
+    assert planned["train"] == (8 + 2) * 2 * 2  # ADTR, its ablations, ADTR+; not the autoencoder
+    assert "fit" not in planned  # the other baselines
     assert "features" not in planned
     assert "index" not in planned
 
@@ -141,11 +142,27 @@ def test_an_edited_table_retrains_nothing(done: Workshop) -> None:
 
 
 def test_a_parameter_on_the_command_line_reruns_what_it_decides(done: Workshop) -> None:
-    assert done.planned(setting="score.pooling=2")["evaluate"] == 24
+    assert done.planned(setting="score.pooling=2")["evaluate"] == 60
     assert "train" not in done.planned(setting="score.pooling=2")
-    assert done.planned(setting="train.lr=0.001")["train"] == 8
-    assert done.planned(setting="padim.channels=7")["fit"] == 8
+    assert done.planned(setting="train.lr=0.001")["train"] == 44
+    assert done.planned(setting="padim.channels=7")["fit"] == 4
     assert "train" not in done.planned(setting="padim.channels=7")
+
+
+def test_another_noise_makes_another_bank_and_trains_adtr_plus_alone(done: Workshop) -> None:
+    planned = done.planned(setting="confetti.seed=1")
+    assert (planned["confetti"], planned["features_of_anomalies"]) == (2, 2)
+    assert planned["train"] == 4  # categories, seeds
+    assert done.planned(setting="adtr_plus.alpha=0.1")["train"] == 8
+
+
+def test_adtr_plus_starts_from_the_run_of_its_category_and_seed(done: Workshop) -> None:
+    for folder in done.folder.glob("results/smoke/*/adtr_plus/*/*"):
+        base = folder.parents[2] / "adtr" / folder.parent.name / folder.name
+        begun, record = (json.loads((path / "run.json").read_text()) for path in (base, folder))
+        assert record["start"] == begun["model"]
+        assert record["seed"] == begun["seed"] == int(folder.name)
+    assert len(list(done.folder.glob("results/smoke/*/adtr_plus/*/*"))) == 8
 
 
 def test_every_error_in_the_parameters_is_told_before_the_first_job(done: Workshop) -> None:
@@ -191,5 +208,5 @@ def test_a_lost_image_is_told_and_leaves_the_results_alone(done: Workshop) -> No
 def test_the_plan_of_the_paper_needs_no_data(done: Workshop) -> None:
     result = done.snakemake("all_tables", "--dry-run", study="paper")
     assert result.returncode == 0, result.stdout
-    assert re.search(r"^train\s+75$", result.stdout, re.MULTILINE)
-    assert re.search(r"^fit\s+150$", result.stdout, re.MULTILINE)
+    assert re.search(r"^train\s+630$", result.stdout, re.MULTILINE)
+    assert re.search(r"^fit\s+300$", result.stdout, re.MULTILINE)

@@ -124,8 +124,10 @@ rule write_report:
         figures=FIGURES,
         runs=runs(f"{RUN}/run.json"),
         paper="params/default.yaml",
+        sources="params/sources.yaml",
     output:
         REPORTS,
+        figures=directory(f"reports/{STUDY}/figures"),
     log:
         f"logs/{STUDY}/report.log",
     conda:

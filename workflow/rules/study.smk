@@ -251,4 +251,4 @@ TABLES = [
     *table_files(*table_names(PLAN)),
 ]
 FIGURES = [f"{RESULTS}/figures/{name}" for name in all_files(PLAN)]
-REPORTS = [f"reports/{STUDY}/report.html", f"reports/{STUDY}/report.md"]
+REPORTS = [f"reports/{STUDY}/report.{suffix}" for suffix in ("html", "md", "tex")]

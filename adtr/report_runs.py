@@ -1,0 +1,107 @@
+"""The runs behind the numbers: the metrics they gave, what their run.json tell, and which of them made a cell."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adtr.errors import UserError
+from adtr.study import Plan, flatten
+
+Row = dict[str, Any]
+Runs = Mapping[tuple[str, ...], Row]  # by data set, experiment, category, seed
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """The tidy metrics of a study; only the value is a number, as a category may be called '001' or 'nan'."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: `adtr tables` makes it")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.assign(value=[float(text or "nan") for text in table.value])
+
+
+def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
+    """What the run.json of each run tells, numbered in the order of the study.
+
+    Raises:
+        UserError: a record cannot be read, or was made with other parameters than the plan's.
+    """
+    runs: dict[tuple[str, ...], Row] = {}
+    for dataset, experiment, category, seed in plan.runs():
+        path = results / dataset / experiment / category / str(seed) / "run.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not readable ({error}): train it again") from None
+        used = record["params"] | {"features": record["features"]["features"]}
+        if not used.items() <= plan.params[dataset, experiment].model_dump(mode="json").items():
+            raise UserError(f"{path}: made with other parameters than the study's: train it again, or pass its --set")
+        names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment], "category": category}
+        place = {"params": params_id(dataset, experiment), "number": len(runs) + 1}
+        runs[dataset, experiment, category, str(seed)] = _facts(record) | names | place
+    return runs
+
+
+def _facts(record: Mapping[str, Any]) -> Row:
+    kept = ["seed", "images", "parameters", "seconds", "device", "time", "code", "commit", "model"]
+    features = record["features"]
+    return {key: record[key] for key in kept} | {
+        "epochs": record["params"].get("train", {}).get("epochs", "–"),
+        "machine": f"{record['cpu']}, {record['cores']} cores, Python {record['python']}, PyTorch {record['torch']}",
+        "data": features["data"],
+        "weights": features["weights"],
+        "feature_code": features["code"],
+    }
+
+
+def params_id(dataset: str, experiment: str) -> str:
+    """Where the page lists the parameters of an experiment."""
+    return f"params-{dataset}-{experiment}"
+
+
+def parameters(plan: Plan) -> list[Row]:
+    """The parameters of each experiment on each data set: those that its runs read, as dotted keys."""
+    listed = []
+    for (dataset, experiment), params in plan.params.items():
+        sections = dict.fromkeys(["features", *params.method_sections(), "score"])
+        tree = {"method": params.method} | {name: getattr(params, name).model_dump(mode="json") for name in sections}
+        names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment]}
+        values = {key: written(value) for key, (value, _) in flatten(tree, "").items()}
+        listed.append(names | {"id": params_id(dataset, experiment), "values": values})
+    return listed
+
+
+def written(value: Any) -> str:
+    """A parameter's value as params/ writes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def runs_of(provenance: Any, runs: Runs) -> list[Row]:
+    """The runs that a cell's provenance names, each once, in the study's order; none of a number that was printed.
+
+    Raises:
+        UserError: a model was trained anew since its metrics were taken.
+    """
+    found = {}
+    for path, model in re.findall(r"(\S.*?)@([0-9a-f]{12})(?= |$)", _text(provenance)):
+        run = runs[Path(path).parts[-4:]]
+        if not run["model"].startswith(model):
+            raise UserError(f"{path}: its metrics are of another model than the one that lies there: evaluate it again")
+        found[run["number"]] = run
+    return [found[number] for number in sorted(found)]
+
+
+def _text(provenance: Any) -> str:
+    return "" if isinstance(provenance, float) and math.isnan(provenance) else str(provenance)
+
+
+def span(runs: Iterable[Row]) -> str:
+    """The numbers of runs, as '4–6, 9' where they follow each other."""
+    numbers = sorted({run["number"] for run in runs})
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True))
