@@ -9,7 +9,7 @@ rule tables:
         paper=expand("params/paper/table{n}.csv", n=[1, 2, 3, 4]),
         claims="params/paper/claims.yaml",
     output:
-        TABLES,
+        in_report(TABLES, ".csv", category="Tables", caption=TABLE_CAPTION),
     log:
         f"logs/{STUDY}/tables.log",
     conda:
@@ -34,7 +34,14 @@ for dataset in PLAN.datasets:  # each has kinds of its own
             runs=drawn_runs,
             manifest=manifest_of,
         output:
-            category_figures(dataset),
+            in_report(
+                category_figures(dataset),
+                ".svg",
+                category="Figures",
+                subcategory="{dataset}",
+                labels={"category": "{category}"},
+                caption=FIGURE_CAPTION,
+            ),
         log:
             f"logs/{STUDY}/figures/{{dataset}}-{{category}}.log",
         wildcard_constraints:
@@ -83,7 +90,9 @@ rule bars:
         layout="params/tables.yaml",
         paper=expand("params/paper/table{n}.csv", n=[1, 2, 3]),
     output:
-        expand(f"{RESULTS}/figures/{{{{dataset}}}}-bars.{{suffix}}", suffix=SUFFIXES),
+        in_report(
+            dataset_figures("bars"), ".svg", category="Figures", caption=FIGURE_CAPTION
+        ),
     log:
         f"logs/{STUDY}/figures/{{dataset}}-bars.log",
     conda:
@@ -103,7 +112,9 @@ rule tsne:
     input:
         difference_files,
     output:
-        expand(f"{RESULTS}/figures/{{{{dataset}}}}-tsne.{{suffix}}", suffix=SUFFIXES),
+        in_report(
+            dataset_figures("tsne"), ".svg", category="Figures", caption=FIGURE_CAPTION
+        ),
     log:
         f"logs/{STUDY}/figures/{{dataset}}-tsne.log",
     conda:

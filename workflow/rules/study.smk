@@ -50,6 +50,7 @@ VERSIONS = {
     for name in ("torch", "numpy", "pillow", "efficientnet-pytorch")
 }
 ENVIRONMENT = "../../environment.yml"
+TABLE_CAPTION, FIGURE_CAPTION = "../report/tables.rst", "../report/figures.rst"
 
 
 wildcard_constraints:
@@ -154,6 +155,16 @@ def category_figures(dataset):
     """All that is drawn of a category, a pattern."""
     files = category_files(PLAN, dataset, "{category}")
     return [f"{RESULTS}/figures/{{dataset}}/{name}" for name in files]
+
+
+def dataset_figures(kind):
+    """What is drawn of a data set, a pattern."""
+    return [f"{RESULTS}/figures/{{dataset}}-{kind}.{suffix}" for suffix in SUFFIXES]
+
+
+def in_report(paths, suffix, **marks):
+    """The files, those with the suffix marked for `snakemake --report`."""
+    return [report(path, **marks) if path.endswith(suffix) else path for path in paths]
 
 
 def difference_files(wildcards):
