@@ -21,7 +21,7 @@ UNTRACKED = {"adtr.config", "adtr.study", "adtr.provenance", "adtr.errors"}  # p
 def code_digest(*modules: str) -> str:
     """Sixteen digits that change with the code of these modules ('train', 'methods.adtr') or of what they import.
 
-    Templates (`report.html.j2` of `report`) belong to the module whose name they carry.
+    Templates (`page.html.j2` beside `page.py`) belong to the module whose name they carry.
     """
     names: set[str] = set()
     for module in modules:
@@ -31,7 +31,7 @@ def code_digest(*modules: str) -> str:
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(name.encode() + b"\0" + _meaning(_path(name)))
-        for template in sorted(PACKAGE.glob(f"{name.removeprefix('adtr.')}.*.j2")):
+        for template in sorted(_path(name).parent.glob(f"{_path(name).stem}.*.j2")):
             digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -146,7 +146,7 @@ STAGES = {
         ("images", {"index", "features"}, set()),
         ("backbones", {"features"}, {"index"}),
         ("metrics", {"score"}, {"index", "features", "train ADTR", "train SPADE"}),
-        ("report", {"report"}, {"index", "features", "train ADTR", "train SPADE", "score"}),
+        ("report/content", {"report"}, {"index", "features", "train ADTR", "train SPADE", "score"}),
         ("fetch", set(), set(STAGES)),
         ("config", set(), set(STAGES)),
     ],

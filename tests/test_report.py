@@ -19,21 +19,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from adtr import (
-    report,
-    report_brief,
-    report_content,
-    report_figures,
-    report_print,
-    report_runs,
-    report_sentences,
-    statistics,
-    summary,
-    tables,
-)
+from adtr import report, statistics, summary, tables
 from adtr.config import read_yaml
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, kinds_of
+from adtr.report import brief as report_brief
+from adtr.report import content as report_content
+from adtr.report import pdf, pictures, sentences
+from adtr.report import runs as report_runs
 from adtr.sources import read_sources
 from adtr.study import Plan, resolve
 
@@ -266,16 +259,16 @@ NAN = float("nan")
 def test_a_sentence_says_what_the_numbers_say(
     padim: dict[str, float], adtr: dict[str, float], sd: float, said: str
 ) -> None:
-    assert report_sentences.sentences(table(sd, ADTR=adtr, PaDiM=padim), "image AUROC", "ADTR") == [said]
+    assert sentences.sentences(table(sd, ADTR=adtr, PaDiM=padim), "image AUROC", "ADTR") == [said]
 
 
 def test_one_seed_has_no_spread_to_hide_a_gap_in() -> None:
-    said = report_sentences.sentences(table(NAN, ADTR={"a": 90.0}, PaDiM={"a": 90.1}), "AUPRO", "ADTR")
+    said = sentences.sentences(table(NAN, ADTR={"a": 90.0}, PaDiM={"a": 90.1}), "AUPRO", "ADTR")
     assert said == ["PaDiM is ahead of ADTR by 0.1 points of AUPRO (category a)."]
 
 
 def test_one_experiment_is_compared_with_nothing() -> None:
-    assert report_sentences.sentences(table(ADTR={"a": 90.0}), "AUPRO", "ADTR") == []
+    assert sentences.sentences(table(ADTR={"a": 90.0}), "AUPRO", "ADTR") == []
 
 
 # The recipe
@@ -574,7 +567,7 @@ def ablation(**ours: float) -> pd.DataFrame:
     ids=["same", "two swapped", "nearly level", "one not run", "one alone"],
 )
 def test_ranks_are_compared_with_the_papers(ours: dict[str, float], agrees: bool | None, said: str) -> None:
-    found, lines = report_sentences.ranking(ablation(**ours), {"a": "Part", "b": "Other"})
+    found, lines = sentences.ranking(ablation(**ours), {"a": "Part", "b": "Other"})
     assert found is agrees
     assert said in " ".join(lines)
     assert ("do not rank" in " ".join(lines)) == (agrees is False)
@@ -592,7 +585,7 @@ def test_an_interval_without_zero_sets_an_experiment_apart() -> None:
     rows = [("adtr_plus", 0.1, 2.0), ("cnn", -3.0, -0.2), ("pixels", -1.0, 0.0), ("kde", NAN, NAN), ("padim", 1.0, 2.0)]
     table = pd.DataFrame(rows, columns=["experiment", "low", "high"]).assign(dataset="elpv", metric="image_auroc")
     plan = resolve("demo", ROOT / "params")
-    assert report_sentences.certain(plan, table) == [
+    assert sentences.certain(plan, table) == [
         "By image AUROC on ELPV (solar cells), ahead of ADTR: ADTR+ and PaDiM; behind ADTR: CNN; "
         "not told apart from ADTR: Pixels; without an interval against ADTR: KDE."
     ]
@@ -629,7 +622,7 @@ def section(name: str, kinds: list[str]) -> dict[str, Any]:
 
 
 def test_of_many_data_sets_each_has_its_share_of_pictures() -> None:
-    found = report_figures.chosen([section("a", ["roc", "maps", "gallery"]), section("b", ["roc", "maps", "curve"])], 5)
+    found = pictures.chosen([section("a", ["roc", "maps", "gallery"]), section("b", ["roc", "maps", "curve"])], 5)
     assert [(figure["name"], figure["kind"], figure["section"]) for figure in found] == [
         ("a", "bars", 0),
         ("a-x", "maps", 0),
@@ -642,7 +635,7 @@ def test_of_many_data_sets_each_has_its_share_of_pictures() -> None:
 def test_a_copied_picture_is_small_and_of_a_kind_that_latex_reads(tmp_path: Path) -> None:
     Image.new("RGB", (3000, 1000)).save(tmp_path / "wide.png")
     for kind, form in (("maps", "JPEG"), ("roc", "PNG")):
-        path = report_figures.copied({"kind": kind, "name": "a b", "path": tmp_path / "wide.png"}, tmp_path)
+        path = pictures.copied({"kind": kind, "name": "a b", "path": tmp_path / "wide.png"}, tmp_path)
         with Image.open(path) as image:
             assert (path.stem, image.format, image.size) == (f"a_b-{kind}", form, (1100, 367))
 
@@ -661,7 +654,7 @@ def test_the_print_compiles_where_it_lies_and_fits_its_page(print_folder: Path) 
     command = ["pdflatex", "-interaction=nonstopmode", "report.tex"]
     log = subprocess.run(command, cwd=print_folder, capture_output=True, check=True).stdout.decode(errors="replace")
     assert not re.findall(r"Overfull \\hbox|^!.*|Missing character", log, re.M)
-    first, second = (report_print.compile_pdf(print_folder / "report.tex").read_bytes() for _ in range(2))  # type: ignore[union-attr]
+    first, second = (pdf.compile_pdf(print_folder / "report.tex").read_bytes() for _ in range(2))  # type: ignore[union-attr]
     assert first.startswith(b"%PDF")
     assert first == second
 
@@ -671,7 +664,7 @@ def test_without_latex_one_line_says_so_and_no_old_pdf_stays(
 ) -> None:
     (print_folder / "report.pdf").write_text("old")
     monkeypatch.setenv("PATH", str(print_folder))
-    assert report_print.compile_pdf(print_folder / "report.tex") is None
+    assert pdf.compile_pdf(print_folder / "report.tex") is None
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["pdflatex is not on the PATH"]
     assert not (print_folder / "report.pdf").exists()
 
@@ -687,7 +680,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     fake_latex(print_folder, "! LaTeX Error: File `booktabs.sty'\\'' not found.")
     monkeypatch.setenv("PATH", f"{print_folder}:/bin:/usr/bin")
-    assert report_print.compile_pdf(print_folder / "report.tex") is None
+    assert pdf.compile_pdf(print_folder / "report.tex") is None
     assert "LaTeX has no booktabs.sty" in caplog.text
 
 
@@ -695,11 +688,11 @@ def test_a_document_that_does_not_compile_is_an_error(print_folder: Path, monkey
     fake_latex(print_folder, "! Undefined control sequence.")
     monkeypatch.setenv("PATH", f"{print_folder}:/bin:/usr/bin")
     with pytest.raises(UserError, match=r"report.tex: does not compile: ! Undefined control sequence"):
-        report_print.compile_pdf(print_folder / "report.tex")
+        pdf.compile_pdf(print_folder / "report.tex")
 
 
 def test_letters_that_the_font_lacks_are_no_error() -> None:
-    assert report_print.tex("50 % of a_b \u2603 é – “x”") == r"50 \% of a\_b ? é -- ``x''"
+    assert pdf.tex("50 % of a_b \u2603 é – “x”") == r"50 \% of a\_b ? é -- ``x''"
 
 
 # The page in a browser

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from adtr.report_runs import Row, span
+from adtr.report.runs import Row, span
 
 COLUMNS = ["number", "dataset", "experiment", "category", "seed", "epochs", "images", "seconds"]
 DIGESTS = ["commit", "code", "weights", "device", "data", "model"]

@@ -13,12 +13,12 @@ import pandas as pd
 from adtr.config import read_yaml
 from adtr.errors import UserError
 from adtr.files import write_text
-from adtr.report_brief import markdown
-from adtr.report_content import context, credits
-from adtr.report_figures import chosen, copied, of_category, of_dataset
-from adtr.report_page import render
-from adtr.report_print import compile_pdf, document
-from adtr.report_runs import Row, read_metrics, read_runs
+from adtr.report.brief import markdown
+from adtr.report.content import context, credits
+from adtr.report.page import render
+from adtr.report.pdf import compile_pdf, document
+from adtr.report.pictures import chosen, copied, of_category, of_dataset
+from adtr.report.runs import Row, read_metrics, read_runs
 from adtr.sources import read_sources
 from adtr.study import Plan
 from adtr.tables import table_names

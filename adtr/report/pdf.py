@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from adtr.errors import UserError
 from adtr.latex import set_in_tex
-from adtr.report_runs import Row, span
+from adtr.report.runs import Row, span
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ FURTHER = ["comparison", "parameters", "audit"]
 
 
 def document(content: Row, pictures: list[tuple[Row, Path]], tables: Mapping[str, str]) -> str:
-    """The report in LaTeX, from report_print.tex.j2.
+    """The report in LaTeX, from pdf.tex.j2.
 
     Args:
         pictures: figures, and where they lie, relative to the document.
@@ -38,7 +38,7 @@ def document(content: Row, pictures: list[tuple[Row, Path]], tables: Mapping[str
     page.filters |= {"tex": tex, "span": span, "breakable": breakable}
     own = [name for name in tables if name not in PAPER + FURTHER]
     told = {"pictures": pictures, "typeset": tables, "paper": PAPER, "own": own, "groups": _groups(content["runs"])}
-    return page.get_template("report_print.tex.j2").render(content | told)
+    return page.get_template("pdf.tex.j2").render(content | told)
 
 
 def tex(text: object) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 from adtr import audit, layout, statistics, tables
 from adtr.config import Dataset, Params
 from adtr.layout import Sheet
-from adtr.report_runs import Row, Runs, parameters, runs_of, written
-from adtr.report_sentences import REFERENCE, certain, listed, ranking, sentences, undefined
+from adtr.report.runs import Row, Runs, parameters, runs_of, written
+from adtr.report.sentences import REFERENCE, certain, listed, ranking, sentences, undefined
 from adtr.sources import Source
 from adtr.study import Plan, flatten
 from adtr.summary import METRICS, study_metrics, summarize

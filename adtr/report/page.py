@@ -4,19 +4,19 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from adtr.report_figures import VERDICTS, embedded
-from adtr.report_runs import Row, span
+from adtr.report.pictures import VERDICTS, embedded
+from adtr.report.runs import Row, span
 
 WIDE = ("maps", "histogram", "curve", "confetti", "bars")  # figures that want a row of their own
 
 
 def render(content: Row) -> str:
-    """The page of a report, from report_page.html.j2."""
+    """The page of a report, from page.html.j2."""
     folder = FileSystemLoader(Path(__file__).parent)
     page = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {"span": span, "lead": _lead}
     page.globals |= {"embedded": embedded, "wide": WIDE, "verdicts": VERDICTS, "verdicts_of": _verdicts}
-    return page.get_template("report_page.html.j2").render(content)
+    return page.get_template("page.html.j2").render(content)
 
 
 def _lead(name: str) -> str:
