@@ -38,5 +38,6 @@ unit: install  ## the fast tests
 pipeline: install  ## the study `smoke` from end to end, in a fresh folder
 	pytest -q -m pipeline
 
-clean:  ## remove what was computed; data/ and .venv stay
-	rm -rf results reports logs state .snakemake
+clean:  ## remove what was computed; data/, .venv and the reports in git stay
+	rm -rf results logs state .snakemake
+	git clean -qfdX reports
