@@ -7,7 +7,7 @@ in float32 or float64, outside autocast.
 import torch
 from torch import Tensor
 
-FLOOR = 1e-6  # of what is pushed: the loss of a perfect reconstruction would be infinite
+FLOOR = 1e-12  # of what is pushed: the loss of a perfect reconstruction would be infinite, its gradient 1 / x
 
 
 def normal_loss(f: Tensor, reconstruction: Tensor) -> Tensor:
@@ -56,5 +56,5 @@ def image_loss(phi: Tensor, anomalous: Tensor, alpha: float, top_k: int) -> Tens
 
 def _push(x: Tensor) -> Tensor:
     """-log(1 - exp(-x)) of x > 0, accurate near zero and far from it."""
-    x = x.clamp_min(FLOOR)
-    return -torch.where(x < 0.7, torch.log(-torch.expm1(-x)), torch.log1p(-torch.exp(-x)))
+    near, far = torch.log(-torch.expm1(-x.clamp_min(FLOOR))), torch.log1p(-torch.exp(-x.clamp_min(0.7)))
+    return -torch.where(x < 0.7, near, far)  # each kept where its gradient is finite, as `where` multiplies it by zero

@@ -41,8 +41,8 @@ def of_paper(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame
     table = pd.concat(cells, ignore_index=True)
     if further:
         table.attrs["notes"] = [
-            f"{_listed(further)}: measured here, on our backbone and with our code, so that a difference to the "
-            "printed row of that name would compare two programs and not two methods."
+            f"{_listed(further)}: measured here, with our code, on our features (Autoencoder: on pixels). A printed "
+            "row of the same name is of another program, and of other features."
         ]
     return table
 

@@ -114,10 +114,12 @@ def _notes(plan: Plan, table: pd.DataFrame) -> list[str]:
         "drawn category (Efron & Tibshirani 1993; Bouthillier et al., MLSys 2021). It is not corrected for the number "
         "of comparisons."
     ]
-    by_size = table.drop_duplicates("dataset").set_index("dataset")
+    by_size = table.sort_values("pairs", ascending=False).drop_duplicates("dataset").set_index("dataset")
     for dataset, row in by_size.iterrows():
         title = plan.datasets[dataset].title
-        if row.pairs < 2:
+        if row.pairs == 0:
+            notes.append(f"{title}: nothing to compare with.")
+        elif row.pairs == 1:
             notes.append(f"{title}: one category and one seed give no interval.")
         elif row.categories == 1:
             notes.append(f"{title}: one category, so that the interval holds the spread over seeds and nothing else.")

@@ -75,6 +75,7 @@ class Plan:
         content = {
             "study": {"name": self.name} | self.study.model_dump(mode="json"),
             "datasets": {name: dataset.model_dump(mode="json") for name, dataset in self.datasets.items()},
+            "titles": {experiment: self.titles[experiment] for _, experiment in self.params},
             "params": {f"{d}/{e}": params.model_dump(mode="json") for (d, e), params in self.params.items()},
         }
         return yaml.safe_dump(content, sort_keys=False)
@@ -229,28 +230,42 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
             resolved = errors.check(model, unflatten(flat), flat, f"{folder}/default.yaml")
             if resolved is not None and errors.known(resolved.method, _methods(), "method", flat["method"][1]):
                 params[dataset, experiment] = resolved
-    outliers = _outliers(folder, study, study_file, params, errors)
+    layouts = {key: value.layout for key, value in datasets.items()}
+    outliers = _outliers(folder, study, study_file, params, layouts, errors)
     errors.stop()
     titles = {key: value.title for key, value in experiments.items()}
     return Plan(name, study, {key: datasets[key] for key in study.datasets}, titles, params, outliers)
 
 
 def _outliers(
-    folder: Path, study: Study, study_file: str, params: Mapping[tuple[str, str], Params], errors: _Errors
+    folder: Path,
+    study: Study,
+    study_file: str,
+    params: Mapping[tuple[str, str], Params],
+    layouts: Mapping[str, str],
+    errors: _Errors,
 ) -> dict[str, Dataset]:
     """Checks what ADTR+ goes on from; gives the data sets that its anomalies are drawn from."""
-    known, found = errors.mappings(folder / "datasets.yaml") | study.define, {}
+    known, found = errors.mappings(folder / "datasets.yaml"), {}
     for (dataset, experiment), used in params.items():
         if used.method != "adtr_plus":
             continue
         where, start = f"{study_file}: datasets.{dataset}: {experiment}", params.get((dataset, used.adtr_plus.start))
         if start is None:
             errors.append(f"{where}: starts from {used.adtr_plus.start}, which the study does not run there: add it")
+        elif start.method != "adtr":
+            errors.append(f"{where}: starts from {used.adtr_plus.start}, whose method is {start.method}, not adtr")
         elif (start.features, start.model) != (used.features, used.model):
             errors.append(f"{where}: its features or model are not those of {used.adtr_plus.start}, its start")
         name = used.outliers.dataset
-        if used.adtr_plus.anomalies == "outliers" and errors.known(name, known, "data set", f"{where}: outliers"):
-            found[name] = errors.check(Dataset, known[name], None, f"{folder}/datasets.yaml: {name}")
+        if used.adtr_plus.anomalies == "confetti":
+            if layouts[dataset].startswith("cifar"):
+                errors.append(f"{where}: confetti is for images in files: set adtr_plus.anomalies to outliers")
+        elif errors.known(name, [*known, *study.define], "data set", f"{where}: outliers"):
+            definition = known.get(name, {}) | study.define.get(name, {})
+            found[name] = errors.check(Dataset, definition, None, f"{folder}/datasets.yaml: {name}")
+            if found[name] and not found[name].layout.startswith("cifar"):
+                errors.append(f"{where}: outliers are drawn from a data set of CIFAR's layout, not from {name}")
     return found
 
 
@@ -272,7 +287,7 @@ def _datasets(folder: Path, study: Study, study_file: str, errors: _Errors) -> d
     file = folder / "datasets.yaml"
     known = errors.mappings(file)
     for name in study.define:
-        errors.known(name, study.datasets, "data set", f"{study_file}: define")
+        errors.known(name, [*study.datasets, *known], "data set", f"{study_file}: define")
     datasets = {}
     for name in study.datasets:
         if not errors.known(name, [*known, *study.define], "data set", f"{study_file}: datasets"):

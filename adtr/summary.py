@@ -35,7 +35,8 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
         UserError: runs are missing; the message names them.
     """
     paths = _paths(plan, results, "metrics.csv", "metrics")
-    return pd.concat([pd.read_csv(path, dtype={"note": str}).fillna({"note": ""}) for path in paths], ignore_index=True)
+    rows = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths], ignore_index=True)
+    return rows.assign(value=pd.to_numeric(rows.value), seed=rows.seed.astype(int))  # a category may be called 01
 
 
 def networks(plan: Plan, results: Path) -> pd.DataFrame:

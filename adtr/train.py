@@ -76,7 +76,7 @@ def train(
     if params.method == "adtr_plus" and (start is None or bank is None):
         raise UserError("adtr_plus goes on from a finished run, with anomalies: --start, --anomalies and --bank")
     if start:
-        check_stores(start, stores)
+        check_stores(start, stores | ({"bank": bank.store} if bank else {}))
     features, rows = select(manifest, stores, ["train"])
     made = read_store(stores[str(rows.part.iloc[0])])[1]
     params = params.model_copy(update={"features": Features.model_validate(made["features"])})
@@ -88,7 +88,7 @@ def train(
         "features": made,
         "precision": precision(params.train.precision, device) if "train" in params.method_sections() else "float32",
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
-        **_origin(start, bank, params),
+        **_origin(start, bank, params, seed, rows),
         **provenance.record("train", f"methods.{params.method}"),
     }
     with _locked(state):
@@ -186,19 +186,26 @@ def _anomalies(bank: Bank | None, params: Params) -> Anomalies | None:
     return Anomalies(array, torch.from_numpy(np.stack(tokens)))
 
 
-def _origin(start: Path | None, bank: Bank | None, params: Params) -> dict[str, Any]:
+def _origin(start: Path | None, bank: Bank | None, params: Params, seed: int, rows: pd.DataFrame) -> dict[str, Any]:
     """What of other runs and images a run was made from.
 
     Raises:
-        UserError: the start is another network than the one to be trained.
+        UserError: the start is another network than the one to be trained, or of other images or another seed; or the
+            bank is not of these images.
     """
     origin: dict[str, Any] = {}
     if start:
         begun = json.loads((start / "run.json").read_text(encoding="utf-8"))
+        if (begun["trained_on"], begun["seed"]) != (data_digest(rows), seed):
+            raise UserError(f"{start}: a run of other images or of another seed than the one that is to go on from it")
         if begun["params"].get("model") != params.model.model_dump(mode="json"):
             raise UserError(f"{start}: its network has other parameters than the one that is to go on from it")
         origin["start"] = begun["model"]
     if bank:
+        if params.adtr_plus.anomalies == "confetti" and (len(bank.manifest) % len(rows) or bank.manifest.empty):
+            raise UserError(
+                f"{bank.store}: {len(bank.manifest)} noisy copies are not so many of each of {len(rows)} images"
+            )
         masks = hashlib.sha256("".join(bank.manifest.mask_sha256).encode()).hexdigest()
         origin["anomalies"] = {"data": data_digest(bank.manifest), "masks": masks, "images": len(bank.manifest)}
     return origin

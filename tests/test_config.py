@@ -175,6 +175,9 @@ PLUS = {
 }
 
 
+MUGS = FILES["datasets.yaml"] + "\nmugs: {title: Mugs, layout: cifar100, root: data/mugs, categories: [mug]}"
+
+
 def plus(experiments: list[str], **changes: Any) -> dict[str, str]:
     return PLUS | study(datasets={"cups": experiments}, **changes)
 
@@ -191,12 +194,30 @@ def test_adtr_plus_is_of_the_same_network_as_its_start(tmp_path: Path) -> None:
     assert told in errors(tmp_path, changes)
 
 
+def test_adtr_plus_starts_from_an_adtr_and_not_from_itself(tmp_path: Path) -> None:
+    changes = plus(["adtr", "adtr_plus"], overrides={"adtr_plus": {"adtr_plus": {"start": "adtr_plus"}}})
+    told = "studies/mine.yaml: datasets.cups: adtr_plus: starts from adtr_plus, whose method is adtr_plus, not adtr"
+    assert told in errors(tmp_path, changes)
+
+
+def test_confetti_is_for_images_in_files(tmp_path: Path) -> None:
+    cifar = {"datasets.yaml": "cups: {title: Cups, layout: cifar10, root: data/cups, categories: [cup]}"}
+    assert any(
+        "confetti is for images in files" in line for line in errors(tmp_path, plus(["adtr", "adtr_plus"]) | cifar)
+    )
+
+
+def test_a_study_may_move_the_data_set_that_lends_outliers(tmp_path: Path) -> None:
+    outliers = {"adtr_plus.anomalies": "outliers", "outliers.dataset": "mugs"}
+    changes = plus(["adtr", "adtr_plus"], set=outliers, define={"mugs": {"root": "elsewhere"}})
+    assert read(tmp_path, changes | {"datasets.yaml": MUGS}).outliers["mugs"].root == "elsewhere"
+
+
 def test_outliers_come_from_a_data_set_that_is_known(tmp_path: Path) -> None:
     outliers = {"adtr_plus.anomalies": "outliers", "outliers.dataset": "mugs"}
-    more = FILES["datasets.yaml"] + "\nmugs: {title: Mugs, layout: cifar100, root: data/mugs, categories: [mug]}"
     changes = plus(["adtr", "adtr_plus"], set=outliers)
-    assert list(read(tmp_path, changes | {"datasets.yaml": more}).outliers) == ["mugs"]
-    assert not read(tmp_path, plus(["adtr", "adtr_plus"]) | {"datasets.yaml": more}).outliers
+    assert list(read(tmp_path, changes | {"datasets.yaml": MUGS}).outliers) == ["mugs"]
+    assert not read(tmp_path, plus(["adtr", "adtr_plus"]) | {"datasets.yaml": MUGS}).outliers
     assert any(
         "no data set 'mugs'" in line for line in errors(tmp_path, changes | {"datasets.yaml": FILES["datasets.yaml"]})
     )
@@ -205,11 +226,13 @@ def test_outliers_come_from_a_data_set_that_is_known(tmp_path: Path) -> None:
 def test_the_name_of_a_bank_changes_with_what_decides_its_images(tmp_path: Path) -> None:
     settings = ["", "confetti.seed=1", "features.image_size=512", "train.epochs=9", "outliers.seed=1"]
     outliers = [
-        "adtr_plus.anomalies=outliers outliers.dataset=cups" + more
+        "adtr_plus.anomalies=outliers outliers.dataset=mugs" + more
         for more in ("", " outliers.seed=1", " confetti.seed=1")
     ]
     names = [
-        bank_key(read(tmp_path, plus(["adtr", "adtr_plus"]), setting).params["cups", "adtr_plus"])
+        bank_key(
+            read(tmp_path, plus(["adtr", "adtr_plus"]) | {"datasets.yaml": MUGS}, setting).params["cups", "adtr_plus"]
+        )
         for setting in settings + outliers
     ]
     assert names[0] == names[3] == names[4]

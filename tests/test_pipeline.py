@@ -96,8 +96,12 @@ def test_makes_tables_figures_and_reports(done: Workshop) -> None:
         for suffix in ("csv", "md", "tex"):
             assert (done.folder / f"results/smoke/tables/table{n}.{suffix}").stat().st_size > 0
     page = (done.folder / "reports/smoke/report.html").read_text()
-    assert "data:image/png;base64," in page
-    assert "results/smoke" in (done.folder / "reports/smoke/report.md").read_text()
+    assert "data:image/webp;base64," in page
+    brief = (done.folder / "reports/smoke/report.md").read_text()
+    shown = re.findall(r"\]\((figures/[^)]+)\)", brief)
+    assert shown
+    assert all((done.folder / "reports/smoke" / name).is_file() for name in shown)
+    assert "results/" not in brief
 
 
 def test_every_run_has_its_metrics_in_one_tidy_table(done: Workshop) -> None:

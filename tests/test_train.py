@@ -233,7 +233,7 @@ def test_the_tokens_of_a_bank_are_those_of_its_masks(bank: Bank) -> None:
 def test_the_bytes_of_adtr_plus_depend_on_its_start_and_its_bank(
     case: planted.Case, tmp_path: Path, started: Path, bank: Bank
 ) -> None:
-    other = run(case, tmp_path / "other", seed=1, train={"epochs": 5})
+    other = run(case, tmp_path / "other", train={"epochs": 4})
     fewer = Bank(bank.manifest.assign(mask="", mask_sha256=""), bank.root, bank.store)
     models = [
         content(plus(case, tmp_path / name, *origin))["model.safetensors"]
@@ -251,7 +251,7 @@ def test_the_bytes_of_adtr_plus_depend_on_its_start_and_its_bank(
 def test_the_state_of_another_start_is_not_resumed(
     case: planted.Case, tmp_path: Path, started: Path, bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = run(case, tmp_path / "other", seed=1, train={"epochs": 5})
+    other = run(case, tmp_path / "other", train={"epochs": 4})
     with interrupted_after(2, monkeypatch):
         plus(case, tmp_path / "same", other, bank, train=PLUS["train"] | {"save_every": 1})
     left = plus(case, tmp_path / "same", started, bank, train=PLUS["train"] | {"save_every": 1})
@@ -268,6 +268,30 @@ def test_adtr_plus_without_start_or_bank_is_told(case: planted.Case, tmp_path: P
 def test_a_start_of_another_network_is_refused(case: planted.Case, tmp_path: Path, started: Path, bank: Bank) -> None:
     with pytest.raises(UserError, match="its network has other parameters"):
         plus(case, tmp_path, started, bank, model={"width": 32})
+
+
+def test_a_start_of_another_seed_is_refused(case: planted.Case, tmp_path: Path, bank: Bank) -> None:
+    other = run(case, tmp_path / "other", seed=1, train={"epochs": 1})
+    with pytest.raises(UserError, match="of other images or of another seed"):
+        plus(case, tmp_path, other, bank)
+
+
+def test_a_bank_of_other_features_than_the_runs_is_refused(
+    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
+) -> None:
+    store = tmp_path / "planted.npy"
+    store.write_bytes(bank.store.read_bytes())
+    made = json.loads(bank.store.with_suffix(".json").read_text())
+    store.with_suffix(".json").write_text(json.dumps(made | {"weights": "others"}))
+    with pytest.raises(UserError, match="its weights differ from those"):
+        plus(case, tmp_path, started, Bank(bank.manifest, bank.root, store))
+
+
+def test_a_bank_with_copies_of_some_images_only_is_refused(
+    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
+) -> None:
+    with pytest.raises(UserError, match="19 noisy copies are not so many of each of 10 images"):
+        plus(case, tmp_path, started, Bank(bank.manifest[:19], bank.root, bank.store))
 
 
 def test_a_bank_of_other_images_than_its_store_is_refused(

@@ -54,7 +54,8 @@ def _density(points: Tensor, components: int, name: str) -> dict[str, Tensor]:
     std = (points.double() - mean).square().mean(0).sqrt().clamp_min(1e-6)
     standardised = (points - mean) / std
     _, vectors = torch.linalg.eigh(standardised.T @ standardised)  # ascending
-    axes = vectors.flip(1)[:, :components]
+    spread = max(1, len(points) - 1)  # so many axes have a spread; the order of the others is chance
+    axes = vectors.flip(1)[:, : min(components, spread)]
     projected = (standardised @ axes).float()
     state = {"centre": mean.float(), "axes": (axes / std[:, None]).float(), "points": projected}
     state["bandwidth"] = torch.tensor(_bandwidth(projected))

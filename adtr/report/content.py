@@ -101,8 +101,11 @@ def _setting(plan: Plan, name: str) -> str:
     told += f"on a grid of {seen.grid_size} × {seen.grid_size} tokens"
     others = [plan.titles[e] for e, p in params.items() if p.features != seen]
     told = told.replace("imagenet", "ImageNet") + (f" ({listed(others)}: others, see parameters)" if others else "")
-    epochs = listed(dict.fromkeys(str(p.train.epochs) for p in params.values() if "train" in p.method_sections()))
+    plain = {e: p for e, p in params.items() if "train" in p.method_sections() and p.method != "adtr_plus"}
+    epochs = listed(dict.fromkeys(str(p.train.epochs) for p in plain.values()))
     told += f"; networks trained for {epochs} epochs" if epochs else ""
+    for e, p in params.items():
+        told += f", {plan.titles[e]} for {p.train.epochs} more" if p.method == "adtr_plus" else ""
     told += f"; image score: {first.score.image_score} of the map, averaged over {first.score.pooling} token(s) a side"
     if plan.datasets[name].layout == "mvtec":
         told += f"; pixel metrics at {seen.image_size} px, AUPRO up to a false positive rate of "

@@ -85,7 +85,7 @@ def compile_pdf(document: Path) -> Path | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         command = ["pdflatex", *OPTIONS, f"-output-directory={folder}", document.name]
-        for _ in range(2):  # twice, for the references
+        for _ in range(3):  # until references and the widths of long tables agree
             done = subprocess.run(
                 command, cwd=document.parent, env=os.environ | FIXED, capture_output=True, check=False
             )

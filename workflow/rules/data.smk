@@ -54,6 +54,7 @@ rule confetti:
         ENVIRONMENT
     params:
         code=code_digest("confetti"),
+        versions=VERSIONS,
         root=lambda wc: DATA[wc.data].root,
         size=lambda wc: BANKS[wc.bank].features.image_size,
         options=lambda wc: as_options(BANKS[wc.bank].confetti),
@@ -78,6 +79,7 @@ rule outliers:
         files=lambda wc: "generated" if generated(wc) else fingerprint(DATA[wc.data]),
         layout=lambda wc: DATA[wc.data].layout,
         root=lambda wc: DATA[wc.data].root,
+        versions=VERSIONS,
         images=lambda wc: BANKS[wc.bank].outliers.count,
         seed=lambda wc: BANKS[wc.bank].outliers.seed,
     message:

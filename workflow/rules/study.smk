@@ -190,7 +190,9 @@ def stop_without_data():
     wanted = [
         dataset
         for key, dataset in DATA.items()
-        if not dataset.generated and not Path(f"results/manifests/{key}").is_dir()
+        if not dataset.generated
+        and not Path(f"results/manifests/{key}").is_dir()
+        and not Path(f"results/outliers/{key}").is_dir()
     ]
     missing = [
         f"{dataset.title}: {root_of(dataset.root)}"
