@@ -50,11 +50,11 @@ def write_differences(
     """Writes vectors (M, C) float32, anomalous (M,) bool, image (M,) and token (M,) int64 to an .npz.
 
     An image is numbered among the test images, in the manifest's order; a token is anomalous where any pixel of its
-    mask is.
+    mask is; without masks none is, and nothing is written of normal ones either.
 
     Raises:
-        UserError: the method has no feature differences, the images have no masks, the run is not whole, or the
-            features or masks are not those that belong to it.
+        UserError: the method has no feature differences, the run is not whole, or the features or masks are not those
+            that belong to it.
     """
     method = method_of(params)
     if not hasattr(method, "differences"):
@@ -62,8 +62,6 @@ def write_differences(
     state = read_model(run)
     check_stores(run, stores)
     features, images = select(manifest, stores, ["test"])
-    if not (images["mask"] != "").any():
-        raise UserError(f"{root}: these images have no masks: no token is known to be anomalous")
     grid = math.isqrt(features.shape[1])
     marks = zip(images["mask"], images["mask_sha256"], strict=True)
     size = params.features.image_size
@@ -73,7 +71,7 @@ def write_differences(
     network = method.trained(state, features.shape[1:], params).to(device)
     wanted = np.unique(places[:, 0])
     with torch.inference_mode():
-        for batch in np.array_split(wanted, math.ceil(len(wanted) / BATCH)):
+        for batch in np.array_split(wanted, max(1, math.ceil(len(wanted) / BATCH))):
             d = method.differences(network, features[batch], device).cpu().numpy()
             chosen = np.isin(places[:, 0], batch)
             vectors[chosen] = d[np.searchsorted(batch, places[chosen, 0]), places[chosen, 1]]

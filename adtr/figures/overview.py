@@ -122,6 +122,10 @@ def embedded(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
 def tsne(vectors: np.ndarray, anomalous: np.ndarray) -> Figure:
     """Fig. 5: difference vectors (M, C) in the plane, circles normal and triangles anomalous, coloured by score."""
     figure, axes = plt.subplots(figsize=(5.2, 4.4))
+    if len(vectors) < 2:
+        axes.text(0.5, 0.5, "no token is known to be anomalous:\nthere are no masks", ha="center", va="center")
+        axes.set_axis_off()
+        return figure
     points, colour, handles = embedded(vectors), possibility(vectors), []
     style: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 26, "edgecolors": "0.15", "linewidths": 0.4}
     for chosen, marker, name in ((~anomalous, "o", "normal"), (anomalous, "^", "anomalous")):
