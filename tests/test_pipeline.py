@@ -141,7 +141,7 @@ def test_an_edited_comment_reruns_nothing(done: Workshop) -> None:
 def test_an_edited_table_retrains_nothing(done: Workshop) -> None:
     with done.edited("params/tables.yaml", "Ablation study", "Ablations"):
         planned = done.planned()
-    assert set(planned) <= {"tables", "write_report", *TARGETS}
+    assert set(planned) <= {"tables", "bars", "write_report", *TARGETS}
     assert planned["tables"] == 1
 
 
