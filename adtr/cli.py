@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from adtr import __version__
 from adtr.config import Confetti, Dataset, Features, Outliers, Params, Score, Section, option, params_model, read_yaml
 from adtr.errors import UserError
-from adtr.files import write_text, written_atomically
+from adtr.files import write_text
 from adtr.study import Plan, parse_settings, resolve
 
 DEFAULTS = Path("params/default.yaml")
@@ -237,8 +237,7 @@ def _run_index(options: argparse.Namespace) -> None:
 
     given = {"title": "the data set", "categories": [options.category]} | _given(options, "dataset")
     manifest = index(_checked(Dataset, given), options.category, partial(tqdm, unit="image", disable=None))
-    with written_atomically(options.output) as path:
-        manifest.to_csv(path, index=False)
+    write_text(options.output, manifest.to_csv(index=False))
 
 
 def _confetti(commands: Any) -> None:
@@ -265,8 +264,7 @@ def _run_confetti(options: argparse.Namespace) -> None:
     options.output.unlink(missing_ok=True)  # it would outlive the copies that it names
     progress = _progress("image", int((manifest.split == "train").sum()))
     bank = write_bank(manifest, root, options.image_size, params, options.output.parent, progress)
-    with written_atomically(options.output) as path:
-        bank.to_csv(path, index=False)
+    write_text(options.output, bank.to_csv(index=False))
 
 
 def _outliers(commands: Any) -> None:
@@ -288,8 +286,7 @@ def _run_outliers(options: argparse.Namespace) -> None:
     params = _checked(Outliers, read_yaml(DEFAULTS)["outliers"] | _given(options, "outliers"))
     given = {"title": "the data set", "categories": []} | _given(options, "dataset")
     manifest = draw_outliers(_checked(Dataset, given), params.count, params.seed)
-    with written_atomically(options.output) as path:
-        manifest.to_csv(path, index=False)
+    write_text(options.output, manifest.to_csv(index=False))
 
 
 def _features(commands: Any) -> None:
@@ -473,8 +470,7 @@ def _run_tables(options: argparse.Namespace) -> None:
 
     plan, specs, claims = _plan_of(options), read_yaml(options.layout), read_yaml(DEFAULTS.parent / "paper/claims.yaml")
     metrics, sizes = collect(plan, options.output), networks(plan, options.output)
-    with written_atomically(options.output / "metrics.csv") as path:
-        metrics.to_csv(path, index=False)
+    write_text(options.output / "metrics.csv", metrics.to_csv(index=False))
     write_text(options.output / "study.yaml", plan.dump())
     write(plan, metrics, sizes, specs, claims, options.output / "tables")
 

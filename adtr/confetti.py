@@ -8,7 +8,6 @@ cut to whole numbers before it is added; and what clamps away is drawn again (th
 Shapes: S side of the square image, px.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,7 +21,7 @@ from adtr.config import Confetti
 from adtr.datasets import COLUMNS
 from adtr.errors import UserError
 from adtr.files import sha256, written_atomically
-from adtr.images import decode, raw_bytes, resized
+from adtr.images import verified_rgb
 
 COLOURED = (-256, 0)  # added to each channel, grey levels; the end is not drawn
 SOLID = (-255, -254)
@@ -78,7 +77,7 @@ def write_bank(
                 path.unlink()
     rows = []
     for i, row in enumerate(progress(train.itertuples())):
-        image = _read(row.image, row.sha256, root, size)
+        image = verified_rgb(root, row.image, row.sha256, size)
         for v in range(params.variants):
             # Keyed by the image itself, so that no copy depends on which others there are
             rng = np.random.default_rng([params.seed, int(row.sha256, 16), v])
@@ -108,14 +107,6 @@ def _squares(size: int, count: int, values: tuple[int, int], rng: np.random.Gene
         half = side * size / params.reference / 2
         layer[(u > -half) & (u <= half) & (v > -half) & (v <= half)] = rng.integers(*values, 3)
     return layer
-
-
-def _read(reference: str, digest: str, root: Path, size: int) -> np.ndarray:
-    """(S, S, 3) uint8, still the image that was indexed."""
-    raw = raw_bytes(root, reference)
-    if hashlib.sha256(raw).hexdigest() != digest:
-        raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
-    return np.asarray(resized(decode(raw, reference).convert("RGB"), size))
 
 
 def _noisy(

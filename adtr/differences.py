@@ -15,8 +15,8 @@ import torch
 from adtr.config import Params
 from adtr.errors import UserError
 from adtr.features import select
-from adtr.files import remove_partial, written_atomically
-from adtr.images import anomalous_tokens, verified_mask
+from adtr.files import remove_partial, write_bytes
+from adtr.images import anomalous_tokens, verified_masks
 from adtr.train import check_stores, method_of, read_model
 
 logger = logging.getLogger(__name__)
@@ -63,9 +63,8 @@ def write_differences(
     check_stores(run, stores)
     features, images = select(manifest, stores, ["test"])
     grid = math.isqrt(features.shape[1])
-    marks = zip(images["mask"], images["mask_sha256"], strict=True)
-    size = params.features.image_size
-    anomalous = np.stack([anomalous_tokens(verified_mask(root, *mark, size), grid) for mark in marks])
+    masks = verified_masks(root, images, params.features.image_size)
+    anomalous = np.stack([anomalous_tokens(mask, grid) for mask in masks])
     places = draw(anomalous, count, seed)
     vectors = np.empty((len(places), features.shape[2]), np.float32)
     network = method.trained(state, features.shape[1:], params).to(device)
@@ -79,6 +78,5 @@ def write_differences(
     image, token = places.T
     np.savez(saved, vectors=vectors, anomalous=anomalous[image, token], image=image, token=token)
     remove_partial(output)
-    with written_atomically(output) as path:
-        path.write_bytes(saved.getbuffer())
+    write_bytes(output, saved.getbuffer())
     logger.info("%d vectors of %d channels, half of them anomalous", *vectors.shape)

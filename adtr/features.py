@@ -23,7 +23,7 @@ from adtr.backbones import Backbone, build, pyramid
 from adtr.config import Features
 from adtr.errors import UserError
 from adtr.files import remove_partial, sha256, write_text, written_atomically
-from adtr.images import decode, normalized, raw_bytes, resized
+from adtr.images import normalized, verified_rgb
 
 BATCH = 8  # images; small batches stay in the processor's cache
 
@@ -62,7 +62,7 @@ def extract(
     rows = list(zip(manifest.image, manifest.sha256, strict=True))
 
     def batch(start: int) -> np.ndarray:
-        images = [_read(*row, root, features.image_size) for row in rows[start : start + BATCH]]
+        images = [verified_rgb(root, *row, features.image_size) for row in rows[start : start + BATCH]]
         return _tokens(np.stack(images), backbone, features, device)
 
     # A thread a batch, each on one core: the bytes do not depend on how many there are
@@ -93,14 +93,6 @@ def _weights(features: Features, weights: Path | None) -> str:
 def data_digest(manifest: pd.DataFrame) -> str:
     """The sha256 of the images' sha256 in their order."""
     return hashlib.sha256("".join(manifest.sha256).encode()).hexdigest()
-
-
-def _read(reference: str, digest: str, root: Path, size: int) -> np.ndarray:
-    """(S, S, 3) uint8, still the image that was indexed."""
-    raw = raw_bytes(root, reference)
-    if hashlib.sha256(raw).hexdigest() != digest:
-        raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
-    return np.asarray(resized(decode(raw, reference).convert("RGB"), size))
 
 
 def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:

@@ -45,6 +45,12 @@ def remove_partial(*paths: Path) -> None:
             left.unlink()
 
 
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Writes `content` to `path` atomically."""
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, as UTF-8."""
     with written_atomically(path) as temporary:

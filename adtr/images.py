@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from adtr.errors import UserError
@@ -53,7 +54,11 @@ def decode(raw: bytes, reference: str) -> Image.Image:
 
 def read_rgb(root: Path, reference: str, size: int | None = None) -> np.ndarray:
     """An image as RGB (H, W, 3) uint8, resized to (size, size, 3) by Pillow's antialiased bilinear filter if asked."""
-    image = decode(raw_bytes(root, reference), reference).convert("RGB")
+    return _rgb(raw_bytes(root, reference), reference, size)
+
+
+def _rgb(raw: bytes, reference: str, size: int | None) -> np.ndarray:
+    image = decode(raw, reference).convert("RGB")
     return np.asarray(resized(image, size) if size else image)
 
 
@@ -70,7 +75,11 @@ def normalized(images: np.ndarray) -> np.ndarray:
 
 def read_mask(root: Path, reference: str, size: int | None = None) -> np.ndarray:
     """A mask (H, W) bool, true where red, green or blue is not zero; resized to (size, size) by nearest if asked."""
-    pixels = np.asarray(decode(raw_bytes(root, reference), reference).convert("RGB"))
+    return _mask(raw_bytes(root, reference), reference, size)
+
+
+def _mask(raw: bytes, reference: str, size: int | None) -> np.ndarray:
+    pixels = np.asarray(decode(raw, reference).convert("RGB"))
     mask = Image.fromarray(pixels.any(axis=2).astype(np.uint8))
     return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
 
@@ -85,9 +94,29 @@ def verified_mask(root: Path, reference: str, digest: str, size: int) -> np.ndar
         return np.zeros((size, size), bool)
     if not (root / reference).is_file():
         raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
-    if hashlib.sha256(raw_bytes(root, reference)).hexdigest() != digest:
+    return _mask(_verified(root, reference, digest), reference, size)
+
+
+def verified_masks(root: Path, images: pd.DataFrame, size: int) -> np.ndarray:
+    """(N, S, S) bool: as `verified_mask`, of each row of a manifest."""
+    marks = zip(images["mask"], images["mask_sha256"], strict=True)
+    return np.stack([verified_mask(root, reference, digest, size) for reference, digest in marks])
+
+
+def verified_rgb(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
+    """As `read_rgb`, (S, S, 3) uint8, of the image that was indexed.
+
+    Raises:
+        UserError: it has changed.
+    """
+    return _rgb(_verified(root, reference, digest), reference, size)
+
+
+def _verified(root: Path, reference: str, digest: str) -> bytes:
+    raw = raw_bytes(root, reference)
+    if hashlib.sha256(raw).hexdigest() != digest:
         raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
-    return read_mask(root, reference, size)
+    return raw
 
 
 def anomalous_tokens(mask: np.ndarray, grid: int) -> np.ndarray:

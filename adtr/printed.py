@@ -41,7 +41,7 @@ def of_paper(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame
     table = pd.concat(cells, ignore_index=True)
     if further:
         table.attrs["notes"] = [
-            f"{_listed(further)}: measured here, with our code, on our features (Autoencoder: on pixels). A printed "
+            f"{listed(further)}: measured here, with our code, on our features (Autoencoder: on pixels). A printed "
             "row of the same name is of another program, and of other features."
         ]
     return table
@@ -110,7 +110,7 @@ def _coverage(here: list[str], categories: int) -> list[str]:
     if not here or len(here) == categories:
         return []
     return [
-        f"Ours is the mean over {len(here)} of the paper's {categories} categories ({_listed(here)}): a difference to "
+        f"Ours is the mean over {len(here)} of the paper's {categories} categories ({listed(here)}): a difference to "
         "the paper's mean over all would say nothing, what a change does to ADTR may be compared."
     ]
 
@@ -155,7 +155,7 @@ def _compared(printed: pd.DataFrame, ours: pd.DataFrame, method: str) -> list[pd
     return [_completed(_named(ours, f"{method} (ours)")), _completed(gap)]
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[Any]) -> str:
     """'a, b and c'."""
-    *most, last = names
+    *most, last = [str(name) for name in names] or [""]
     return f"{', '.join(most)} and {last}" if most else last

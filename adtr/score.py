@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from adtr import metrics
 from adtr.config import Params, Score
 from adtr.features import select
-from adtr.files import remove_partial, written_atomically
-from adtr.images import verified_mask
+from adtr.files import remove_partial, write_bytes, write_text
+from adtr.images import verified_masks
 from adtr.train import check_stores, method_of, read_model, read_snapshots
 
 logger = logging.getLogger(__name__)
@@ -64,23 +64,19 @@ def score(
     return table.assign(pred_score=predicted, score_max=scores["max"], score_mean=scores["mean"])
 
 
-def measure(
-    scores: pd.DataFrame, maps: np.ndarray, images: pd.DataFrame, root: Path, size: int, params: Score
-) -> list[Row]:
+def measure(scores: pd.DataFrame, maps: np.ndarray, masks: np.ndarray | None, size: int, params: Score) -> list[Row]:
     """All metrics of a run, in per cent: rows of metric, value and note; an undefined one has no value but a reason.
 
     Args:
         scores: as `score` gives them.
         maps: (N, G, G), in the same order.
-        images: the manifest's rows, with their masks below `root`.
+        masks: (N, S, S) bool, in the same order; None where no image has one.
     """
     test = (scores.split == "test").to_numpy()
     rows = [*_image_metrics(scores[test])]
     if not test.all():
         rows.append(_row("image_auroc_all", lambda: metrics.auroc(_labels(scores), scores.pred_score.to_numpy())))
-    if (images["mask"] != "").any():
-        marks = zip(images["mask"], images["mask_sha256"], strict=True)
-        masks = np.stack([verified_mask(root, reference, digest, size) for reference, digest in marks])
+    if masks is not None:
         full = upsampled(maps, size)
         rows.append(_row("pixel_auroc", lambda: metrics.auroc(masks, full)))
         rows.append(_row("pixel_ap", lambda: metrics.average_precision(masks, full)))
@@ -118,11 +114,12 @@ def evaluate(
     maps = method.anomaly_map(state, features, params, device)
     own = method.image_score(state, features, params, device) if hasattr(method, "image_score") else None
     scores = score(maps, images, size, params.score, own)
-    rows = pd.DataFrame(measure(scores, maps, images, root, size, params.score))
+    masks = verified_masks(root, images, size) if (images["mask"] != "").any() else None
+    rows = pd.DataFrame(measure(scores, maps, masks, size, params.score))
     curve = []
     for epoch, snapshot in read_snapshots(run).items():
         then = method.anomaly_map(snapshot, features, params, device)
-        measured = measure(score(then, images, size, params.score), then, images, root, size, params.score)
+        measured = measure(score(then, images, size, params.score), then, masks, size, params.score)
         curve.append(pd.DataFrame(measured).assign(epoch=epoch))
     if curve:
         curve.append(rows.assign(epoch=params.train.epochs))
@@ -134,11 +131,9 @@ def evaluate(
     saved = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
     np.save(saved, maps)
     remove_partial(output / "maps.npy", *(output / name for name in tables))
-    with written_atomically(output / "maps.npy") as path:
-        path.write_bytes(saved.getbuffer())
+    write_bytes(output / "maps.npy", saved.getbuffer())
     for name, table in tables.items():
-        with written_atomically(output / name) as path:
-            table.to_csv(path, index=False)
+        write_text(output / name, table.to_csv(index=False))
     logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))
 
 

@@ -15,7 +15,7 @@ from adtr.layout import DASH, Sheet, signed
 from adtr.study import Plan
 from adtr.summary import METRICS, study_metrics
 
-REFERENCE = "adtr"
+REFERENCE = "adtr"  # the experiment that the others are compared with
 DRAWS, SEED, LEVEL = 10_000, 0, 0.95
 COLUMNS = ["dataset", "metric", "experiment", "difference", "low", "high"]
 COLUMNS += ["categories", "pairs", "wins", "ties", "losses"]

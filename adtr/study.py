@@ -207,7 +207,8 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
     if study is None:
         errors.stop()
     errors.known(study.recipe, recipes, "recipe", study_file)
-    datasets = _datasets(folder, study, study_file, errors)
+    definitions = _definitions(folder, study, study_file, errors)
+    datasets = _datasets(definitions, folder, study, study_file, errors)
     for experiment in study.overrides:
         errors.known(experiment, experiments, "experiment", f"{study_file}: overrides")
 
@@ -231,22 +232,22 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
             if resolved is not None and errors.known(resolved.method, _methods(), "method", flat["method"][1]):
                 params[dataset, experiment] = resolved
     layouts = {key: value.layout for key, value in datasets.items()}
-    outliers = _outliers(folder, study, study_file, params, layouts, errors)
+    outliers = _outliers(definitions, folder, study_file, params, layouts, errors)
     errors.stop()
     titles = {key: value.title for key, value in experiments.items()}
     return Plan(name, study, {key: datasets[key] for key in study.datasets}, titles, params, outliers)
 
 
 def _outliers(
+    definitions: Mapping[str, dict[str, Any]],
     folder: Path,
-    study: Study,
     study_file: str,
     params: Mapping[tuple[str, str], Params],
     layouts: Mapping[str, str],
     errors: _Errors,
 ) -> dict[str, Dataset]:
     """Checks what ADTR+ goes on from; gives the data sets that its anomalies are drawn from."""
-    known, found = errors.mappings(folder / "datasets.yaml"), {}
+    found = {}
     for (dataset, experiment), used in params.items():
         if used.method != "adtr_plus":
             continue
@@ -261,9 +262,8 @@ def _outliers(
         if used.adtr_plus.anomalies == "confetti":
             if layouts[dataset].startswith("cifar"):
                 errors.append(f"{where}: confetti is for images in files: set adtr_plus.anomalies to outliers")
-        elif errors.known(name, [*known, *study.define], "data set", f"{where}: outliers"):
-            definition = known.get(name, {}) | study.define.get(name, {})
-            found[name] = errors.check(Dataset, definition, None, f"{folder}/datasets.yaml: {name}")
+        elif errors.known(name, definitions, "data set", f"{where}: outliers"):
+            found[name] = errors.check(Dataset, definitions[name], None, f"{folder}/datasets.yaml: {name}")
             if found[name] and not found[name].layout.startswith("cifar"):
                 errors.append(f"{where}: outliers are drawn from a data set of CIFAR's layout, not from {name}")
     return found
@@ -282,18 +282,25 @@ def _experiments(folder: Path, errors: _Errors) -> dict[str, Experiment]:
     return {name: value for name, value in checked.items() if value is not None}
 
 
-def _datasets(folder: Path, study: Study, study_file: str, errors: _Errors) -> dict[str, Dataset]:
-    """The data sets that the study names, with its own definitions laid over those of datasets.yaml."""
-    file = folder / "datasets.yaml"
-    known = errors.mappings(file)
+def _definitions(folder: Path, study: Study, study_file: str, errors: _Errors) -> dict[str, dict[str, Any]]:
+    """Every data set by name, the study's own definitions laid over those of datasets.yaml; unchecked."""
+    known = errors.mappings(folder / "datasets.yaml")
     for name in study.define:
         errors.known(name, [*study.datasets, *known], "data set", f"{study_file}: define")
-    datasets = {}
+    return {name: known.get(name, {}) | study.define.get(name, {}) for name in [*known, *study.define]}
+
+
+def _datasets(
+    definitions: Mapping[str, dict[str, Any]], folder: Path, study: Study, study_file: str, errors: _Errors
+) -> dict[str, Dataset]:
+    """The data sets that the study names."""
+    file, datasets = folder / "datasets.yaml", {}
     for name in study.datasets:
-        if not errors.known(name, [*known, *study.define], "data set", f"{study_file}: datasets"):
+        if not errors.known(name, definitions, "data set", f"{study_file}: datasets"):
             continue
-        definition = known.get(name, {}) | study.define.get(name, {})
-        dataset = errors.check(Dataset, definition, None, f"{study_file if name in study.define else file}: {name}")
+        dataset = errors.check(
+            Dataset, definitions[name], None, f"{study_file if name in study.define else file}: {name}"
+        )
         if dataset is not None:
             datasets[name] = _with_categories(dataset, name, errors)
     standing = [dataset.benchmark for dataset in datasets.values() if dataset.benchmark]

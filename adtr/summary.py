@@ -28,6 +28,14 @@ def study_metrics(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Tidy metrics; only the value is a number, as a category may be called '001' or 'nan'."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: `adtr tables` makes it")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.assign(value=[float(text or "nan") for text in table.value])
+
+
 def collect(plan: Plan, results: Path) -> pd.DataFrame:
     """The tidy metrics of all runs of a study.
 
@@ -35,8 +43,8 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
         UserError: runs are missing; the message names them.
     """
     paths = _paths(plan, results, "metrics.csv", "metrics")
-    rows = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths], ignore_index=True)
-    return rows.assign(value=pd.to_numeric(rows.value), seed=rows.seed.astype(int))  # a category may be called 01
+    rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
+    return rows.assign(seed=rows.seed.astype(int))
 
 
 def networks(plan: Plan, results: Path) -> pd.DataFrame:

@@ -15,14 +15,14 @@ from adtr.config import Params
 from adtr.errors import UserError
 from adtr.layout import DASH, Sheet, notes, wide
 from adtr.printed import CELL, of_ablation, of_paper
+from adtr.statistics import REFERENCE
 from adtr.study import Plan
 from adtr.summary import MEAN, METRICS, collect, networks, study_metrics, summarize
 
 __all__ = ["CELL", "MEAN", "METRICS", "collect", "networks", "notes", "study_metrics", "summarize", "wide"]
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
-FURTHER = ["comparison", "parameters", "audit"]
-REFERENCE = "adtr"
+FURTHER = ["comparison", "parameters", "audit"]  # tables that are no cells
 
 
 def table_names(plan: Plan) -> list[str]:

@@ -32,7 +32,7 @@ from adtr import provenance
 from adtr.config import Features, Params
 from adtr.errors import UserError
 from adtr.features import data_digest, read_store, select
-from adtr.files import remove_partial, sha256, write_text, written_atomically
+from adtr.files import remove_partial, sha256, write_bytes, write_text, written_atomically
 from adtr.images import anomalous_tokens, verified_mask
 from adtr.methods import Anomalies, Context, Fitted, precision
 
@@ -74,7 +74,7 @@ def train(
     began = time.monotonic()
     method = method_of(params)
     if params.method == "adtr_plus" and (start is None or bank is None):
-        raise UserError("adtr_plus goes on from a finished run, with anomalies: --start, --anomalies and --bank")
+        raise UserError("adtr_plus goes on from a finished run, with anomalies: --start, --bank and --bank-features")
     if start:
         check_stores(start, stores | ({"bank": bank.store} if bank else {}))
     features, rows = select(manifest, stores, ["train"])
@@ -91,6 +91,8 @@ def train(
         **_origin(start, bank, params, seed, rows),
         **provenance.record("train", f"methods.{params.method}"),
     }
+    if "train" in params.method_sections():
+        torch.set_num_threads(params.train.threads)
     with _locked(state):
         _discard_other(state, _identity(record))
         remove_partial(state / "state.pt", *(output / name for name in FILES))
@@ -222,8 +224,8 @@ def _write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
         writer.writerows(fitted.history)
     snapshots = {f"{epoch:06}/{name}": t for epoch, state in fitted.snapshots.items() for name, t in state.items()}
     for name, tensors in (("snapshots", snapshots), ("model", fitted.state)):
-        with written_atomically(output / f"{name}.safetensors") as path:
-            path.write_bytes(safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()}))
+        content = safetensors_bytes({key: tensor.contiguous() for key, tensor in tensors.items()})
+        write_bytes(output / f"{name}.safetensors", content)
 
 
 def _identity(record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from adtr.config import Train
 from adtr.errors import UserError
-from adtr.files import written_atomically
+from adtr.files import write_bytes
 from adtr.methods import Context, Fitted, precision
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ def optimize(
     Raises:
         UserError: the loss is no longer finite, or the state cannot be saved.
     """
-    torch.set_num_threads(train.threads)
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
     history, snapshots = _resume(context.state, network, optimizer)
@@ -123,8 +122,7 @@ def _save(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, hi
     content = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
     saved = io.BytesIO()  # on a full disk torch.save itself ends in an error of its own, not of the system
     torch.save(content | {"history": history, "snapshots": snapshots}, saved)
-    with written_atomically(folder / "state.pt") as path:
-        path.write_bytes(saved.getbuffer())
+    write_bytes(folder / "state.pt", saved.getbuffer())
 
 
 def _resume(folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list, dict[int, Any]]:

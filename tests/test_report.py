@@ -495,7 +495,7 @@ def test_a_bar_in_a_name_keeps_a_markdown_table_whole() -> None:
 def test_a_category_may_be_called_nan_or_001(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("category,seed,metric,value,note\n001,0,aupro,1.5,\nnan,0,aupro,,undefined: why\n")
-    metrics = report_runs.read_metrics(path)
+    metrics = summary.read_metrics(path)
     assert list(metrics.category) == ["001", "nan"]
     assert list(metrics.value.isna()) == [False, True]
 

@@ -15,6 +15,7 @@ from PIL import Image
 from adtr.config import Score
 from adtr.errors import UserError
 from adtr.files import sha256
+from adtr.images import verified_masks
 from adtr.score import image_scores, measure, score, upsampled
 
 # Upsampled to 4 px with the corners kept, row i and column j are 2i + j:
@@ -47,7 +48,8 @@ def measured(
     """Value and note of each metric."""
     images = images.assign(mask_sha256=[sha256(root / name) if name else "" for name in images["mask"]])
     scores = score(maps, images, size, params(**changes))
-    rows = measure(scores, maps, images, root, size, params(**changes))
+    masks = verified_masks(root, images, size) if (images["mask"] != "").any() else None
+    rows = measure(scores, maps, masks, size, params(**changes))
     return {str(row["metric"]): (float(row["value"]), str(row["note"])) for row in rows}
 
 
@@ -163,7 +165,7 @@ def test_a_method_may_score_images_by_something_else_than_its_map() -> None:
     scores = score(maps, images, 2, params(), own=np.array([3.0, 4.0]))
     assert scores.pred_score.tolist() == [3, 4]
     assert scores.score_max.tolist() == scores.score_mean.tolist() == [2, 1]
-    rows = {row["metric"]: row["value"] for row in measure(scores, maps, images, Path(), 2, params())}
+    rows = {row["metric"]: row["value"] for row in measure(scores, maps, None, 2, params())}
     assert (rows["image_auroc"], rows["image_auroc_max"]) == (100, 0)
 
 
@@ -219,7 +221,7 @@ def test_a_mask_that_changed_since_it_was_indexed_is_refused(tmp_path: Path) -> 
     images = manifest([1], masks=[mask]).assign(mask_sha256=sha256(tmp_path / mask))
     save_mask(tmp_path, mask, [[0, 1], [0, 0]])
     with pytest.raises(UserError, match=r"a_mask\.png: changed since it was indexed"):
-        measure(score(GRID, images, 4, params()), GRID, images, tmp_path, 4, params())
+        verified_masks(tmp_path, images, 4)
 
 
 def test_masks_that_are_all_black_leave_pixel_metrics_undefined(tmp_path: Path) -> None:

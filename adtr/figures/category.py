@@ -11,7 +11,7 @@ import pandas as pd
 
 from adtr.datasets import read_manifest, root_of
 from adtr.figures import confetti_of
-from adtr.images import verified_mask
+from adtr.images import verified_masks
 from adtr.study import Plan, bank_key, data_key
 
 
@@ -54,9 +54,7 @@ class Category:
 
     def masks(self, size: int) -> np.ndarray:
         """(N, S, S) bool."""
-        marks = self.tested()
-        pairs = zip(marks["mask"], marks["mask_sha256"], strict=True)
-        return np.stack([verified_mask(self.root, mask, digest, size) for mask, digest in pairs])
+        return verified_masks(self.root, self.tested(), size)
 
 
 def read_run(folder: Path, title: str, size: int) -> Run:

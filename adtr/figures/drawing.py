@@ -12,13 +12,14 @@ from adtr.config import read_yaml
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.category import Category, read_category
-from adtr.figures.curves import curve, histogram, pro, roc, training
+from adtr.figures.curves import METRICS, curve, histogram, pro, roc, training
 from adtr.figures.look import save, set_look
 from adtr.figures.overview import Panel, Series, bars, measured, pooled, tsne
 from adtr.figures.pictures import confetti, gallery, maps
 from adtr.figures.thumbnails import thumbnails
 from adtr.files import write_text
 from adtr.study import Plan
+from adtr.summary import read_metrics
 
 KINDS: dict[str, Callable[[Category], Figure]] = {
     "roc": roc,
@@ -30,7 +31,6 @@ KINDS: dict[str, Callable[[Category], Figure]] = {
     "maps": maps,
     "confetti": confetti,
 }
-AXES = {"image_auroc": "image AUROC, %", "pixel_auroc": "pixel AUROC, %"}
 METHODS = {"ADTR": "adtr", "ADTR+": "adtr_plus"}  # of data sets that the paper has no table of
 EACH = 300  # difference vectors of either kind in Fig. 5
 
@@ -66,8 +66,7 @@ def draw_dataset(plan: Plan, dataset: str, kind: str, results: Path, folder: Pat
         raise UserError(f"{dataset} has no figure {kind}: it has {', '.join(dataset_kinds(plan, dataset))}")
     set_look()
     if kind == "bars":
-        metrics = pd.read_csv(results / plan.name / "metrics.csv", dtype={"category": str}, keep_default_na=False)
-        metrics["value"] = pd.to_numeric(metrics.value)
+        metrics = read_metrics(results / plan.name / "metrics.csv")
         figure = bars(panels(plan, dataset, metrics, params))
     else:
         figure = tsne(*_differences(plan, dataset, results))
@@ -88,12 +87,12 @@ def panels(plan: Plan, dataset: str, metrics: pd.DataFrame, params: Path) -> lis
                 if experiment in experiments:
                     series.append(Series(method, False, measured(metrics, dataset, experiment, spec["metric"])))
             others = [name for name in definition.categories or [] if name not in set(paper.category)]
-            found.append(Panel(AXES[spec["metric"]], [*dict.fromkeys(paper.category), *others], series))
+            found.append(Panel(METRICS[spec["metric"]], [*dict.fromkeys(paper.category), *others], series))
     return found or [_unprinted(plan, dataset, metrics, metric) for metric in _measured(metrics, dataset)]
 
 
 def _measured(metrics: pd.DataFrame, dataset: str) -> list[str]:
-    return [metric for metric in AXES if ((metrics.dataset == dataset) & (metrics.metric == metric)).any()]
+    return [metric for metric in METRICS if ((metrics.dataset == dataset) & (metrics.metric == metric)).any()]
 
 
 def _unprinted(plan: Plan, dataset: str, metrics: pd.DataFrame, metric: str) -> Panel:
@@ -103,7 +102,7 @@ def _unprinted(plan: Plan, dataset: str, metrics: pd.DataFrame, metric: str) -> 
         plan.titles[experiments[0]]: experiments[0]
     }
     series = [Series(method, False, measured(metrics, dataset, e, metric)) for method, e in shown.items()]
-    return Panel(AXES[metric], plan.datasets[dataset].categories or [], series)
+    return Panel(METRICS[metric], plan.datasets[dataset].categories or [], series)
 
 
 def _differences(plan: Plan, dataset: str, results: Path) -> tuple[np.ndarray, np.ndarray]:

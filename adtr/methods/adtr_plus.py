@@ -25,7 +25,6 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     """
     if context.anomalies is None or context.start is None:
         raise ValueError("ADTR+ needs anomalies and a finished ADTR")
-    torch.set_num_threads(params.train.threads)
     plus, anomalies, normal = params.adtr_plus, context.anomalies, len(features)
     seeded(context.seed)
     network = reconstruction_network(features.shape[1:], params.model)

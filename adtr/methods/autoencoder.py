@@ -61,7 +61,6 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     Raises:
         UserError: the tokens are not patches, the loss is no longer finite, or the state cannot be saved.
     """
-    torch.set_num_threads(params.train.threads)
     data = torch.from_numpy(np.ascontiguousarray(features)).to(context.device)
     seeded(context.seed)
     network = _network(data.shape[1:], params).to(context.device)

@@ -18,12 +18,11 @@ from adtr.report.content import context, credits
 from adtr.report.page import render
 from adtr.report.pdf import compile_pdf, document
 from adtr.report.pictures import chosen, copied, of_category, of_dataset
-from adtr.report.runs import Row, read_metrics, read_runs
+from adtr.report.runs import Row, read_runs
 from adtr.sources import read_sources
 from adtr.study import Plan
-from adtr.tables import table_names
-
-FURTHER = ["comparison", "parameters", "audit"]  # tables that are no cells
+from adtr.summary import read_metrics
+from adtr.tables import FURTHER, table_names
 
 
 def write(plan: Plan, results: Path, table_specs: Mapping[str, Any], output: Path) -> None:

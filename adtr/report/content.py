@@ -11,9 +11,11 @@ import pandas as pd
 from adtr import audit, layout, statistics, tables
 from adtr.config import Dataset, Params
 from adtr.layout import Sheet
+from adtr.printed import listed
 from adtr.report.runs import Row, Runs, parameters, runs_of, written
-from adtr.report.sentences import REFERENCE, certain, listed, ranking, sentences, undefined
+from adtr.report.sentences import certain, ranking, sentences, undefined
 from adtr.sources import Source
+from adtr.statistics import REFERENCE
 from adtr.study import Plan, flatten
 from adtr.summary import METRICS, study_metrics, summarize
 
@@ -21,7 +23,6 @@ FURTHER = {
     "image_ap": "image average precision",
     "image_auroc_max": "image AUROC, score by maximum",
     "image_auroc_mean": "image AUROC, score by mean",
-    "image_auroc_all": "image AUROC, all anomalous test images",
     "pixel_ap": "pixel average precision",
 }
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # what stands at the right of its column

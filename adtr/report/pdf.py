@@ -14,14 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from adtr.errors import UserError
 from adtr.latex import set_in_tex
 from adtr.report.runs import Row, span
+from adtr.tables import FURTHER, PAPER
 
 logger = logging.getLogger(__name__)
 
 UNKNOWN = re.compile(r"[^\x00-\x7f\xa0-\xff–—−‘’“”…]")  # letters that pdfTeX's font does not have
 OPTIONS = ["-interaction=nonstopmode", "-halt-on-error"]
 FIXED = {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1"}  # the same bytes at any time
-PAPER = ["table1", "table2", "table3", "table4"]
-FURTHER = ["comparison", "parameters", "audit"]
 
 
 def document(content: Row, pictures: list[tuple[Row, Path]], tables: Mapping[str, str]) -> str:

@@ -17,8 +17,8 @@ from PIL import Image
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.files import written_atomically
+from adtr.printed import listed
 from adtr.report.runs import Row, Runs
-from adtr.report.sentences import listed
 from adtr.study import Plan
 from adtr.summary import METRICS
 

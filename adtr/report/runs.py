@@ -7,21 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from adtr.errors import UserError
 from adtr.study import Plan, flatten
 
 Row = dict[str, Any]
 Runs = Mapping[tuple[str, ...], Row]  # by data set, experiment, category, seed
-
-
-def read_metrics(path: Path) -> pd.DataFrame:
-    """The tidy metrics of a study; only the value is a number, as a category may be called '001' or 'nan'."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file: `adtr tables` makes it")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table.assign(value=[float(text or "nan") for text in table.value])
 
 
 def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:

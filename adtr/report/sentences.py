@@ -2,15 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
+from adtr.printed import listed
+from adtr.statistics import REFERENCE
 from adtr.study import Plan
 from adtr.summary import MEAN, METRICS
 
-REFERENCE = "adtr"  # the experiment that the others are compared with
 LEVEL = 0.05  # points; means nearer than that are called level
 
 
@@ -104,9 +104,3 @@ def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
         told = [f"{how} {plan.titles[REFERENCE]}: {name}" for how, name in names.items()]
         found.append(f"By {place}, {'; '.join(told)}.")
     return found
-
-
-def listed(names: Iterable[Any]) -> str:
-    """'a, b and c'."""
-    *most, last = [str(name) for name in names] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
