@@ -193,6 +193,12 @@ class Params(Section):
         own = [self.method] if self.method in type(self).model_fields else ["model", "train"]
         return NETWORKS.get(self.method, own)
 
+    def decisive(self) -> dict[str, Any]:
+        """The sections that a run's numbers depend on: of its features, its method, its anomalies and its score."""
+        anomalies = [self.adtr_plus.anomalies] if self.method == "adtr_plus" else []
+        names = dict.fromkeys(["features", *self.method_sections(), *anomalies, "score"])
+        return {"method": self.method} | {name: getattr(self, name).model_dump(mode="json") for name in names}
+
 
 class Generated(Section):
     """Images that are made here, for tests."""

@@ -60,6 +60,7 @@ class Plan:
     datasets: dict[str, Dataset]
     titles: dict[str, str]
     params: dict[tuple[str, str], Params]  # (data set, experiment)
+    paper: dict[tuple[str, str], dict[str, Any]]  # the same as the paper has them, by dotted key: see `resolve`
     outliers: dict[str, Dataset]  # data sets that only lend anomalies
 
     def runs(self) -> Iterable[tuple[str, str, str, int]]:
@@ -187,6 +188,8 @@ def parse_settings(text: str) -> dict[str, Any]:
 def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any] | None = None) -> Plan:
     """Reads the study `name`, lays all levels over each other and checks them.
 
+    What the paper has are the first levels: default.yaml, the data set's `set` and the experiment's.
+
     Args:
         name: a file of params/studies, without its ending.
         folder: the folder params/.
@@ -212,7 +215,7 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
     for experiment in study.overrides:
         errors.known(experiment, experiments, "experiment", f"{study_file}: overrides")
 
-    model, params = params_model(default), {}
+    model, params, paper = params_model(default), {}, {}
     for dataset, names in study.datasets.items():
         own = "set" in study.define.get(dataset, {})
         dataset_file = f"{study_file}: define" if own else f"{folder}/datasets.yaml"
@@ -223,9 +226,11 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
                 continue
             flat = flatten(default, f"{folder}/default.yaml")
             flat |= flatten(datasets[dataset].set, f"{dataset_file}: {dataset}.set")
+            changed = flatten(experiments[experiment].set, f"{folder}/experiments.yaml: {experiment}.set")
+            paper[dataset, experiment] = {key: value for key, (value, _) in (flat | changed).items()}
             flat |= flatten(recipes[study.recipe], f"{folder}/recipes.yaml: {study.recipe}")
             flat |= flatten(study.set, f"{study_file}: set")
-            flat |= flatten(experiments[experiment].set, f"{folder}/experiments.yaml: {experiment}.set")
+            flat |= changed
             flat |= flatten(study.overrides.get(experiment, {}), f"{study_file}: overrides.{experiment}")
             flat |= flatten(settings or {}, "command line")
             resolved = errors.check(model, unflatten(flat), flat, f"{folder}/default.yaml")
@@ -235,7 +240,7 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
     outliers = _outliers(definitions, folder, study_file, params, layouts, errors)
     errors.stop()
     titles = {key: value.title for key, value in experiments.items()}
-    return Plan(name, study, {key: datasets[key] for key in study.datasets}, titles, params, outliers)
+    return Plan(name, study, {key: datasets[key] for key in study.datasets}, titles, params, paper, outliers)
 
 
 def _outliers(

@@ -219,39 +219,37 @@ NAN = float("nan")
             {"mono": 93.0, "poly": 88.2},
             {"mono": 88.0, "poly": 88.0},
             0.1,
-            "PaDiM is ahead of ADTR by 2.6 points of image AUROC (mean over 2 categories: ahead in 2).",
+            "Ahead of ADTR: PaDiM by 2.6 (ahead in 2).",
         ),
         (
             {"mono": 90.0, "poly": 80.0, "thin": 70.0},
             {"mono": 85.0, "poly": 99.0, "thin": 70.01},
             0.1,
-            "PaDiM is behind ADTR by 4.7 points of image AUROC (mean over 3 categories: ahead in 1, level in 1, "
-            "behind in 1).",
+            "Behind ADTR: PaDiM by 4.7 (ahead in 1, level in 1, behind in 1).",
         ),
         (
             {"mono": 97.24},
             {"mono": 97.26},
             0.0,
-            "PaDiM is level with ADTR in image AUROC, to a tenth of a point (category mono).",
+            "Level with ADTR: PaDiM.",
         ),
         (
             {"mono": 91.0},
             {"mono": 90.0},
             1.0,
-            "PaDiM is ahead of ADTR by 1.0 points of image AUROC (category mono). "
-            "That is no more than the spread over the seeds.",
+            "Ahead of ADTR: PaDiM by 1.0 (no more than the spread over the seeds).",
         ),
         (
             {"mono": 91.0, "poly": NAN},
             {"mono": 90.0, "poly": 90.0},
             0.0,
-            "PaDiM and ADTR cannot be compared by image AUROC: the mean of PaDiM is undefined.",
+            "Not compared with ADTR: PaDiM. The mean of PaDiM is undefined.",
         ),
         (
             {"mono": NAN},
             {"mono": NAN},
             NAN,
-            "PaDiM and ADTR cannot be compared by image AUROC: the mean of PaDiM and ADTR is undefined.",
+            "Not compared with ADTR: PaDiM. The mean of PaDiM and ADTR is undefined.",
         ),
     ],
     ids=["ahead", "behind", "level", "within the spread", "one undefined", "both undefined"],
@@ -264,7 +262,23 @@ def test_a_sentence_says_what_the_numbers_say(
 
 def test_one_seed_has_no_spread_to_hide_a_gap_in() -> None:
     said = sentences.sentences(table(NAN, ADTR={"a": 90.0}, PaDiM={"a": 90.1}), "AUPRO", "ADTR")
-    assert said == ["PaDiM is ahead of ADTR by 0.1 points of AUPRO (category a)."]
+    assert said == ["Ahead of ADTR: PaDiM by 0.1."]
+
+
+def test_the_widest_gap_comes_first_and_level_stands_between() -> None:
+    scores = {"ADTR": 90.0, "KDE": 80.0, "PaDiM": 91.0, "SPADE": 95.0, "CNN": 90.01, "PatchCore": 70.0}
+    said = sentences.sentences(table(NAN, **{name: {"a": mean} for name, mean in scores.items()}), "AUPRO", "ADTR")
+    assert said == [
+        "Ahead of ADTR: SPADE by 5.0; PaDiM by 1.0.",
+        "Level with ADTR: CNN.",
+        "Behind ADTR: PatchCore by 20.0; KDE by 10.0.",
+    ]
+
+
+@pytest.mark.parametrize(("metric", "count"), [("image AUROC", 2), ("AUPRO", 1)])
+def test_an_auroc_below_half_is_pointed_out(metric: str, count: int) -> None:
+    said = sentences.sentences(table(NAN, ADTR={"a": 50.0}, KDE={"a": 25.5}), metric, "ADTR")
+    assert said[1:] == ["Below 50, so that the scores put normal above anomalous: KDE 25.5."][: count - 1]
 
 
 def test_one_experiment_is_compared_with_nothing() -> None:
@@ -274,10 +288,10 @@ def test_one_experiment_is_compared_with_nothing() -> None:
 # The recipe
 
 
-def departures(name: str, settings: dict[str, Any] | None = None) -> dict[str, tuple[str, str, str]]:
+def departures(name: str, settings: dict[str, Any] | None = None) -> dict[tuple[str, str], tuple[str, ...]]:
     plan = resolve(name, ROOT / "params", settings)
-    found = report_content.departures(plan, read_yaml(ROOT / "params/default.yaml"))
-    return {row["parameter"]: (row["paper"], row["here"], row["data sets"]) for row in found}
+    found = report_content.departures(plan)
+    return {(row["parameter"], row["recipe"]): (row["here"], row["experiments"], row["data sets"]) for row in found}
 
 
 def test_the_paper_study_departs_from_nothing() -> None:
@@ -286,21 +300,29 @@ def test_the_paper_study_departs_from_nothing() -> None:
 
 def test_a_departure_shows_the_paper_and_what_was_used() -> None:
     assert departures("paper", {"train.epochs": 3, "features.weights": "random"}) == {
-        "features.weights": ("imagenet", "random", "all"),
-        "train.epochs": ("500", "3", "all"),
+        ("features.weights", "imagenet"): ("random", "all", "all"),
+        ("train.epochs", "500"): ("3", "all but ADTR+", "all"),
+        ("train.epochs", "300"): ("3", "ADTR+", "all"),
     }
 
 
 def test_what_the_paper_changes_for_a_data_set_is_no_departure_there() -> None:
-    assert departures("paper", {"train.batch_size": 128}) == {"train.batch_size": ("16", "128", "MVTec-AD")}
+    assert departures("paper", {"train.batch_size": 128}) == {("train.batch_size", "16"): ("128", "all", "MVTec-AD")}
 
 
-def test_a_baselines_parameter_is_not_adtrs() -> None:
-    assert departures("paper", {"padim.channels": 50}) == {}
+def test_a_baselines_parameter_departs_in_that_baseline() -> None:
+    assert departures("paper", {"padim.channels": 50}) == {("padim.channels", "100"): ("50", "PaDiM", "all")}
+
+
+def test_an_ablations_own_change_is_no_departure_but_a_studys_is() -> None:
+    found = departures("screw")
+    lite = "all but Pixels, EfficientNet-Lite1, EfficientNet-Lite2 and Autoencoder"
+    assert found["features.backbone", "efficientnet_b4"] == ("efficientnet_lite0", lite, "all")
+    assert not [key for key, _ in found if key == "features.layers"]
 
 
 def test_every_departure_has_its_meaning() -> None:
-    found = report_content.departures(resolve("smoke", ROOT / "params"), read_yaml(ROOT / "params/default.yaml"))
+    found = report_content.departures(resolve("smoke", ROOT / "params"))
     assert len(found) > 5
     assert all(row["meaning"] for row in found)
 
@@ -440,7 +462,7 @@ def test_an_undefined_value_is_a_dash_with_its_reason(tmp_path: Path) -> None:
     assert cells == ["PaDiM5–8", "93.0 ± 1.4", "–", "–"]
     for text in (page, brief):
         assert "PaDiM, screw, seed 0 and 1: undefined: no anomalous image." in text
-        assert "PaDiM and ADTR cannot be compared by image AUROC: the mean of PaDiM is undefined." in text
+        assert "Not compared with ADTR: PaDiM. The mean of PaDiM is undefined." in text
 
 
 def test_a_data_set_without_masks_says_so(tmp_path: Path) -> None:
@@ -608,7 +630,7 @@ def credit(**changes: Any) -> dict[str, Any]:
 
 
 def test_pictures_name_their_owners() -> None:
-    mvtec, own = credit(), credit(root="/somewhere/else")
+    mvtec, own = credit(root="/another/disk"), credit(root="/another/disk", benchmark=None)
     assert (mvtec["licence"], mvtec["by"][:14]) == ("CC BY-NC-SA 4.0", "P. Bergmann et")
     assert (own["licence"], own["by"]) == ("not known here", "images of your own")
     assert credit(layout="elpv")["page"] == "https://github.com/zae-bayern/elpv-dataset"

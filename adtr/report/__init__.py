@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from adtr.config import read_yaml
 from adtr.errors import UserError
 from adtr.files import write_text
 from adtr.report.brief import markdown
@@ -53,7 +52,7 @@ def gather(plan: Plan, results: Path, table_specs: Mapping[str, Any]) -> Row:
     """All that a report says and shows, as plain values."""
     metrics, runs = read_metrics(results / "metrics.csv"), read_runs(plan, results)
     further = {name: _read(_table(results, name, "csv"), text=name == "audit") for name in FURTHER}
-    content = context(plan, metrics, runs, table_specs, read_yaml(Path("params/default.yaml")), further)
+    content = context(plan, metrics, runs, table_specs, further)
     for section in content["datasets"]:
         name = section["name"]
         section["figures"] = of_dataset(plan, name, metrics, results)

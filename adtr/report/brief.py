@@ -21,7 +21,7 @@ def markdown(content: Row, pictures: list[tuple[Row, Path]]) -> str:
     if content["departures"]:
         lines += [
             "## Not the paper's recipe",
-            _table(["parameter", "paper", "here", "data sets"], content["departures"]),
+            _table(["parameter", "recipe", "here", "experiments", "data sets"], content["departures"]),
         ]
     for table in content["papers"]:
         if table["ran"]:

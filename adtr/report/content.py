@@ -40,7 +40,6 @@ def context(
     metrics: pd.DataFrame,
     runs: Runs,
     specs: Mapping[str, Any],
-    default: Mapping[str, Any],
     further: Mapping[str, pd.DataFrame],
 ) -> Row:
     """All that the report says, but for the figures and what is said of the data sets' owners.
@@ -48,7 +47,6 @@ def context(
     Args:
         metrics: the tidy rows of all runs.
         specs: the paper's tables, params/tables.yaml.
-        default: params/default.yaml.
         further: the study's tables `comparison`, `parameters` and `audit`, as their CSV has them.
     """
     built = tables.build(plan, metrics, specs)
@@ -58,7 +56,7 @@ def context(
         "title": plan.study.title,
         "about": about(plan),
         "warnings": warnings(plan),
-        "departures": departures(plan, default),
+        "departures": departures(plan),
         "datasets": [_dataset(plan, name, metrics, runs) for name in plan.datasets],
         "papers": _papers(plan, built, specs, runs),
         "agrees": agrees,
@@ -130,21 +128,37 @@ def warnings(plan: Plan) -> list[str]:
     return [f"{text} The numbers test the software and nothing else." for text in found]
 
 
-def departures(plan: Plan, default: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every parameter of ADTR that is not the paper's: params/default.yaml under the data set's own `set`."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+def departures(plan: Plan) -> list[dict[str, str]]:
+    """Every parameter that is not the paper's or, of what the paper has not, not our default; and where."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
     for name, dataset in plan.datasets.items():
-        experiments = plan.study.datasets[name]
-        used = plan.params[name, _reference(experiments)].model_dump(mode="json")
-        paper = flatten(default, "") | flatten(dataset.set, "")
-        for key, (value, _) in flatten({section: used[section] for section in Params.model_fields}, "").items():
-            if value != paper[key][0]:
-                found.setdefault((key, written(paper[key][0]), written(value)), []).append(dataset.title)
+        for change, experiments in _changes(plan, name).items():
+            found.setdefault((*change, experiments), []).append(dataset.title)
     return [
-        {"parameter": key, "paper": printed, "here": here, "meaning": _meaning(key)}
+        {"parameter": key, "recipe": recipe, "here": here, "meaning": _meaning(key), "experiments": experiments}
         | {"data sets": "all" if len(titles) == len(plan.datasets) else listed(titles)}
-        for (key, printed, here), titles in found.items()
+        for (key, recipe, here, experiments), titles in found.items()
     ]
+
+
+def _changes(plan: Plan, dataset: str) -> dict[tuple[str, str, str], str]:
+    """Of each parameter with its value in the recipe and here, the experiments on a data set that it is changed in."""
+    readers: dict[str, list[str]] = {}
+    changed: dict[tuple[str, str, str], list[str]] = {}
+    for experiment in plan.study.datasets[dataset]:
+        paper = plan.paper[dataset, experiment]
+        for key, (value, _) in flatten(plan.params[dataset, experiment].decisive(), "").items():
+            readers.setdefault(key, []).append(plan.titles[experiment])
+            if value != paper[key]:
+                changed.setdefault((key, written(paper[key]), written(value)), []).append(plan.titles[experiment])
+    return {change: _all_but(readers[change[0]], titles) for change, titles in changed.items()}
+
+
+def _all_but(titles: list[str], chosen: list[str]) -> str:
+    others = [title for title in titles if title not in chosen]
+    if not others and len(titles) > 1:
+        return "all"
+    return f"all but {listed(others)}" if 0 < len(others) < len(chosen) else listed(chosen)
 
 
 def _reference(experiments: list[str]) -> str:
@@ -154,6 +168,8 @@ def _reference(experiments: list[str]) -> str:
 def _meaning(parameter: str) -> str:
     """What config.py says of a parameter."""
     section, _, name = parameter.rpartition(".")
+    if section and section not in Params.model_fields:
+        return ""  # a baseline's own: params/default.yaml says it
     model: Any = Params.model_fields[section].annotation if section else Params
     return model.model_fields[name].description or ""
 
@@ -170,7 +186,7 @@ def _dataset(plan: Plan, name: str, metrics: pd.DataFrame, runs: Runs) -> Row:
         said += undefined(measured[measured.metric == metric], plan)
         found[metric] = shown(title, table, runs) | {"sentences": said}
     further = [table for metric, table in found.items() if metric not in main]
-    told = {"name": name, "title": plan.datasets[name].title, "masks": plan.datasets[name].layout == "mvtec"}
+    told = {"name": name, "title": plan.datasets[name].title, "masks": bool((measured.metric == "pixel_auroc").any())}
     return told | {"main": [found[metric] for metric in main], "further": further}
 
 
@@ -217,8 +233,8 @@ def _credit(dataset: Dataset, sources: Mapping[str, Source]) -> Row:
         return {"title": dataset.title, "by": "made by this program", "licence": "that of the program", "page": ""}
     if dataset.layout == "elpv":
         return {"title": dataset.title, "by": AUTHORS["elpv"], **ELPV}
-    source = sources.get(dataset.layout)
-    if source is None or not Path(dataset.root).is_relative_to(source.destination):
+    source = sources.get(dataset.layout)  # a benchmark's images are its own wherever they lie
+    if source is None or not (dataset.benchmark or Path(dataset.root).is_relative_to(source.destination)):
         return {"title": dataset.title, "by": "images of your own", "licence": "not known here", "page": ""}
     known = {"licence": source.licence or "not known here", "page": source.page or ""}
     return {"title": dataset.title, "by": AUTHORS.get(dataset.layout, ""), **known}

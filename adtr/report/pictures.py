@@ -44,9 +44,9 @@ CAPTIONS = {
     "Higher is better.",
     "histogram": "Image scores, seed {seed}, in per cent of the normal and of the anomalous test images; the last bin "
     "also holds the highest half per cent. The less the two overlap, the better.",
-    "training": "Training loss after each epoch, seed {seed}.{untrained}",
-    "curve": "Metrics of the models kept on the way, seed {seed}. The last epoch counts in the tables; none was chosen "
-    "by these curves.",
+    "training": "Training loss after each epoch, seed {seed}.{continued}{untrained}",
+    "curve": "Metrics of the models kept on the way, seed {seed}.{continued} The last epoch counts in the tables; none "
+    "was chosen by these curves.",
     "gallery": "Test images and anomaly maps of {first}, seed {seed}: of the anomalous and of the normal images those "
     "scored best, in the middle and worst. Above each its score; below it its mask, where there is one, and its map.",
     "confetti": "Synthetic anomalies that ADTR+ is trained with: normal images, copies with confetti, masks.",
@@ -87,10 +87,11 @@ def of_category(plan: Plan, dataset: str, category: str, metrics: pd.DataFrame, 
         "first": names[first],
         "experiments": listed(names.values()),
         "images": f"{(labels == 0).sum()} normal and {(labels == 1).sum()} anomalous test images",
-        "truth": ", their ground truth" if plan.datasets[dataset].layout == "mvtec" else "",
+        "truth": ", their ground truth" if (measured.metric == "pixel_auroc").any() else "",
         "image_auroc": _values(measured, "image_auroc", names),
         "aupro": _values(measured, "aupro", names),
         "losses": listed(f"{e} {loss.iloc[0]:.3g} to {loss.iloc[-1]:.3g}" for e, loss in losses.items() if len(loss)),
+        "continued": _continued(plan, dataset),
         "untrained": _untrained([e for e, loss in losses.items() if loss.empty]),
         "curves": _curves(folders),
     }
@@ -109,6 +110,13 @@ def _figure(kind: str, path: Path, told: Row) -> Row:
 def _values(measured: pd.DataFrame, metric: str, names: dict[str, str]) -> str:
     values = measured[measured.metric == metric].set_index("experiment").value
     return listed(f"{names[e]} {value:.1f}" for e, value in values.items())
+
+
+def _continued(plan: Plan, dataset: str) -> str:
+    starts = {e: plan.params[dataset, e].adtr_plus.start for e in plan.study.datasets[dataset]}
+    plus = {e: start for e, start in starts.items() if plan.params[dataset, e].method == "adtr_plus"}
+    told = [f" The epochs of {plan.titles[e]} count from the end of {plan.titles[start]}." for e, start in plus.items()]
+    return "".join(told)
 
 
 def _untrained(names: list[str]) -> str:

@@ -45,6 +45,8 @@ def _facts(record: Mapping[str, Any]) -> Row:
         "data": features["data"],
         "weights": features["weights"],
         "feature_code": features["code"],
+        "start": record.get("start", ""),
+        "anomalies": record.get("anomalies", {}),
     }
 
 
@@ -57,10 +59,8 @@ def parameters(plan: Plan) -> list[Row]:
     """The parameters of each experiment on each data set: those that its runs read, as dotted keys."""
     listed = []
     for (dataset, experiment), params in plan.params.items():
-        sections = dict.fromkeys(["features", *params.method_sections(), "score"])
-        tree = {"method": params.method} | {name: getattr(params, name).model_dump(mode="json") for name in sections}
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment]}
-        values = {key: written(value) for key, (value, _) in flatten(tree, "").items()}
+        values = {key: written(value) for key, (value, _) in flatten(params.decisive(), "").items()}
         listed.append(names | {"id": params_id(dataset, experiment), "values": values})
     return listed
 

@@ -12,30 +12,48 @@ from adtr.study import Plan
 from adtr.summary import MEAN, METRICS
 
 LEVEL = 0.05  # points; means nearer than that are called level
+CHANCE = 50  # AUROC in per cent of scores that know nothing
 
 
 def sentences(table: pd.DataFrame, metric: str, reference: str) -> list[str]:
-    """What a table says of each experiment beside `reference`: ahead, behind, level, or not to be compared."""
+    """What a table says of the experiments beside `reference`, widest gap first, and which are worse than chance."""
     rows = {str(row): cells.set_index("column") for row, cells in table.groupby("row", sort=False)}
-    return [_compared(name, reference, rows, metric) for name in rows if name != reference]
+    gaps = {name: rows[name]["mean"] - rows[reference]["mean"] for name in rows if name != reference}
+    undefined = [name for name, gap in gaps.items() if math.isnan(gap[MEAN])]
+    ordered = sorted(gaps.keys() - undefined, key=lambda name: -abs(gaps[name][MEAN]))
+    sides: dict[str, list[str]] = {}
+    for name in ordered:
+        gap = gaps[name][MEAN]
+        side = "Level with" if abs(gap) < LEVEL else "Ahead of" if gap > 0 else "Behind"
+        within = abs(gap) <= max(rows[name].sd[MEAN], rows[reference].sd[MEAN])
+        sides.setdefault(side, []).append(_told(name, gaps[name], within and side != "Level with"))
+    found = [
+        f"{side} {reference}: {'; '.join(sides[side])}."
+        for side in ("Ahead of", "Level with", "Behind")
+        if side in sides
+    ]
+    if undefined:
+        missing = [name for name in (*undefined, reference) if math.isnan(rows[name]["mean"][MEAN])]
+        found.append(f"Not compared with {reference}: {listed(undefined)}. The mean of {listed(missing)} is undefined.")
+    return found + _worse_than_chance({name: cells["mean"][MEAN] for name, cells in rows.items()}, metric)
 
 
-def _compared(name: str, reference: str, rows: Mapping[str, pd.DataFrame], metric: str) -> str:
-    gaps = rows[name]["mean"] - rows[reference]["mean"]
-    gap, each = gaps[MEAN], gaps.drop(MEAN)
-    if math.isnan(gap):
-        missing = listed(row for row in (name, reference) if math.isnan(rows[row]["mean"][MEAN]))
-        return f"{name} and {reference} cannot be compared by {metric}: the mean of {missing} is undefined."
+def _told(name: str, gaps: pd.Series, within: bool) -> str:
+    """'PaDiM by 1.0 (ahead in 2, level in 1)': how far, and in how many categories where there are several."""
+    each = gaps.drop(MEAN)
     ahead, behind = (each >= LEVEL).sum(), (each <= -LEVEL).sum()
     counts = {"ahead": ahead, "level": len(each) - ahead - behind, "behind": behind}
-    tally = ", ".join(f"{side} in {count}" for side, count in counts.items() if count)
-    scope = f"mean over {len(each)} categories: {tally}" if len(each) > 1 else f"category {each.index[0]}"
-    if abs(gap) < LEVEL:
-        return f"{name} is level with {reference} in {metric}, to a tenth of a point ({scope})."
-    side = "ahead of" if gap > 0 else "behind"
-    within = abs(gap) <= max(rows[name].sd[MEAN], rows[reference].sd[MEAN])
-    chance = " That is no more than the spread over the seeds." if within else ""
-    return f"{name} is {side} {reference} by {abs(gap):.1f} points of {metric} ({scope}).{chance}"
+    remarks = [f"{side} in {count}" for side, count in counts.items() if count and len(each) > 1]
+    remarks += ["no more than the spread over the seeds"] if within else []
+    gap = f" by {abs(gaps[MEAN]):.1f}" if abs(gaps[MEAN]) >= LEVEL else ""
+    return f"{name}{gap}" + (f" ({', '.join(remarks)})" if remarks else "")
+
+
+def _worse_than_chance(means: Mapping[str, float], metric: str) -> list[str]:
+    below = [f"{name} {mean:.1f}" for name, mean in means.items() if mean < CHANCE]
+    if "AUROC" not in metric or not below:
+        return []
+    return [f"Below {CHANCE}, so that the scores put normal above anomalous: {listed(below)}."]
 
 
 def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
