@@ -110,9 +110,10 @@ def parameters_sheet(plan: Plan, table: pd.DataFrame) -> Sheet:
     for entry in table.itertuples():
         row = rows.setdefault(entry.title, {"experiment": entry.title})
         name = min(entry.dataset, plan.datasets[entry.dataset].title, key=len)  # a title may be a sentence
-        row[f"{name}: features"] = f"{entry.tokens} × {entry.channels}"
+        of = f"{name}: " if len(plan.datasets) > 1 else ""
+        row[f"{of}features"] = f"{entry.tokens} × {entry.channels}"
         ratio = DASH if pd.isna(entry.ratio) else f"{entry.ratio:.2f}"
-        row[f"{name}: parameters"] = f"{entry.parameters:,} ({ratio})"
+        row[f"{of}parameters"] = f"{entry.parameters:,} ({ratio})"
     text = pd.DataFrame(rows.values(), columns=list(dict.fromkeys(key for row in rows.values() for key in row)))
     said = "Features: tokens × channels of an image. In brackets the ratio to ADTR's. What is not trained is left out."
     return Sheet("Trained parameters", text.fillna(DASH), [said] if len(text) else ["Nothing was trained."])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from sklearn.metrics import roc_auc_score
 
 pytestmark = pytest.mark.pipeline
@@ -196,17 +197,36 @@ def test_missing_data_is_told_once_before_the_first_job(done: Workshop) -> None:
 
 def test_a_lost_image_is_told_and_leaves_the_results_alone(done: Workshop) -> None:
     image = next((done.folder / "data/generated/smoke_mvtec/carpet/test").glob("[!g]*/000.png"))
+    manifest = next(done.folder.glob("results/manifests/smoke_mvtec-*/carpet.csv")).relative_to(done.folder)
     before = (done.folder / "results/smoke/metrics.csv").read_bytes()
     kept = image.read_bytes()
     image.write_bytes(kept[: len(kept) // 2])
     try:
-        result = done.snakemake("all_tables", "--forcerun", "index")
+        result = done.snakemake(str(manifest), "--forcerun", "index")
     finally:
         image.write_bytes(kept)
     assert result.returncode != 0
     assert "not readable as an image" in result.stdout
     assert (done.folder / "results/smoke/metrics.csv").read_bytes() == before
-    assert done.snakemake(*TARGETS).returncode == 0
+    assert done.snakemake(str(manifest)).returncode == 0
+    assert done.planned() == {}  # the same manifest again, by its content
+
+
+def test_images_of_ones_own_without_masks(done: Workshop) -> None:
+    made, own = done.folder / "data/generated/smoke_mvtec/carpet", done.folder / "data/own/01"
+    shutil.copytree(made, own, ignore=lambda *_: {"ground_truth"})
+    study = {
+        "title": "Own", "recipe": "fast", "seeds": [0], "datasets": {"own": ["adtr", "adtr_plus", "padim"]},
+        "define": {"own": {"title": "Own images", "layout": "mvtec", "root": "data/own"}},
+        "set": yaml.safe_load((done.folder / "params/studies/smoke.yaml").read_text())["set"],
+    }  # fmt: skip
+    (done.folder / "params/studies/own.yaml").write_text(yaml.safe_dump(study))
+    result = done.snakemake(*TARGETS, study="own")
+    assert result.returncode == 0, result.stdout
+    page = (done.folder / "reports/own/report.html").read_text()
+    assert "Not measured: the data set has no masks." in page
+    assert "ground truth" not in page
+    assert "images of your own" in page
 
 
 def test_the_plan_of_the_paper_needs_no_data(done: Workshop) -> None:
