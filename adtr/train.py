@@ -10,7 +10,9 @@ import fcntl
 import hashlib
 import importlib
 import json
+import logging
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -32,11 +34,13 @@ from adtr import provenance
 from adtr.config import Features, Params
 from adtr.errors import UserError
 from adtr.features import data_digest, read_store, select
-from adtr.files import remove_partial, sha256, write_bytes, write_text, written_atomically
+from adtr.files import link, remove_partial, sha256, write_bytes, write_text, written_atomically
 from adtr.images import anomalous_tokens, verified_mask
 from adtr.methods import Anomalies, Context, Fitted, precision
 
 FILES = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
+PATIENCE = 150  # seconds to wait for a lock of another host
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ def train(
     bank: Bank | None = None,
 ) -> None:
     """Fits a method to the training images and writes the run's five files to `output`.
+
+    A finished run stays in the state folder under a second name: where its output was lost, as Snakemake removes the
+    output of a job that failed around it, the same call brings it back instead of training again.
 
     Args:
         manifest: of the category.
@@ -96,6 +103,9 @@ def train(
     with _locked(state):
         _discard_other(state, _identity(record))
         remove_partial(state / "state.pt", *(output / name for name in FILES))
+        if _brought_back(state / "finished", output):
+            logger.info("trained before, taken from %s; remove that folder to train anew", state / "finished")
+            return
         known = Context(seed, device, state, read_model(start) if start else None, _anomalies(bank, params))
         fitted = method.fit(features, params, known)
         _write_run(output, record, fitted)
@@ -106,6 +116,8 @@ def train(
             "model": sha256(output / "model.safetensors"),
         }
         write_text(output / "run.json", json.dumps(record, indent=1) + "\n")
+        for name in FILES:
+            link(output / name, state / "finished" / name)
         (state / "state.pt").unlink(missing_ok=True)
 
 
@@ -240,20 +252,54 @@ def _discard_other(state: Path, identity: str) -> None:
     mark = state / "identity"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
         (state / "state.pt").unlink(missing_ok=True)
+        shutil.rmtree(state / "finished", ignore_errors=True)
         write_text(mark, identity)
+
+
+def _brought_back(finished: Path, output: Path) -> bool:
+    """Links a finished run to where it belongs, if it is whole."""
+    try:
+        read_model(finished)
+    except UserError:
+        return False
+    for name in FILES:
+        link(finished / name, output / name)
+    return True
 
 
 @contextmanager
 def _locked(state: Path) -> Iterator[None]:
-    """Holds the state folder's lock; the system lets go of it however the process ends."""
+    """Holds the state folder's lock; the system lets go of it however the process ends.
+
+    A network file system may keep the lock of a host that died for a while, so that one of another host is waited for.
+    """
     state.mkdir(parents=True, exist_ok=True)
+    host, deadline = socket.gethostname(), time.monotonic() + PATIENCE
     with (state / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        while not _taken(file):
             file.seek(0)
-            raise UserError(f"{state}: {file.read().strip() or 'another process'} is training this run now") from None
+            holder = file.read().strip() or "another process"
+            if f"on {host}" in holder or time.monotonic() > deadline:
+                raise UserError(f"{state}: {holder} is training this run now")
+            time.sleep(1)
+        job = os.environ.get("SLURM_JOB_ID")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"process {os.getpid()} on {host}" + (f", Slurm job {job}," if job else ""))
         file.flush()
         yield
+
+
+def _taken(file: IO[str]) -> bool:
+    """Whether the lock of an open file could be taken.
+
+    Raises:
+        UserError: its file system has no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        message = f"{file.name}: its file system has no locks ({error.strerror}): link state/ to one that has"
+        raise UserError(message) from None
+    return True

@@ -2,17 +2,19 @@
 
 import contextlib
 import csv
+import fcntl
 import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -367,7 +369,32 @@ def test_the_state_of_other_features_is_not_resumed(
 
 def test_a_finished_run_leaves_nothing_to_resume(case: planted.Case, tmp_path: Path) -> None:
     run(case, tmp_path, train={"epochs": 2})
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["identity", "lock"]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["finished", "identity", "lock"]
+
+
+def test_a_lost_output_is_brought_back_without_training(
+    case: planted.Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = content(run(case, tmp_path, train=SHORT))
+    shutil.rmtree(tmp_path / "run")
+    caplog.set_level("INFO")
+    again = run(case, tmp_path, train=SHORT)
+    assert content(again) == first
+    assert not any("epoch" in message for message in caplog.messages)
+    assert json.loads((again / "run.json").read_text())["parameters"] > 0
+
+
+def test_a_damaged_finished_run_is_not_brought_back(case: planted.Case, tmp_path: Path) -> None:
+    first = content(run(case, tmp_path, train=SHORT))
+    shutil.rmtree(tmp_path / "run")
+    kept = tmp_path / "state/finished/model.safetensors"
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert content(run(case, tmp_path, train=SHORT)) == first
+
+
+def test_a_run_with_another_seed_does_not_bring_back_the_first(case: planted.Case, tmp_path: Path) -> None:
+    first = content(run(case, tmp_path, train=SHORT))
+    assert content(run(case, tmp_path, train=SHORT, seed=1)) != first
 
 
 # SIGKILL
@@ -470,7 +497,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
     assert -signal.SIGKILL in codes
     assert any("resumes after epoch" in log.read_text() for log in logs)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(FILES)
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["identity", "lock"]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["finished", "identity", "lock"]
 
 
 def test_what_a_killed_process_left_half_written_is_removed(case: planted.Case, tmp_path: Path) -> None:
@@ -489,6 +516,44 @@ def test_what_a_killed_process_left_half_written_is_removed(case: planted.Case, 
 
 
 # Two at once
+
+
+@contextmanager
+def locked(lock: Path, holder: str) -> Iterator[None]:
+    """The lock held by a process that calls itself `holder`."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(holder)
+        file.flush()
+        yield
+
+
+def test_the_lock_of_another_host_is_waited_for(
+    case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    with ExitStack() as held:
+        held.enter_context(locked(tmp_path / "state/lock", "process 7 on elsewhere, Slurm job 8,"))
+
+        def let_go(seconds: float) -> None:
+            waits.append(seconds)
+            held.close()
+
+        monkeypatch.setattr("adtr.train.time.sleep", let_go)
+        run(case, tmp_path, train=SHORT)
+    assert len(waits) == 1
+
+
+def test_the_lock_of_another_host_is_not_waited_for_for_ever(
+    case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adtr.train.PATIENCE", 0)
+    with (
+        locked(tmp_path / "state/lock", "process 7 on elsewhere, Slurm job 8,"),
+        pytest.raises(UserError, match="process 7 on elsewhere, Slurm job 8, is training this run now"),
+    ):
+        run(case, tmp_path, train=SHORT)
 
 
 def test_a_second_process_is_sent_away_and_a_kill_frees_the_run(
