@@ -96,7 +96,8 @@ def evaluate(
 ) -> None:
     """Scores the test images of a run: writes maps.npy, scores.csv, metrics.csv and curve.csv to `output`.
 
-    curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
+    curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row. Of
+    snapshots only the split `test` is scored, not the `rest` of CIFAR-10.
 
     Args:
         manifest: of the category.
@@ -117,12 +118,14 @@ def evaluate(
     masks = verified_masks(root, images, size) if (images["mask"] != "").any() else None
     rows = pd.DataFrame(measure(scores, maps, masks, size, params.score))
     curve = []
+    test = (images.split == "test").to_numpy()
+    seen, masked = features[test], masks if masks is None else masks[test]
     for epoch, snapshot in read_snapshots(run).items():
-        then = method.anomaly_map(snapshot, features, params, device)
-        measured = measure(score(then, images, size, params.score), then, masks, size, params.score)
+        then = method.anomaly_map(snapshot, seen, params, device)
+        measured = measure(score(then, images[test], size, params.score), then, masked, size, params.score)
         curve.append(pd.DataFrame(measured).assign(epoch=epoch))
     if curve:
-        curve.append(rows.assign(epoch=params.train.epochs))
+        curve.append(rows[rows.metric.isin(curve[0].metric)].assign(epoch=params.train.epochs))
     for position, (key, value) in enumerate(labels):
         rows.insert(position, key, value)
     model = json.loads((run / "run.json").read_text(encoding="utf-8"))["model"]

@@ -5,6 +5,7 @@ the percentile bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 
 that a benchmark has (Bouthillier et al., Accounting for Variance in Machine Learning Benchmarks, MLSys 2021).
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -67,6 +68,16 @@ def interval(groups: list[Floats]) -> tuple[float, float]:
     means = (values.sum(axis=2) / used.sum(axis=2)).mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def auroc_error(auroc: float, normal: int, anomalous: int) -> float:
+    """The standard error of an AUROC, as a share of 1, that drawing so many test images leaves.
+
+    Source: Hanley & McNeil, The meaning and use of the area under a ROC curve, Radiology 143, 1982.
+    """
+    q1, q2 = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    spread = auroc * (1 - auroc) + (anomalous - 1) * (q1 - auroc**2) + (normal - 1) * (q2 - auroc**2)
+    return math.sqrt(spread / (normal * anomalous))
 
 
 def resamples(counts: list[int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:

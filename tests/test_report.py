@@ -278,11 +278,20 @@ def test_the_widest_gap_comes_first_and_level_stands_between() -> None:
 @pytest.mark.parametrize(("metric", "count"), [("image AUROC", 2), ("AUPRO", 1)])
 def test_an_auroc_below_half_is_pointed_out(metric: str, count: int) -> None:
     said = sentences.sentences(table(NAN, ADTR={"a": 50.0}, KDE={"a": 25.5}), metric, "ADTR")
-    assert said[1:] == ["Below 50, so that the scores put normal above anomalous: KDE 25.5."][: count - 1]
+    assert said[1:] == ["Below 50, no better than scores that know nothing: KDE 25.5."][: count - 1]
 
 
 def test_one_experiment_is_compared_with_nothing() -> None:
     assert sentences.sentences(table(ADTR={"a": 90.0}), "AUPRO", "ADTR") == []
+
+
+def test_the_test_images_leave_a_standard_error() -> None:
+    (said,) = sentences.uncertainty("ADTR", [89.3, 89.3], [(58, 51), (58, 51)])
+    assert said.startswith(
+        "116 normal and 102 anomalous test images leave the mean of ADTR a standard error of 2.3 points"
+    )  # 3.2 of one category, over the root of two
+    assert sentences.uncertainty("ADTR", [NAN], [(58, 0)]) == []
+    assert sentences.uncertainty("ADTR", [100.0], [(58, 51)]) == []
 
 
 # The recipe
@@ -734,6 +743,13 @@ const press = key => document.dispatchEvent(new KeyboardEvent("keydown", { key }
   const table4 = [...document.querySelectorAll(".paper")].at(-1);
   for (const _ of [1, 2]) table4.tHead.rows[0].cells[2].firstChild.click();
   said.dashes = [...table4.tBodies[0].rows].map(row => row.cells[2].textContent.trim() === "–");
+  const table1 = document.querySelector(".paper"), shown = () => [...table1.tHead.rows[0].cells]
+    .filter(cell => getComputedStyle(cell).display !== "none").map(cell => cell.textContent.trim());
+  said.folded = [shown()];
+  for (const _ of [1, 2]) {
+    table1.closest(".scroll").previousElementSibling.click();
+    said.folded.push(shown());
+  }
   const link = own.querySelector("[data-runs]");
   link.click();
   const panel = document.getElementById("panel");
@@ -801,6 +817,9 @@ def test_the_page_sorts_tells_and_filters(made: tuple[str, str, Path], tmp_path:
     ]
     assert said["dashes"] == sorted(said["dashes"])
     assert set(said["dashes"]) == {True, False}
+    few, all_of_them, again = said["folded"]
+    assert few == again == ["per cent", "screw", "mean"]
+    assert len(all_of_them) == 17
     hidden, text, hits = said["clicked"]
     assert (hidden, hits) == (False, 2)
     for fact in ("ADTR", NASTY, "image AUROC", "da7ada7ada7a", "3e163e16", "c0331700c033", "2026-01-02 03:04", "a CPU"):

@@ -13,11 +13,12 @@ import pandas as pd
 from adtr.errors import UserError
 from adtr.files import write_text
 from adtr.report.brief import markdown
-from adtr.report.content import context, credits
+from adtr.report.content import context, credits, reference_of
 from adtr.report.page import render
 from adtr.report.pdf import compile_pdf, document
 from adtr.report.pictures import chosen, copied, of_category, of_dataset
 from adtr.report.runs import Row, read_runs
+from adtr.report.sentences import uncertainty
 from adtr.sources import read_sources
 from adtr.study import Plan
 from adtr.summary import read_metrics
@@ -58,6 +59,12 @@ def gather(plan: Plan, results: Path, table_specs: Mapping[str, Any]) -> Row:
         section["figures"] = of_dataset(plan, name, metrics, results)
         categories = plan.datasets[name].categories or []
         section["categories"] = [of_category(plan, name, category, metrics, runs, results) for category in categories]
+        reference = reference_of(plan.study.datasets[name])
+        first_seed = metrics[(metrics.seed == str(plan.study.seeds[0])) & (metrics.metric == "image_auroc")]
+        of_reference = first_seed[(first_seed.dataset == name) & (first_seed.experiment == reference)]
+        aurocs = of_reference.set_index("category").value
+        counts = [seen["counts"] for seen in section["categories"]]
+        section["main"][0]["sentences"] += uncertainty(plan.titles[reference], [*aurocs[categories]], counts)
         first = section["categories"][0]["figures"]
         section["curve"] = next((figure for figure in first if figure["kind"] == "curve"), None)
     return content | {"credits": credits(plan, read_sources(Path("params/sources.yaml")))}

@@ -35,7 +35,8 @@ def markdown(content: Row, pictures: list[tuple[Row, Path]]) -> str:
         for figure, path in pictures:
             if figure["section"] == place:
                 lines.append(f"![{figure['alt']}]({quote(path.as_posix())})\n\n{figure['alt']}.")
-    lines += [f"## {content['comparison']['title']}", _list(content["certain"]), _sheet(content["comparison"])]
+    if content["compared"]:
+        lines += [f"## {content['comparison']['title']}", _list(content["certain"]), _sheet(content["comparison"])]
     lines += [f"## {content['parameters']['title']}", _sheet(content["parameters"])]
     lines += ["## Pictures: whose", _list(_credit(credit) for credit in content["credits"])]
     columns = [*COLUMNS, *DIGESTS]

@@ -17,7 +17,7 @@ from adtr.report.sentences import certain, ranking, sentences, undefined
 from adtr.sources import Source
 from adtr.statistics import REFERENCE
 from adtr.study import Plan, flatten
-from adtr.summary import METRICS, study_metrics, summarize
+from adtr.summary import MEAN, METRICS, study_metrics, summarize
 
 FURTHER = {
     "image_ap": "image average precision",
@@ -61,6 +61,7 @@ def context(
         "papers": _papers(plan, built, specs, runs),
         "agrees": agrees,
         "ranks": ranks,
+        "compared": bool(further["comparison"].low.notna().any()),
         "comparison": sheet(statistics.sheet(plan, further["comparison"])),
         "certain": certain(plan, further["comparison"]),
         "parameters": sheet(tables.parameters_sheet(plan, further["parameters"])),
@@ -77,7 +78,8 @@ def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs
     for name, spec in specs.items() if standing else ():
         title, table = built[name]
         ran = spec["benchmark"] in standing
-        papers.append(shown(f"Table {name[-1]}: {title}", table, runs) | {"ran": ran})
+        found = shown(f"Table {name[-1]}: {title}", table, runs)
+        papers.append(found | {"ran": ran, "away": [] if "parts" in spec else _away(found)})
     return papers
 
 
@@ -94,7 +96,7 @@ def about(plan: Plan) -> list[str]:
 def _setting(plan: Plan, name: str) -> str:
     """Features, epochs and scores of a data set: those of the reference, then the experiments with other features."""
     experiments = plan.study.datasets[name]
-    params, first = {e: plan.params[name, e] for e in experiments}, plan.params[name, _reference(experiments)]
+    params, first = {e: plan.params[name, e] for e in experiments}, plan.params[name, reference_of(experiments)]
     seen = first.features
     told = f"features of a frozen {seen.backbone} with {seen.weights} weights, from images of {seen.image_size} px, "
     told += f"on a grid of {seen.grid_size} × {seen.grid_size} tokens"
@@ -105,7 +107,8 @@ def _setting(plan: Plan, name: str) -> str:
     told += f"; networks trained for {epochs} epochs" if epochs else ""
     for e, p in params.items():
         told += f", {plan.titles[e]} for {p.train.epochs} more" if p.method == "adtr_plus" else ""
-    told += f"; image score: {first.score.image_score} of the map, averaged over {first.score.pooling} token(s) a side"
+    side = first.score.pooling
+    told += f"; image score: {first.score.image_score} of the map, averaged over {side} × {side} tokens"
     if plan.datasets[name].layout == "mvtec":
         told += f"; pixel metrics at {seen.image_size} px, AUPRO up to a false positive rate of "
         told += str(first.score.aupro_limit)
@@ -161,7 +164,8 @@ def _all_but(titles: list[str], chosen: list[str]) -> str:
     return f"all but {listed(others)}" if 0 < len(others) < len(chosen) else listed(chosen)
 
 
-def _reference(experiments: list[str]) -> str:
+def reference_of(experiments: list[str]) -> str:
+    """The experiment that the others on a data set are held against: ADTR, or the first."""
     return REFERENCE if REFERENCE in experiments else experiments[0]
 
 
@@ -177,7 +181,7 @@ def _meaning(parameter: str) -> str:
 def _dataset(plan: Plan, name: str, metrics: pd.DataFrame, runs: Runs) -> Row:
     """The tables of a data set: the main ones with what they say, then those of all else that was measured."""
     measured, summary = metrics[metrics.dataset == name], summarize(metrics)
-    reference = plan.titles[_reference(plan.study.datasets[name])]
+    reference = plan.titles[reference_of(plan.study.datasets[name])]
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
     found = {}
     for metric in dict.fromkeys([*main, *measured.metric]):
@@ -207,6 +211,12 @@ def shown(title: str, table: pd.DataFrame, runs: Runs) -> Row:
         behind = {column: _behind(cells, str(row), column) for column in text}
         rows.append({"name": row, "cells": [_cell(line[c], behind[c], best[c], runs) for c in text]})
     return {"title": title, "columns": [*text.columns], "rows": rows, "notes": layout.notes(table)}
+
+
+def _away(table: Row) -> list[str]:
+    """The categories that no run of ours stands in, if there are others."""
+    ours = {c for row in table["rows"] for c, cell in zip(table["columns"], row["cells"], strict=True) if cell["runs"]}
+    return [column for column in table["columns"] if ours and column not in ours and column != MEAN]
 
 
 def _behind(cells: Mapping[tuple[str, str], Any], row: str, column: str) -> Any:

@@ -86,6 +86,7 @@ def of_category(plan: Plan, dataset: str, category: str, metrics: pd.DataFrame, 
         "seed": seed,
         "first": names[first],
         "experiments": listed(names.values()),
+        "counts": (int((labels == 0).sum()), int((labels == 1).sum())),
         "images": f"{(labels == 0).sum()} normal and {(labels == 1).sum()} anomalous test images",
         "truth": ", their ground truth" if (measured.metric == "pixel_auroc").any() else "",
         "image_auroc": _values(measured, "image_auroc", names),
@@ -115,7 +116,10 @@ def _values(measured: pd.DataFrame, metric: str, names: dict[str, str]) -> str:
 def _continued(plan: Plan, dataset: str) -> str:
     starts = {e: plan.params[dataset, e].adtr_plus.start for e in plan.study.datasets[dataset]}
     plus = {e: start for e, start in starts.items() if plan.params[dataset, e].method == "adtr_plus"}
-    told = [f" The epochs of {plan.titles[e]} count from the end of {plan.titles[start]}." for e, start in plus.items()]
+    told = [
+        f" The epochs of {plan.titles[e]} count from the end of {plan.titles[start]}; its loss is another sum."
+        for e, start in plus.items()
+    ]
     return "".join(told)
 
 

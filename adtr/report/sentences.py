@@ -2,12 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from adtr.printed import listed
-from adtr.statistics import REFERENCE
+from adtr.statistics import REFERENCE, auroc_error
 from adtr.study import Plan
 from adtr.summary import MEAN, METRICS
 
@@ -53,7 +53,27 @@ def _worse_than_chance(means: Mapping[str, float], metric: str) -> list[str]:
     below = [f"{name} {mean:.1f}" for name, mean in means.items() if mean < CHANCE]
     if "AUROC" not in metric or not below:
         return []
-    return [f"Below {CHANCE}, so that the scores put normal above anomalous: {listed(below)}."]
+    return [f"Below {CHANCE}, no better than scores that know nothing: {listed(below)}."]
+
+
+def uncertainty(name: str, aurocs: Sequence[float], images: Sequence[tuple[int, int]]) -> list[str]:
+    """How far the choice of test images alone moves the mean image AUROC of an experiment.
+
+    Args:
+        aurocs: of each category, in per cent.
+        images: of each category, how many normal and anomalous ones.
+    """
+    if not aurocs or any(math.isnan(auroc) for auroc in aurocs):
+        return []
+    errors = [auroc_error(auroc / 100, *counts) for auroc, counts in zip(aurocs, images, strict=True)]
+    error, normal, anomalous = math.hypot(*errors) / len(errors) * 100, *map(sum, zip(*images, strict=True))
+    if error < LEVEL:  # of AUROCs of 100 the formula knows none
+        return []
+    return [
+        f"{normal} normal and {anomalous} anomalous test images leave the mean of {name} a standard error of "
+        f"{error:.1f} points (Hanley & McNeil 1982). A gap between experiments, on the same images, is surer; "
+        "one of a fraction of that tells nothing."
+    ]
 
 
 def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
