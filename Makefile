@@ -5,10 +5,10 @@ VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint unit pipeline clean
+.PHONY: help install demo test lint unit pipeline test-slurm test-slurm-slow clean
 
 help:  ## say what there is to make
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 install: $(INSTALLED)  ## create .venv with the pinned dependencies and this package
 
@@ -33,10 +33,16 @@ lint: install  ## style, types, the workflow's own linter
 	snakemake --lint --config study=smoke
 
 unit: install  ## the fast tests
-	pytest -q -m 'not pipeline'
+	pytest -q -m 'not pipeline and not slurm'
 
 pipeline: install  ## the study `smoke` from end to end, in a fresh folder
 	pytest -q -m pipeline
+
+test-slurm: install  ## the same on a real Slurm of two nodes, started here; needs root
+	ADTR_SLURM=needed pytest -q -m 'slurm and not slow'
+
+test-slurm-slow: install  ## the tests on Slurm that wait for its clocks: preemption, time limits, lost nodes
+	ADTR_SLURM=needed pytest -q -m 'slurm and slow'
 
 clean:  ## remove what was computed; data/, .venv and the reports in git stay
 	rm -rf results logs state .snakemake

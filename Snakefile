@@ -2,13 +2,30 @@
 
 
 include: "workflow/rules/study.smk"  # parameters: read, resolved and checked before the first job
+include: "workflow/rules/resources.smk"  # time and memory, for a cluster
 include: "workflow/rules/data.smk"  # generated images, manifests, features
 include: "workflow/rules/runs.smk"  # training, evaluation
 include: "workflow/rules/results.smk"  # metrics, tables, figures, report
 
 
+localrules:
+    generate,
+    tables,
+    bars,
+    tsne,
+    write_report,
+    all_tables,
+    figures,
+    report,
+    table1,
+    table2,
+    table3,
+    table4,
+
+
 onstart:
     stop_without_data()
+    tell_leftovers()
 
 
 rule all_tables:

@@ -10,13 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from adtr import __version__
+from adtr import __version__, slurm
 from adtr.config import Confetti, Dataset, Features, Outliers, Params, Score, Section, option, params_model, read_yaml
 from adtr.errors import UserError
 from adtr.files import write_text
 from adtr.study import Plan, parse_settings, resolve
 
 DEFAULTS = Path("params/default.yaml")
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if hasattr(options, "output"):
+            slurm.announce(f"{options.command} {options.output}")
         options.run(options)
     except (UserError, OSError) as error:
         sys.exit(f"adtr {options.command}: {error}")
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     data = (_fetch, _generate, _index, _confetti, _outliers, _features)
-    for add in (*data, _train, _evaluate, _differences, _tables, _figures, _report, _plan):
+    for add in (*data, _train, _evaluate, _differences, _tables, _figures, _report, _plan, _cost):
         add(commands)
     return parser
 
@@ -150,6 +153,8 @@ def _device(name: str) -> str:
     import torch
 
     if name == "auto":
+        if not torch.cuda.is_available() and slurm.given_gpu():
+            logger.warning("this job was given a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: it is cpu, cuda or auto")
@@ -525,3 +530,25 @@ def _plan(commands: Any) -> None:
 def _run_plan(options: argparse.Namespace) -> None:
     plan = _plan_of(options)
     print(plan.dump() + f"# {len(list(plan.runs()))} runs")
+
+
+def _cost(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "cost",
+        _run_cost,
+        "tell what a study should take on a cluster: runs, GPU hours, jobs",
+        "adtr cost --study paper",
+    )
+    _add_study(parser)
+    parser.add_argument(
+        "--profile", type=Path, default=Path("profiles/slurm"), help="where batches are set [profiles/slurm]"
+    )
+
+
+def _run_cost(options: argparse.Namespace) -> None:
+    from adtr.cost import expected, read_cluster
+
+    batches = read_yaml(options.profile / "config.yaml").get("group-components", {})
+    cluster, specs = read_cluster(Path("params/cluster.yaml")), read_yaml(Path("params/tables.yaml"))
+    print(expected(_plan_of(options), cluster, specs, batches))

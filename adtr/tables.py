@@ -76,6 +76,13 @@ def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[s
     return tables
 
 
+def experiments_of(spec: Mapping[str, Any]) -> list[str]:
+    """The experiments whose runs one of the paper's tables shows."""
+    if "parts" in spec:
+        return list(dict.fromkeys(_paper(spec).variant))
+    return [*spec["ours"].values(), *spec["further"].values()]
+
+
 def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd.DataFrame:
     """A data set of a study: an experiment a row, a category a column, and their mean."""
     chosen = summary[(summary.dataset == dataset) & (summary.metric == metric)]

@@ -1,9 +1,14 @@
-"""Small data sets that several test modules read, generated once; none of them writes there."""
+"""What several test modules read, made once: small data sets, and the study `smoke`."""
 
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from workshop import TARGETS, Workshop
 
 from adtr.generated import write_cifar10, write_mvtec
 
@@ -28,3 +33,25 @@ def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_cifar10(root, images=10, seed=0)
     return root / "cifar-10-batches-py"
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """The study, run once: killed in the midst of its trainings, then resumed by the same command."""
+    shop = Workshop(tmp_path_factory.mktemp("clone"))
+    command = ["snakemake", *TARGETS, "--config", "study=smoke"]
+    killed = subprocess.Popen(
+        command, cwd=shop.folder, env=shop.environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(shop.folder.glob("results/smoke/*/*/*/*/run.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert list(shop.folder.glob("results/smoke/*/*/*/*/run.json")), "no training ended within two minutes"
+    assert not (shop.folder / "results/smoke/metrics.csv").exists()
+    shop.snakemake("--unlock")
+    result = shop.snakemake(*TARGETS)
+    assert result.returncode == 0, result.stdout
+    return shop

@@ -1,95 +1,17 @@
 """The study `smoke` from end to end, in a fresh copy of the repository."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
+from workshop import TARGETS, Workshop
 
 pytestmark = pytest.mark.pipeline
-
-HERE = Path(__file__).parent.parent
-TARGETS = ["all_tables", "figures", "report"]
-
-
-class Workshop:
-    """A copy of the repository's files, in which Snakemake runs with the copy's own package."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        names = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=HERE, capture_output=True, text=True, check=True,
-        ).stdout.splitlines()  # fmt: skip
-        for name in names:
-            if (HERE / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(HERE / name, folder / name)
-        self.environment = os.environ | {"PYTHONPATH": str(folder)}
-
-    def snakemake(self, *words: str, study: str = "smoke", setting: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs Snakemake; its whole output is in stdout."""
-        settings = [f"set={setting}"] if setting else []
-        command = ["snakemake", *words, "--config", f"study={study}", *settings]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def planned(self, *words: str, setting: str = "") -> dict[str, int]:
-        """How many jobs of each rule a dry run plans."""
-        result = self.snakemake(*(words or TARGETS), "--dry-run", setting=setting)
-        assert result.returncode == 0, result.stdout
-        table = result.stdout.partition("Job stats:")[2].partition("total")[0]
-        return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
-
-    def edited(self, name: str, old: str, new: str) -> "Edit":
-        return Edit(self.folder / name, old, new)
-
-
-class Edit:
-    """Changes a file of the copy for the length of a block, its times as they were afterwards."""
-
-    def __init__(self, path: Path, old: str, new: str):
-        self.path, self.old, self.new = path, old, new
-
-    def __enter__(self) -> None:
-        self.text, self.stat = self.path.read_text(), self.path.stat()
-        assert self.old in self.text
-        self.path.write_text(self.text.replace(self.old, self.new, 1))
-
-    def __exit__(self, *_: object) -> None:
-        self.path.write_text(self.text)
-        os.utime(self.path, ns=(self.stat.st_atime_ns, self.stat.st_mtime_ns))
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """The study, run once: killed in the midst of its trainings, then resumed by the same command."""
-    shop = Workshop(tmp_path_factory.mktemp("clone"))
-    command = ["snakemake", *TARGETS, "--config", "study=smoke"]
-    killed = subprocess.Popen(
-        command, cwd=shop.folder, env=shop.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(shop.folder.glob("results/smoke/*/*/*/*/run.json")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert list(shop.folder.glob("results/smoke/*/*/*/*/run.json")), "no training ended within two minutes"
-    assert not (shop.folder / "results/smoke/metrics.csv").exists()
-    shop.snakemake("--unlock")
-    result = shop.snakemake(*TARGETS)
-    assert result.returncode == 0, result.stdout
-    return shop
 
 
 def test_makes_tables_figures_and_reports(done: Workshop) -> None:

@@ -91,7 +91,7 @@ rule outliers:
 
 rule features:
     input:
-        manifest_with,
+        member(manifest_with),
     output:
         store="results/features/{data}/{key}/{part}.npy",
         info="results/features/{data}/{key}/{part}.json",
@@ -101,6 +101,9 @@ rule features:
     conda:
         ENVIRONMENT
     threads: 2
+    resources:
+        mem_mb=features_memory,
+        runtime=features_minutes,
     params:
         code=code_digest("features"),
         weights=lambda wc: weights_of(features_of_key(wc)),
@@ -116,7 +119,7 @@ rule features:
 
 use rule features as features_of_anomalies with:
     input:
-        bank_manifest,
+        member(bank_manifest),
     output:
         store="results/features/{data}/{key}/{bank}/{part}.npy",
         info="results/features/{data}/{key}/{bank}/{part}.json",

@@ -46,6 +46,8 @@ for dataset in PLAN.datasets:  # each has kinds of its own
             f"logs/{STUDY}/figures/{{dataset}}-{{category}}.log",
         wildcard_constraints:
             dataset=dataset,
+        group:
+            "draw"
         conda:
             ENVIRONMENT
         params:
@@ -71,6 +73,8 @@ rule differences:
         f"{RUN}/differences.npz",
     log:
         f"logs/{STUDY}/differences/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
+    group:
+        "draw"
     conda:
         ENVIRONMENT
     params:

@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        manifest=manifest_of,
+        manifest=member(manifest_of),
         features=lambda wc: stores_of(wc, parts=1),
         start=start_of,
         bank=bank_of,
@@ -21,6 +21,9 @@ rule train:
     conda:
         ENVIRONMENT
     threads: train_threads
+    resources:
+        mem_mb=fit_memory,
+        runtime=fit_minutes,
     params:
         code=lambda wc: code_digest("train", f"methods.{params_of(wc).method}"),
         method=lambda wc: params_of(wc).method,
@@ -29,7 +32,7 @@ rule train:
         state=f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}",
         run=subpath(output.run, parent=True),
     message:
-        "{wildcards.dataset} {wildcards.category}: trains {wildcards.experiment}, seed {wildcards.seed}"
+        "{wildcards.dataset} {wildcards.category}: trains {wildcards.experiment}, seed {wildcards.seed} (see {log})"
     shell:
         "adtr train --manifest {input.manifest} --features {input.features} --method {params.method}"
         " {params.options} {params.origin} --seed {wildcards.seed} --state {params.state} --output {params.run} > {log} 2>&1"
@@ -45,7 +48,7 @@ use rule train as fit with:
 
 rule evaluate:
     input:
-        manifest=manifest_of,
+        manifest=member(manifest_of),
         features=stores_of,
         run=f"{RUN}/run.json",
         params=f"{RUN}/params.yaml",
@@ -60,6 +63,9 @@ rule evaluate:
         f"logs/{STUDY}/evaluate/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=evaluation_memory,
+        runtime=evaluation_minutes,
     params:
         code=lambda wc: code_digest("score", f"methods.{params_of(wc).method}"),
         options=lambda wc: as_options(params_of(wc).score),

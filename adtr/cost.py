@@ -1,0 +1,198 @@
+"""What jobs are expected to take: seconds and megabytes. Asked of a cluster's queue, and summed by `adtr cost`.
+
+Arithmetic on parameters and numbers of images with the speeds of params/cluster.yaml; nothing here is measured.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from tabulate import tabulate
+
+from adtr.config import Dataset, Features, Model, Params, Section, read_yaml
+from adtr.errors import UserError
+from adtr.study import Plan, bank_key, data_key, feature_key
+from adtr.tables import experiments_of
+
+CHANNELS = 1000  # of a token, at most
+
+
+class Images(NamedTuple):
+    """How many of a category are for training and for testing."""
+
+    train: int
+    test: int
+
+
+class Cluster(Section):
+    """How fast a cluster is taken to be."""
+
+    start: PositiveFloat = Field(description="seconds of a process before its work begins")
+    step: PositiveFloat = Field(description="seconds, least time of a training step")
+    teraflops: PositiveFloat = Field(description="10^12 operations a second of a training")
+    features: PositiveFloat = Field(description="images/s of the largest backbone at 256 px")
+    baseline: PositiveFloat = Field(description="images/s of the slowest baseline's fit")
+    evaluation: PositiveFloat = Field(description="images/s scored, measured and written")
+    margin: float = Field(ge=1, description="what is asked of the queue, over what is expected")
+    memory: PositiveInt = Field(description="MB of a process before it reads features")
+    images: dict[str, Images] = Field(description="of a category by layout, where no manifest tells")
+
+    def expected(self, dataset: Dataset) -> Images:
+        """Of a category of a data set that was not indexed yet."""
+        if dataset.generated:
+            return Images(dataset.generated.images, dataset.generated.images)
+        return self.images[dataset.layout]
+
+    def minutes(self, seconds: float) -> int:
+        """What to ask of the queue for a job that should take so long."""
+        return math.ceil(self.margin * (self.start + seconds) / 60)
+
+
+def read_cluster(path: Path) -> Cluster:
+    """The speeds of params/cluster.yaml.
+
+    Raises:
+        UserError: with every error in it.
+    """
+    try:
+        return Cluster.model_validate(read_yaml(path))
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise UserError("\n  ".join([f"{path}:", *wrong])) from None
+
+
+def bank_images(params: Params, train: int) -> int:
+    """How many anomalies ADTR+ is trained with: so many copies of each of `train` images, or outliers."""
+    noisy = params.adtr_plus.anomalies == "confetti"
+    return train * params.confetti.variants if noisy else params.outliers.count
+
+
+def images_of(dataset: Dataset, manifest: Path, cluster: Cluster) -> Images:
+    """The images of a category: those of its manifest, or as many as expected where there is none yet."""
+    return _counted(manifest) if manifest.is_file() else cluster.expected(dataset)
+
+
+@cache
+def _counted(manifest: Path) -> Images:
+    split = pd.read_csv(manifest, usecols=["split"]).split
+    return Images(int((split == "train").sum()), int((split != "train").sum()))
+
+
+def extraction(features: Features, images: int, cluster: Cluster) -> float:
+    """Seconds to extract features."""
+    return images / cluster.features * (features.image_size / 256) ** 2
+
+
+def fit(params: Params, images: Images, cluster: Cluster) -> float:
+    """Seconds of a training, or of a baseline's fit."""
+    if "train" not in params.method_sections():
+        return images.train / cluster.baseline
+    anomalies = 2 if params.method == "adtr_plus" else 1  # an outlier beside each normal image
+    tokens = params.features.grid_size**2
+    seen = images.train * params.train.epochs * anomalies
+    steps = math.ceil(images.train / params.train.batch_size) * params.train.epochs
+    operations = 6 * multiplications(params.model, tokens) * tokens * seen  # two of each; twice again backwards
+    return max(steps * cluster.step, operations / (cluster.teraflops * 1e12))
+
+
+def multiplications(model: Model, tokens: int) -> int:
+    """Of one token in one pass through the transformer; an ablation has hardly more."""
+    attention = 4 * model.width**2 + 2 * tokens * model.width
+    feedforward = 2 * model.width * model.ffn_width
+    encoder = model.encoder_layers * (attention + feedforward)
+    decoder = model.decoder_layers * (2 * attention + feedforward)
+    return encoder + decoder + 2 * CHANNELS * model.width
+
+
+def evaluation(params: Params, images: Images, cluster: Cluster) -> float:
+    """Seconds to score the test images with the model and each one kept on the way, and to measure the scores."""
+    size = max(params.features.image_size / 256, 0.25) ** 2
+    return images.test / cluster.evaluation * size * (1 + params.train.snapshots)
+
+
+def memory(features: Features, images: int, cluster: Cluster) -> int:
+    """MB of a process that holds the features of so many images, and a working copy in float32."""
+    return cluster.memory + math.ceil(images * features.grid_size**2 * CHANNELS * (2 + 4) / 1e6)
+
+
+def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any], batches: Mapping[str, int]) -> str:
+    """What a study should take, as text: GPU hours by experiment and by the paper's tables, and jobs.
+
+    Args:
+        specs: the paper's tables, params/tables.yaml.
+        batches: how many members share a job, by group of rules.
+    """
+    runs, stores = _runs(plan, cluster), _stores(plan, cluster)
+    shown = pd.concat([stores, runs])[["dataset", "experiment", "number", "hours"]]
+    categories = sum(len(dataset.categories or []) for dataset in plan.datasets.values())
+    starting = sum(plan.params[run[:2]].method != "adtr_plus" for run in plan.runs())
+    members = {"data": categories, "train": starting, "draw": categories}
+    jobs = {group: math.ceil(count / batches.get(group, 1)) for group, count in members.items()}
+    parts = [
+        tabulate(shown, ["data set", "experiment", "number", "GPU hours"], floatfmt=".1f", showindex=False),
+        tabulate(_tables(plan, runs, specs), ["table", "runs", "GPU hours"], floatfmt=".1f", showindex=False),
+        f"In all {shown.hours.sum():.1f} GPU hours, each run counted once; about {sum(jobs.values())} jobs: "
+        + ", ".join(f"{count} of group {group} ({batches.get(group, 1)} a job)" for group, count in jobs.items())
+        + ".",
+        "Expected by the speeds of params/cluster.yaml; nothing was measured.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _runs(plan: Plan, cluster: Cluster) -> pd.DataFrame:
+    """Of each experiment on each data set, trained and evaluated: dataset, experiment, number of runs, hours."""
+    rows = []
+    for (dataset, experiment), params in plan.params.items():
+        each = [
+            2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
+            for images in _categories(plan, dataset, cluster)
+        ]
+        number, hours = len(each) * len(plan.study.seeds), sum(each) * len(plan.study.seeds) / 3600
+        rows.append({"dataset": dataset, "experiment": experiment, "number": number, "hours": hours})
+    return pd.DataFrame(rows)
+
+
+def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:
+    """Of the features, which experiments share: dataset, number of stores, hours."""
+    rows = []
+    for name, dataset in plan.datasets.items():
+        images, categories = _categories(plan, name, cluster), dataset.categories or []
+        params = [p for (of, _), p in plan.params.items() if of == name]
+        parts: dict[str, int] = {}
+        for count, category in zip(images, categories, strict=True):
+            if dataset.layout == "cifar10":
+                parts |= {f"train_{category}": count.train, "test": count.test}
+            else:
+                parts[category] = sum(count)
+        banks = {bank_key(p): p for p in params if p.method == "adtr_plus"}.values()
+        seconds = [
+            extraction(features, count, cluster)
+            for features in {feature_key(p.features): p.features for p in params}.values()
+            for count in parts.values()
+        ]
+        for p in banks:
+            of = images if p.adtr_plus.anomalies == "confetti" else images[:1]
+            seconds += [extraction(p.features, bank_images(p, count.train), cluster) for count in of]
+        hours = (len(seconds) * cluster.start + sum(seconds)) / 3600
+        rows.append({"dataset": name, "experiment": "(features)", "number": len(seconds), "hours": hours})
+    return pd.DataFrame(rows)
+
+
+def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.DataFrame:
+    """Of the runs that each of the paper's tables shows; those of two tables count in both: table, number, hours."""
+    rows = []
+    for name, spec in specs.items():
+        standing = [key for key, dataset in plan.datasets.items() if dataset.benchmark == spec["benchmark"]]
+        used = runs[runs.dataset.isin(standing) & runs.experiment.isin(experiments_of(spec))]
+        rows.append({"table": f"Table {name[-1]}", "number": used.number.sum(), "hours": used.hours.sum()})
+    return pd.DataFrame(rows)
+
+
+def _categories(plan: Plan, dataset: str, cluster: Cluster) -> list[Images]:
+    definition = plan.datasets[dataset]
+    folder = Path("results/manifests") / data_key(dataset, definition)
+    return [images_of(definition, folder / f"{category}.csv", cluster) for category in definition.categories or []]

@@ -1,0 +1,114 @@
+"""What jobs are expected to take, by arithmetic done here by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adtr import cost
+from adtr.cli import main
+from adtr.config import read_yaml
+from adtr.cost import Cluster, Images, read_cluster
+from adtr.errors import UserError
+from adtr.study import resolve
+
+ROOT = Path(__file__).parent.parent
+SPEEDS: dict[str, Any] = {
+    "start": 10, "step": 0.01, "teraflops": 1, "features": 100, "baseline": 5, "evaluation": 4, "margin": 2,
+    "memory": 1000, "images": {"mvtec": [200, 100], "cifar10": [5000, 10000]},
+}  # fmt: skip
+CLUSTER = Cluster.model_validate(SPEEDS)
+
+
+def params(experiment: str, dataset: str = "mvtec", **settings: Any) -> Any:
+    dotted = {name.replace("__", "."): value for name, value in settings.items()}
+    return resolve("paper", ROOT / "params", dotted).params[dataset, experiment]
+
+
+def test_small_steps_take_the_time_of_their_launch() -> None:
+    small = params("adtr", train__epochs=10, model__width=8, model__ffn_width=8, model__heads=1)
+    assert cost.fit(small, Images(33, 0), CLUSTER) == pytest.approx(3 * 10 * 0.01)  # three batches of 16 or fewer
+
+
+def test_large_steps_take_the_time_of_their_operations() -> None:
+    adtr = params("adtr", train__epochs=10)
+    encoder = 4 * (4 * 256**2 + 2 * 256 * 256 + 2 * 256 * 1024)
+    decoder = 4 * (2 * (4 * 256**2 + 2 * 256 * 256) + 2 * 256 * 1024)
+    multiplications = encoder + decoder + 2 * 1000 * 256
+    assert cost.multiplications(adtr.model, 256) == multiplications
+    assert cost.fit(adtr, Images(100, 0), CLUSTER) == pytest.approx(6 * multiplications * 256 * 100 * 10 / 1e12)
+
+
+def test_adtr_plus_sees_an_anomaly_for_each_normal_image() -> None:
+    runs = [params(name, train__epochs=10) for name in ("adtr", "adtr_plus")]
+    adtr, plus = (cost.fit(run, Images(100, 0), CLUSTER) for run in runs)
+    assert plus == pytest.approx(2 * adtr)
+
+
+def test_a_baseline_takes_no_epochs() -> None:
+    assert cost.fit(params("padim"), Images(100, 0), CLUSTER) == 20
+    assert cost.fit(params("autoencoder"), Images(100, 0), CLUSTER) > 20
+
+
+def test_four_times_the_pixels_take_four_times_as_long_to_extract() -> None:
+    small, large = (params(name).features for name in ("adtr", "adtr_512"))
+    assert cost.extraction(small, 300, CLUSTER) == 3
+    assert cost.extraction(large, 300, CLUSTER) == 12
+
+
+def test_models_kept_on_the_way_are_evaluated_too() -> None:
+    one, three = (cost.evaluation(params("adtr", train__snapshots=n), Images(0, 40), CLUSTER) for n in (0, 2))
+    assert (one, three) == (10, 30)
+
+
+def test_memory_grows_with_the_features() -> None:
+    assert cost.memory(params("adtr").features, 0, CLUSTER) == 1000
+    assert cost.memory(params("adtr").features, 1000, CLUSTER) == 1000 + 1536  # 256 tokens, 1000 channels, 6 bytes
+
+
+def test_the_queue_is_asked_for_the_margin() -> None:
+    assert CLUSTER.minutes(50) == 2  # 2 * (10 + 50) s
+    assert CLUSTER.minutes(51) == 3
+
+
+def test_images_are_counted_where_there_is_a_manifest(tmp_path: Path) -> None:
+    dataset = resolve("paper", ROOT / "params").datasets["mvtec"]
+    manifest = tmp_path / "screw.csv"
+    assert cost.images_of(dataset, manifest, CLUSTER) == (200, 100)
+    manifest.write_text("image,split\na,train\nb,train\nc,test\nd,extra\n")
+    assert cost.images_of(dataset, manifest, CLUSTER) == (2, 2)
+
+
+def test_the_plan_of_the_paper(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    main(["cost", "--study", "paper"])
+    said = capsys.readouterr().out
+    assert "Table 1     315" in said  # 7 experiments, 15 categories, 3 seeds
+    assert "Table 4     405" in said  # 9 experiments
+    batch = read_yaml(ROOT / "profiles/slurm/config.yaml")["group-components"]["train"]
+    assert f"{-(-855 // batch)} of group train ({batch} a job)" in said  # 930 runs, 75 of them ADTR+
+    assert "nothing was measured" in said
+
+
+def test_hours_grow_with_the_epochs() -> None:
+    plans = [resolve("paper", ROOT / "params", {"train.epochs": epochs}) for epochs in (1000, 2000)]
+    short, long = (cost._runs(plan, CLUSTER).set_index(["dataset", "experiment"]).hours for plan in plans)
+    assert long["mvtec", "adtr"] > 1.5 * short["mvtec", "adtr"]
+    assert long["mvtec", "padim"] == short["mvtec", "padim"]
+
+
+def test_every_error_in_the_speeds_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump(SPEEDS | {"step": 0, "margin": 0.5, "typo": 1}))
+    with pytest.raises(UserError) as told:
+        read_cluster(file)
+    assert all(f"\n  {name}: " in str(told.value) for name in ("step", "margin", "typo"))
+
+
+def test_the_profile_names_rules_that_there_are() -> None:
+    profile = read_yaml(ROOT / "profiles/slurm/config.yaml")
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    for name in [*profile["groups"], *profile["set-resources"]]:
+        assert f"rule {name}:" in rules or f" as {name} with:" in rules
+    assert set(profile["groups"].values()) <= set(profile["group-components"])

@@ -1,0 +1,194 @@
+"""The study `smoke` on a real Slurm of two nodes: as planned, and when jobs are cancelled, cut off or orphaned."""
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cluster
+import pytest
+from workshop import Workshop
+
+pytestmark = pytest.mark.slurm
+
+RUN = "smoke_mvtec/adtr/carpet/0"
+MODEL = f"results/smoke/{RUN}/model.safetensors"
+LONG = "train.epochs=1500 train.save_every=20 train.snapshots=0"  # for tests that disturb a training
+QUICK = ("--slurm-init-seconds-before-status-checks", "1")
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a running cluster."""
+    try:
+        cluster.install()
+    except SystemExit as missing:
+        if os.environ.get("ADTR_SLURM") == "needed":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    folder = tmp_path_factory.mktemp("cluster")
+    cluster.start(folder)
+    yield folder
+    cluster.stop(folder)
+
+
+@pytest.fixture(scope="session")
+def submitted(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """The study, made by the command that the README tells."""
+    shop = Workshop(tmp_path_factory.mktemp("login"))
+    result = shop.snakemake("--profile", "slurm", "all_tables")
+    assert (slurm / "slurm.conf").exists()
+    assert result.returncode == 0, result.stdout
+    return shop
+
+
+@pytest.fixture
+def shop(submitted: Workshop, tmp_path: Path) -> Workshop:
+    """Where a training may be disturbed."""
+    return submitted.sibling(tmp_path / "login")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(submitted: Workshop, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of the long training, made on this machine without Slurm."""
+    shop = submitted.sibling(tmp_path_factory.mktemp("here"))
+    result = shop.snakemake(MODEL, setting=LONG)
+    assert result.returncode == 0, result.stdout
+    return (shop.folder / MODEL).read_bytes()
+
+
+def queue() -> dict[str, str]:
+    """The comment of each job that waits or runs, by its number."""
+    words = ["squeue", "--me", "--noheader", "--format=%i|%k"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    return dict(line.split("|", 1) for line in lines)
+
+
+def wait_for(true: Callable[[], object], what: str, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)
+
+
+def epochs(shop: Workshop) -> int:
+    """Of the long training's log, which each attempt begins anew."""
+    log = shop.folder / "logs/smoke/train/smoke_mvtec/adtr/carpet-0.log"
+    return len(re.findall(r"^epoch ", log.read_text(), re.MULTILINE)) if log.is_file() else 0
+
+
+def begun(shop: Workshop, *words: str) -> subprocess.Popen[str]:
+    """Snakemake, submitting the long training, once that has saved a state."""
+    started = shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=shop.folder / "main.log", setting=LONG)
+    wait_for((shop.folder / f"state/smoke/{RUN}/state.pt").is_file, "a saved state")
+    return started
+
+
+def ended(process: subprocess.Popen[str], shop: Workshop) -> str:
+    """What Snakemake said, once it has ended well."""
+    code = process.wait(timeout=300)
+    said = (shop.folder / "main.log").read_text()
+    assert code == 0, said
+    return said
+
+
+def assert_resumed(shop: Workshop, undisturbed: bytes) -> None:
+    log = (shop.folder / "logs/smoke/train/smoke_mvtec/adtr/carpet-0.log").read_text()
+    assert "resumes after epoch" in log
+    assert (shop.folder / MODEL).read_bytes() == undisturbed
+
+
+# As planned
+
+
+def test_every_job_completed_in_slurms_own_records(submitted: Workshop, slurm: Path) -> None:
+    ours = [job for job in cluster.ended(slurm) if job["WorkDir"] == str(submitted.folder)]
+    assert {job["JobState"] for job in ours} == {"COMPLETED"}
+    assert 10 < len(ours) < 40  # batches: a run for a job would be over 120
+
+
+def test_every_training_was_given_a_gpu(submitted: Workshop) -> None:
+    logs = list((submitted.folder / "logs/smoke/train").rglob("*.log"))
+    assert len(logs) == 60
+    for log in logs:
+        assert re.search(r"^Slurm job \d+ on n[12], CUDA_VISIBLE_DEVICES=[01]$", log.read_text(), re.MULTILINE), log
+
+
+def test_a_second_run_does_nothing(submitted: Workshop) -> None:
+    result = submitted.snakemake("--profile", "slurm", "all_tables")
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout
+
+
+def test_the_tables_are_those_made_without_slurm(submitted: Workshop, done: Workshop) -> None:
+    tables = [path.relative_to(done.folder) for path in (done.folder / "results/smoke/tables").iterdir()]
+    assert len(tables) > 15
+    for table in [*tables, Path("results/smoke/metrics.csv")]:
+        assert (submitted.folder / table).read_bytes() == (done.folder / table).read_bytes(), table
+
+
+# Disturbed
+
+
+def test_a_cancelled_training_goes_on_in_a_new_job(shop: Workshop, undisturbed: bytes) -> None:
+    process = begun(shop)
+    (job, comment), *_ = queue().items()
+    assert comment == f"train results/smoke/{RUN}"
+    subprocess.run(["scancel", job], check=True)
+    ended(process, shop)
+    assert_resumed(shop, undisturbed)
+
+
+def test_an_interrupt_empties_the_queue(shop: Workshop) -> None:
+    process = begun(shop)
+    assert queue()
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 1
+    wait_for(lambda: not queue(), "an empty queue", 30)
+
+
+def test_a_killed_snakemake_leaves_no_second_writer(shop: Workshop, undisturbed: bytes) -> None:
+    process = begun(shop)
+    (orphan,) = queue()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(queue()) == [orphan]
+    shop.snakemake("--unlock")
+    again = shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log", setting=LONG)
+    said = ended(again, shop)
+    assert f"Slurm job {orphan} train results/smoke/{RUN}: left behind" in said
+    assert_resumed(shop, undisturbed)
+
+
+def test_a_failed_member_loses_nothing_of_its_batch(shop: Workshop) -> None:
+    members = [f"smoke_mvtec/{experiment}/carpet/0" for experiment in ("adtr", "no_query", "padim")]
+    models = [f"results/smoke/{member}/model.safetensors" for member in members]
+    state = shop.folder / f"state/smoke/{members[1]}"
+    state.mkdir(parents=True)
+    with (state / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f"process 1 on {os.uname().nodename}")
+        lock.flush()
+        log = shop.folder / "main.log"
+        process = shop.begun("--profile", "slurm", *models, *QUICK, log=log, setting="")
+        wait_for(lambda: "Trying to restart job" in log.read_text(), "a second attempt")
+    ended(process, shop)
+    assert all((shop.folder / model).is_file() for model in models)
+    for member in (members[0], members[2]):
+        _, experiment, category, seed = member.split("/")
+        text = (shop.folder / f"logs/smoke/train/smoke_mvtec/{experiment}/{category}-{seed}.log").read_text()
+        assert "trained before" in text
+
+
+@pytest.mark.slow
+def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop, undisturbed: bytes) -> None:
+    process = begun(shop, "--set-resources", "train:runtime=attempt", "train:gpu=1")
+    (job,) = queue()
+    subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=0:01"], check=True)
+    said = ended(process, shop)
+    assert "TIMEOUT" in said
+    assert_resumed(shop, undisturbed)

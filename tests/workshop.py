@@ -1,0 +1,80 @@
+"""A copy of the repository in which Snakemake runs for the tests."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent.parent
+TARGETS = ["all_tables", "figures", "report"]
+
+
+class Workshop:
+    """A copy of the repository's files, in which Snakemake runs with the copy's own package."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        names = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=HERE, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
+        for name in names:
+            if (HERE / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(HERE / name, folder / name, follow_symlinks=False)
+        self.environment = os.environ | {"PYTHONPATH": str(folder)}
+
+    def sibling(self, folder: Path) -> "Workshop":
+        """Another copy, with the data and the features of this one and without its runs."""
+        other = Workshop(folder)
+        made = [f"results/{name}" for name in ("manifests", "features", "confetti", "outliers")]
+        for name in ("data/generated", ".snakemake/metadata", *made):
+            shutil.copytree(self.folder / name, folder / name)
+        return other
+
+    def snakemake(self, *words: str, study: str = "smoke", setting: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs Snakemake; its whole output is in stdout."""
+        return subprocess.run(
+            self.command(*words, study=study, setting=setting),
+            cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def begun(self, *words: str, log: Path, setting: str = "") -> subprocess.Popen[str]:
+        """Starts Snakemake in a session of its own, its output in `log`."""
+        with log.open("w") as output:
+            return subprocess.Popen(
+                self.command(*words, setting=setting), cwd=self.folder, env=self.environment,
+                start_new_session=True, stdout=output, stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
+
+    @staticmethod
+    def command(*words: str, study: str = "smoke", setting: str = "") -> list[str]:
+        settings = [f"set={setting}"] if setting else []
+        return ["snakemake", *words, "--config", f"study={study}", *settings]
+
+    def planned(self, *words: str, setting: str = "") -> dict[str, int]:
+        """How many jobs of each rule a dry run plans."""
+        result = self.snakemake(*(words or TARGETS), "--dry-run", setting=setting)
+        assert result.returncode == 0, result.stdout
+        table = result.stdout.partition("Job stats:")[2].partition("total")[0]
+        return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+
+    def edited(self, name: str, old: str, new: str) -> "Edit":
+        return Edit(self.folder / name, old, new)
+
+
+class Edit:
+    """Changes a file of the copy for the length of a block, its times as they were afterwards."""
+
+    def __init__(self, path: Path, old: str, new: str):
+        self.path, self.old, self.new = path, old, new
+
+    def __enter__(self) -> None:
+        self.text, self.stat = self.path.read_text(), self.path.stat()
+        assert self.old in self.text
+        self.path.write_text(self.text.replace(self.old, self.new, 1))
+
+    def __exit__(self, *_: object) -> None:
+        self.path.write_text(self.text)
+        os.utime(self.path, ns=(self.stat.st_atime_ns, self.stat.st_mtime_ns))

@@ -1,0 +1,78 @@
+# What a job asks of a cluster: time and memory from its parameters and images, more at each attempt.
+# Elsewhere these numbers bind nobody. GPUs, partition and batch sizes are the profile's: profiles/slurm/config.yaml.
+
+from adtr import cost, slurm
+
+CLUSTER = cost.read_cluster(Path("params/cluster.yaml"))
+
+
+def member(function):
+    """The input function of a batch's members, which makes them go on where one fails.
+
+    `keep-going` of a profile does not reach the Snakemake that runs a batch in its job; it is told here, where it looks
+    for its members' inputs.
+    """
+
+    def of(wildcards):
+        workflow.execution_settings.keep_going |= workflow.remote_exec
+        return function(wildcards)
+
+    return of
+
+
+def images_of(wildcards):
+    """How many images a run's category has for training and for testing."""
+    return cost.images_of(
+        PLAN.datasets[wildcards.dataset], Path(manifest_of(wildcards)), CLUSTER
+    )
+
+
+def images_of_part(wildcards):
+    """How many images a feature store is made of."""
+    dataset = DATA[wildcards.data]
+    bank = dict(wildcards).get("bank")
+    images = cost.images_of(dataset, Path(manifest_with(wildcards)), CLUSTER)
+    if bank:
+        return cost.bank_images(BANKS[bank], images.train)
+    if dataset.layout.startswith("cifar"):
+        return images.test if wildcards.part == "test" else images.train
+    return sum(images)
+
+
+def features_minutes(wildcards, attempt):
+    features, images = features_of_key(wildcards), images_of_part(wildcards)
+    return attempt * CLUSTER.minutes(cost.extraction(features, images, CLUSTER))
+
+
+def features_memory(wildcards, attempt):
+    return attempt * CLUSTER.memory
+
+
+def fit_minutes(wildcards, attempt):
+    params, images = params_of(wildcards), images_of(wildcards)
+    return attempt * CLUSTER.minutes(cost.fit(params, images, CLUSTER))
+
+
+def fit_memory(wildcards, attempt):
+    params, images = params_of(wildcards), images_of(wildcards).train
+    if params.method == "adtr_plus":
+        images += cost.bank_images(params, images)
+    return attempt * cost.memory(params.features, images, CLUSTER)
+
+
+def evaluation_minutes(wildcards, attempt):
+    params, images = params_of(wildcards), images_of(wildcards)
+    return attempt * CLUSTER.minutes(cost.evaluation(params, images, CLUSTER))
+
+
+def evaluation_memory(wildcards, attempt):
+    params, images = params_of(wildcards), images_of(wildcards).test
+    return attempt * cost.memory(params.features, images, CLUSTER)
+
+
+def tell_leftovers():
+    """Cancels the jobs of a Snakemake that was killed: their successors would write the same files."""
+    for job in slurm.cancel_leftovers(Path.cwd(), prefix="adtr"):
+        logger.warning(
+            f"Slurm job {job}: left behind by a Snakemake that was killed, now cancelled; what it trained goes on"
+        )
