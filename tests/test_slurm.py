@@ -16,7 +16,9 @@ from workshop import Workshop
 pytestmark = pytest.mark.slurm
 
 RUN = "smoke_mvtec/adtr/carpet/0"
-MODEL = f"results/smoke/{RUN}/model.safetensors"
+MEMBERS = [RUN, "smoke_mvtec/no_query/carpet/0", "smoke_mvtec/padim/carpet/0"]  # of a batch
+MODELS = [f"results/smoke/{member}/model.safetensors" for member in MEMBERS]
+MODEL = MODELS[0]
 LONG = "train.epochs=1500 train.save_every=20 train.snapshots=0"  # for tests that disturb a training
 QUICK = ("--slurm-init-seconds-before-status-checks", "1")
 
@@ -46,16 +48,26 @@ def submitted(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop
     return shop
 
 
+@pytest.fixture(scope="session")
+def prepared(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """The data and the features of the runs that are disturbed."""
+    shop = Workshop(tmp_path_factory.mktemp("prepared"))
+    result = shop.snakemake(*MODELS, "--until", "features")
+    assert (slurm / "slurm.conf").exists()
+    assert result.returncode == 0, result.stdout
+    return shop
+
+
 @pytest.fixture
-def shop(submitted: Workshop, tmp_path: Path) -> Workshop:
+def shop(prepared: Workshop, tmp_path: Path) -> Workshop:
     """Where a training may be disturbed."""
-    return submitted.sibling(tmp_path / "login")
+    return prepared.sibling(tmp_path / "login")
 
 
 @pytest.fixture(scope="session")
-def undisturbed(submitted: Workshop, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def undisturbed(prepared: Workshop, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights of the long training, made on this machine without Slurm."""
-    shop = submitted.sibling(tmp_path_factory.mktemp("here"))
+    shop = prepared.sibling(tmp_path_factory.mktemp("here"))
     result = shop.snakemake(MODEL, setting=LONG)
     assert result.returncode == 0, result.stdout
     return (shop.folder / MODEL).read_bytes()
@@ -75,10 +87,14 @@ def wait_for(true: Callable[[], object], what: str, seconds: float = 180) -> Non
         time.sleep(0.2)
 
 
-def epochs(shop: Workshop) -> int:
-    """Of the long training's log, which each attempt begins anew."""
-    log = shop.folder / "logs/smoke/train/smoke_mvtec/adtr/carpet-0.log"
-    return len(re.findall(r"^epoch ", log.read_text(), re.MULTILINE)) if log.is_file() else 0
+def state_of(job: str) -> str:
+    words = ["squeue", "--noheader", "--format=%T", f"--job={job}"]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+
+def training_log(shop: Workshop) -> str:
+    """Of the long training's last attempt."""
+    return (shop.folder / "logs/smoke/train/smoke_mvtec/adtr/carpet-0.log").read_text()
 
 
 def begun(shop: Workshop, *words: str) -> subprocess.Popen[str]:
@@ -97,8 +113,7 @@ def ended(process: subprocess.Popen[str], shop: Workshop) -> str:
 
 
 def assert_resumed(shop: Workshop, undisturbed: bytes) -> None:
-    log = (shop.folder / "logs/smoke/train/smoke_mvtec/adtr/carpet-0.log").read_text()
-    assert "resumes after epoch" in log
+    assert "resumes after epoch" in training_log(shop)
     assert (shop.folder / MODEL).read_bytes() == undisturbed
 
 
@@ -108,7 +123,7 @@ def assert_resumed(shop: Workshop, undisturbed: bytes) -> None:
 def test_every_job_completed_in_slurms_own_records(submitted: Workshop, slurm: Path) -> None:
     ours = [job for job in cluster.ended(slurm) if job["WorkDir"] == str(submitted.folder)]
     assert {job["JobState"] for job in ours} == {"COMPLETED"}
-    assert 10 < len(ours) < 40  # batches: a run for a job would be over 120
+    assert len(ours) < 15  # batches: a job for each member would be 140
 
 
 def test_every_training_was_given_a_gpu(submitted: Workshop) -> None:
@@ -151,10 +166,13 @@ def test_an_interrupt_empties_the_queue(shop: Workshop) -> None:
     wait_for(lambda: not queue(), "an empty queue", 30)
 
 
-def test_a_killed_snakemake_leaves_no_second_writer(shop: Workshop, undisturbed: bytes) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "login session lost"])
+def test_a_snakemake_that_is_gone_leaves_no_second_writer(
+    sign: signal.Signals, shop: Workshop, undisturbed: bytes
+) -> None:
     process = begun(shop)
     (orphan,) = queue()
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, sign)
     process.wait()
     assert list(queue()) == [orphan]
     shop.snakemake("--unlock")
@@ -165,30 +183,78 @@ def test_a_killed_snakemake_leaves_no_second_writer(shop: Workshop, undisturbed:
 
 
 def test_a_failed_member_loses_nothing_of_its_batch(shop: Workshop) -> None:
-    members = [f"smoke_mvtec/{experiment}/carpet/0" for experiment in ("adtr", "no_query", "padim")]
-    models = [f"results/smoke/{member}/model.safetensors" for member in members]
-    state = shop.folder / f"state/smoke/{members[1]}"
+    state = shop.folder / f"state/smoke/{MEMBERS[1]}"
     state.mkdir(parents=True)
     with (state / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(f"process 1 on {os.uname().nodename}")
         lock.flush()
         log = shop.folder / "main.log"
-        process = shop.begun("--profile", "slurm", *models, *QUICK, log=log, setting="")
+        process = shop.begun("--profile", "slurm", *MODELS, *QUICK, log=log, setting="")
         wait_for(lambda: "Trying to restart job" in log.read_text(), "a second attempt")
     ended(process, shop)
-    assert all((shop.folder / model).is_file() for model in models)
-    for member in (members[0], members[2]):
+    assert all((shop.folder / model).is_file() for model in MODELS)
+    for member in (MEMBERS[0], MEMBERS[2]):
         _, experiment, category, seed = member.split("/")
         text = (shop.folder / f"logs/smoke/train/smoke_mvtec/{experiment}/{category}-{seed}.log").read_text()
         assert "trained before" in text
 
 
+# Slurm's clocks
+
+
 @pytest.mark.slow
-def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop, undisturbed: bytes) -> None:
-    process = begun(shop, "--set-resources", "train:runtime=attempt", "train:gpu=1")
+def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop) -> None:
+    words = ("--set-resources", "train:runtime=attempt", "train:gpu=1", "train:mem_mb=2000")
+    log = shop.folder / "main.log"
+    process = shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=log, setting=LONG.replace("1500", "12000"))
+    assert "'TIMEOUT'" in ended(process, shop)
+    assert "resumes after epoch" in training_log(shop)
+
+
+@pytest.mark.slow
+def test_a_training_out_of_memory_is_given_more(shop: Workshop) -> None:
+    words = ("--set-resources", "train:mem_mb=200 * attempt**2", "train:gpu=1", "train:runtime=10")
+    said = ended(shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=shop.folder / "main.log"), shop)
+    assert "Trying to restart job" in said
+    assert (shop.folder / MODEL).is_file()
+
+
+@pytest.mark.slow
+def test_a_preempted_training_goes_on(shop: Workshop, undisturbed: bytes) -> None:
+    process = begun(shop)
     (job,) = queue()
-    subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=0:01"], check=True)
-    said = ended(process, shop)
-    assert "TIMEOUT" in said
+    urgent = ["sbatch", "--partition=urgent", "--gpus=2", "--nodes=1", "--output=/dev/null", "--wrap=sleep 5"]
+    for _ in range(cluster.NODES):
+        subprocess.run(urgent, check=True, capture_output=True)
+    wait_for(lambda: state_of(job) == "PENDING", "the job's preemption")
+    ended(process, shop)
     assert_resumed(shop, undisturbed)
+
+
+@pytest.mark.slow
+def test_what_runs_on_on_a_lost_node_and_its_successor_write_once(
+    shop: Workshop, slurm: Path, undisturbed: bytes
+) -> None:
+    process = begun(shop)
+    (job,) = queue()
+    node = subprocess.run(["squeue", "--noheader", "--format=%N", f"--job={job}"], capture_output=True, text=True)
+    name = node.stdout.strip()
+    daemon = cluster.running(slurm / f"slurmd-{name}.pid")
+    assert daemon
+    os.kill(daemon, signal.SIGKILL)  # the training itself goes on, as behind a broken network
+    try:
+        wait_for(lambda: state_of(job) != "RUNNING", "the node's loss", 60)
+        ended(process, shop)
+    finally:
+        cluster.start_node(int(name.removeprefix("n")))
+    assert (shop.folder / MODEL).read_bytes() == undisturbed
+
+
+@pytest.mark.slow
+def test_a_full_queue_is_waited_for(shop: Workshop) -> None:
+    busy = ["sbatch", "--partition=urgent", "--gpus=2", "--nodes=1", "--output=/dev/null", "--wrap=sleep 40"]
+    for _ in range(cluster.NODES):
+        subprocess.run(busy, check=True, capture_output=True)
+    ended(shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log"), shop)
+    assert (shop.folder / MODEL).is_file()

@@ -30,7 +30,8 @@ class Workshop:
         other = Workshop(folder)
         made = [f"results/{name}" for name in ("manifests", "features", "confetti", "outliers")]
         for name in ("data/generated", ".snakemake/metadata", *made):
-            shutil.copytree(self.folder / name, folder / name)
+            if (self.folder / name).is_dir():
+                shutil.copytree(self.folder / name, folder / name)
         return other
 
     def snakemake(self, *words: str, study: str = "smoke", setting: str = "") -> subprocess.CompletedProcess[str]:
