@@ -204,12 +204,14 @@ def test_a_failed_member_loses_nothing_of_its_batch(shop: Workshop) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop) -> None:
+def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop, slurm: Path) -> None:
     words = ("--set-resources", "train:runtime=attempt", "train:gpu=1", "train:mem_mb=2000")
     log = shop.folder / "main.log"
     process = shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=log, setting=LONG.replace("1500", "12000"))
-    assert "'TIMEOUT'" in ended(process, shop)
-    assert "resumes after epoch" in training_log(shop)
+    said = ended(process, shop)
+    states = [job["JobState"] for job in cluster.ended(slurm) if job["WorkDir"] == str(shop.folder)]
+    assert (states[0], states[-1]) == ("TIMEOUT", "COMPLETED")
+    assert "resumes after epoch" in said + training_log(shop)
 
 
 @pytest.mark.slow
