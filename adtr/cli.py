@@ -153,9 +153,11 @@ def _device(name: str) -> str:
     import torch
 
     if name == "auto":
-        if not torch.cuda.is_available() and slurm.given_gpu():
+        if torch.cuda.is_available():
+            return "cuda"
+        if slurm.given_gpu():
             logger.warning("this job was given a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: it is cpu, cuda or auto")
     if name.startswith("cuda") and not torch.cuda.is_available():

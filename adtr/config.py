@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     create_model,
     field_validator,
     model_validator,
@@ -233,6 +234,11 @@ class Dataset(Section):
         if self.generated and self.layout == "elpv":
             raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")
         return self
+
+
+def problems(error: ValidationError) -> list[str]:
+    """What is wrong with a file's content, as 'section.name: message'."""
+    return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
 
 
 class _Loader(yaml.SafeLoader):

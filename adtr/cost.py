@@ -13,7 +13,8 @@ import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from tabulate import tabulate
 
-from adtr.config import Dataset, Features, Model, Params, Section, read_yaml
+from adtr.config import Dataset, Features, Model, Params, Section, problems, read_yaml
+from adtr.datasets import parts_of
 from adtr.errors import UserError
 from adtr.study import Plan, bank_key, data_key, feature_key
 from adtr.tables import experiments_of
@@ -61,8 +62,7 @@ def read_cluster(path: Path) -> Cluster:
     try:
         return Cluster.model_validate(read_yaml(path))
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise UserError("\n  ".join([f"{path}:", *wrong])) from None
+        raise UserError("\n  ".join([f"{path}:", *problems(error)])) from None
 
 
 def bank_images(params: Params, train: int) -> int:
@@ -74,6 +74,13 @@ def bank_images(params: Params, train: int) -> int:
 def images_of(dataset: Dataset, manifest: Path, cluster: Cluster) -> Images:
     """The images of a category: those of its manifest, or as many as expected where there is none yet."""
     return _counted(manifest) if manifest.is_file() else cluster.expected(dataset)
+
+
+def images_of_part(dataset: Dataset, part: str, images: Images) -> int:
+    """How many of a category's images stand in one of its parts: CIFAR's training and test images have one each."""
+    if not dataset.layout.startswith("cifar"):
+        return sum(images)
+    return images.test if part == "test" else images.train
 
 
 @cache
@@ -162,12 +169,11 @@ def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:
     for name, dataset in plan.datasets.items():
         images, categories = _categories(plan, name, cluster), dataset.categories or []
         params = [p for (of, _), p in plan.params.items() if of == name]
-        parts: dict[str, int] = {}
-        for count, category in zip(images, categories, strict=True):
-            if dataset.layout == "cifar10":
-                parts |= {f"train_{category}": count.train, "test": count.test}
-            else:
-                parts[category] = sum(count)
+        parts = {
+            part: images_of_part(dataset, part, count)
+            for count, category in zip(images, categories, strict=True)
+            for part in parts_of(dataset.layout, category)
+        }
         banks = {bank_key(p): p for p in params if p.method == "adtr_plus"}.values()
         seconds = [
             extraction(features, count, cluster)

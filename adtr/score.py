@@ -119,7 +119,7 @@ def evaluate(
     rows = pd.DataFrame(measure(scores, maps, masks, size, params.score))
     curve = []
     test = (images.split == "test").to_numpy()
-    seen, masked = features[test], masks if masks is None else masks[test]
+    seen, masked = features[test], None if masks is None else masks[test]
     for epoch, snapshot in read_snapshots(run).items():
         then = method.anomaly_map(snapshot, seen, params, device)
         measured = measure(score(then, images[test], size, params.score), then, masked, size, params.score)

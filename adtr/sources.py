@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
-from adtr.config import Name, Section, read_yaml
+from adtr.config import Name, Section, problems, read_yaml
 from adtr.errors import UserError
 
 Url = Annotated[str, Field(pattern=r"^(https?|file)://")]
@@ -54,8 +54,7 @@ def read_sources(path: Path) -> dict[str, Source]:
     try:
         return TypeAdapter(dict[Name, Source]).validate_python(read_yaml(path))
     except ValidationError as error:
-        lines = [f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise UserError("\n".join(lines)) from None
+        raise UserError("\n".join(f"{path}: {problem}" for problem in problems(error))) from None
 
 
 def leaves_folder(name: str) -> bool:

@@ -84,10 +84,10 @@ def start(folder: Path) -> None:
     """
     install()
     for name in ("slurm.conf", "gres.conf"):
-        if (ETC / name).exists() and not (ETC / name).is_symlink():
-            raise SystemExit(f"{ETC / name} exists: this machine has a Slurm of its own")
         if (ETC / name).is_symlink():  # of a cluster that was not stopped
             stop((ETC / name).readlink().parent)
+        elif (ETC / name).exists():
+            raise SystemExit(f"{ETC / name} exists: this machine has a Slurm of its own")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state").mkdir(exist_ok=True)
     ETC.mkdir(exist_ok=True)

@@ -2,13 +2,11 @@
 
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from workshop import TARGETS, Workshop
+from workshop import TARGETS, Workshop, wait_for
 
 from adtr.generated import write_cifar10, write_mvtec
 
@@ -39,17 +37,12 @@ def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """The study, run once: killed in the midst of its trainings, then resumed by the same command."""
     shop = Workshop(tmp_path_factory.mktemp("clone"))
-    command = ["snakemake", *TARGETS, "--config", "study=smoke"]
-    killed = subprocess.Popen(
-        command, cwd=shop.folder, env=shop.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(shop.folder.glob("results/smoke/*/*/*/*/run.json")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert list(shop.folder.glob("results/smoke/*/*/*/*/run.json")), "no training ended within two minutes"
+    killed = shop.begun(*TARGETS, log=shop.folder / "killed.log")
+    try:
+        wait_for(lambda: list(shop.folder.glob("results/smoke/*/*/*/*/run.json")), "the end of a training", 120)
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
     assert not (shop.folder / "results/smoke/metrics.csv").exists()
     shop.snakemake("--unlock")
     result = shop.snakemake(*TARGETS)

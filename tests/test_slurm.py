@@ -5,13 +5,12 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cluster
 import pytest
-from workshop import Workshop
+from workshop import Workshop, wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -80,16 +79,17 @@ def queue() -> dict[str, str]:
     return dict(line.split("|", 1) for line in lines)
 
 
-def wait_for(true: Callable[[], object], what: str, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.2)
-
-
-def state_of(job: str) -> str:
-    words = ["squeue", "--noheader", "--format=%T", f"--job={job}"]
+def fact(job: str, kind: str) -> str:
+    """What squeue says of a job: its state (%T), its node (%N)."""
+    words = ["squeue", "--noheader", f"--format={kind}", f"--job={job}"]
     return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+
+def occupy(seconds: int) -> None:
+    """Takes every GPU for so long, with jobs that go before ours."""
+    words = ["sbatch", "--partition=urgent", f"--gpus={cluster.GPUS}", "--nodes=1", "--output=/dev/null"]
+    for _ in range(cluster.NODES):
+        subprocess.run([*words, f"--wrap=sleep {seconds}"], check=True, capture_output=True)
 
 
 def training_log(shop: Workshop) -> str:
@@ -190,7 +190,7 @@ def test_a_failed_member_loses_nothing_of_its_batch(shop: Workshop) -> None:
         lock.write(f"process 1 on {os.uname().nodename}")
         lock.flush()
         log = shop.folder / "main.log"
-        process = shop.begun("--profile", "slurm", *MODELS, *QUICK, log=log, setting="")
+        process = shop.begun("--profile", "slurm", *MODELS, *QUICK, log=log)
         wait_for(lambda: "Trying to restart job" in log.read_text(), "a second attempt")
     ended(process, shop)
     assert all((shop.folder / model).is_file() for model in MODELS)
@@ -226,10 +226,8 @@ def test_a_training_out_of_memory_is_given_more(shop: Workshop) -> None:
 def test_a_preempted_training_goes_on(shop: Workshop, undisturbed: bytes) -> None:
     process = begun(shop)
     (job,) = queue()
-    urgent = ["sbatch", "--partition=urgent", "--gpus=2", "--nodes=1", "--output=/dev/null", "--wrap=sleep 5"]
-    for _ in range(cluster.NODES):
-        subprocess.run(urgent, check=True, capture_output=True)
-    wait_for(lambda: state_of(job) == "PENDING", "the job's preemption")
+    occupy(seconds=5)
+    wait_for(lambda: fact(job, "%T") == "PENDING", "the job's preemption")
     ended(process, shop)
     assert_resumed(shop, undisturbed)
 
@@ -240,13 +238,12 @@ def test_what_runs_on_on_a_lost_node_and_its_successor_write_once(
 ) -> None:
     process = begun(shop)
     (job,) = queue()
-    node = subprocess.run(["squeue", "--noheader", "--format=%N", f"--job={job}"], capture_output=True, text=True)
-    name = node.stdout.strip()
+    name = fact(job, "%N")
     daemon = cluster.running(slurm / f"slurmd-{name}.pid")
     assert daemon
     os.kill(daemon, signal.SIGKILL)  # the training itself goes on, as behind a broken network
     try:
-        wait_for(lambda: state_of(job) != "RUNNING", "the node's loss", 60)
+        wait_for(lambda: fact(job, "%T") != "RUNNING", "the node's loss", 60)
         ended(process, shop)
     finally:
         cluster.start_node(int(name.removeprefix("n")))
@@ -255,8 +252,6 @@ def test_what_runs_on_on_a_lost_node_and_its_successor_write_once(
 
 @pytest.mark.slow
 def test_a_full_queue_is_waited_for(shop: Workshop) -> None:
-    busy = ["sbatch", "--partition=urgent", "--gpus=2", "--nodes=1", "--output=/dev/null", "--wrap=sleep 40"]
-    for _ in range(cluster.NODES):
-        subprocess.run(busy, check=True, capture_output=True)
+    occupy(seconds=40)
     ended(shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log"), shop)
     assert (shop.folder / MODEL).is_file()

@@ -34,9 +34,7 @@ def images_of_part(wildcards):
     images = cost.images_of(dataset, Path(manifest_with(wildcards)), CLUSTER)
     if bank:
         return cost.bank_images(BANKS[bank], images.train)
-    if dataset.layout.startswith("cifar"):
-        return images.test if wildcards.part == "test" else images.train
-    return sum(images)
+    return cost.images_of_part(dataset, wildcards.part, images)
 
 
 def features_minutes(wildcards, attempt):
