@@ -5,7 +5,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint unit pipeline test-slurm test-slurm-slow clean
+.PHONY: help install demo test lint unit whole test-slurm test-slurm-slow clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -23,7 +23,7 @@ demo: install  ## real solar cells, real weights: a report in minutes
 	@echo && cat results/demo/tables/elpv_image_auroc.md
 	@echo "The report: $(CURDIR)/reports/demo/report.html"
 
-test: lint unit pipeline  ## everything that is checked before a change is accepted
+test: lint unit whole  ## everything that is checked before a change is accepted
 
 lint: install  ## style, types, the workflow's own linter
 	ruff check .
@@ -35,10 +35,10 @@ lint: install  ## style, types, the workflow's own linter
 unit: install  ## the fast tests
 	pytest -q -m 'not pipeline and not slurm'
 
-pipeline: install  ## the study `smoke` from end to end, in a fresh folder
-	pytest -q -m pipeline
+whole: install  ## the study `smoke` from end to end, and on Slurm if it is installed
+	pytest -q -rs -m 'pipeline or (slurm and not slow)'
 
-test-slurm: install  ## the same on a real Slurm of two nodes, started here; needs root
+test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) and started here
 	ADTR_SLURM=needed pytest -q -m 'slurm and not slow'
 
 test-slurm-slow: install  ## the tests on Slurm that wait for its clocks: preemption, time limits, lost nodes

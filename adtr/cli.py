@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from adtr import __version__, slurm
 from adtr.config import Confetti, Dataset, Features, Outliers, Params, Score, Section, option, params_model, read_yaml
 from adtr.errors import UserError
-from adtr.files import write_text
+from adtr.files import sha256, write_text
 from adtr.study import Plan, parse_settings, resolve
 
 DEFAULTS = Path("params/default.yaml")
@@ -313,6 +313,7 @@ def _features(commands: Any) -> None:
         "--threads", type=_whole(1), default=1, help="batches in work at once; does not change the bytes [1]"
     )
     _add_device(parser)
+    _add_kept(parser)
     _add_section(parser, "features", Features)
 
 
@@ -331,8 +332,30 @@ def _run_features(options: argparse.Namespace) -> None:
         raise UserError(f"--part {options.part}: {options.manifest} has {', '.join(manifest.part.unique())}")
     root = root_of(options.root)
     weights = weights_file(features, read_sources(options.sources), Path())
-    progress = _progress("batch", -(-len(rows) // BATCH))
-    extract(rows, root, features, weights, options.output, _device(options.device), options.threads, progress)
+    progress, device = _progress("batch", -(-len(rows) // BATCH)), _device(options.device)
+    made = [options.output.with_suffix(".json"), options.output]
+    work = partial(extract, rows, root, features, weights, options.output, device, options.threads, progress)
+    _once(options, work, made, [options.manifest, options.sources], "features")
+
+
+def _add_kept(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kept", type=Path, help="a folder in which what was made is kept under a second name")
+
+
+def _once(
+    options: argparse.Namespace, work: Callable[[], None], files: list[Path], read: list[Path], *code: str
+) -> None:
+    """Makes the files, unless `--kept` has them, of the same options, files read and modules."""
+    from adtr.kept import bring_back, keep
+    from adtr.provenance import code_digest
+
+    words = [f"{name}={value}" for name, value in sorted(vars(options).items()) if name != "run"]
+    identity = " ".join([*words, *(sha256(file) for file in read), code_digest(*code)])
+    if options.kept and bring_back(options.kept, identity, files):
+        return
+    work()
+    if options.kept:
+        keep(options.kept, identity, files)
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -391,6 +414,7 @@ def _evaluate(commands: Any) -> None:
     )
     parser.add_argument("--threads", type=_whole(1), default=1, help="CPU threads [1]")
     parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv, maps.npy, metrics.csv")
+    _add_kept(parser)
     _add_section(parser, "score", Score)
 
 
@@ -442,13 +466,16 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     import torch
 
     from adtr.datasets import read_manifest, root_of
-    from adtr.score import evaluate
+    from adtr.score import FILES, evaluate
 
     torch.set_num_threads(options.threads)
     params = _params_of_run(options.folder, score=_given(options, "score"))
     manifest, stores = read_manifest(options.manifest), _stores(options.features)
-    root = root_of(options.root)
-    evaluate(options.folder, manifest, stores, root, params, options.label, options.output, _device(options.device))
+    root, device = root_of(options.root), _device(options.device)
+    made = [options.output / name for name in FILES]
+    read = [options.folder / "run.json", options.manifest, *(store.with_suffix(".json") for store in stores.values())]
+    work = partial(evaluate, options.folder, manifest, stores, root, params, options.label, options.output, device)
+    _once(options, work, made, read, "score", f"methods.{params.method}")
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:

@@ -39,6 +39,7 @@ class Cluster(Section):
     baseline: PositiveFloat = Field(description="images/s of the slowest baseline's fit")
     evaluation: PositiveFloat = Field(description="images/s scored, measured and written")
     margin: float = Field(ge=1, description="what is asked of the queue, over what is expected")
+    longest: PositiveInt = Field(description="minutes that a job may ask for")
     memory: PositiveInt = Field(description="MB of a process before it reads features")
     images: dict[str, Images] = Field(description="of a category by layout, where no manifest tells")
 

@@ -25,6 +25,7 @@ from adtr.train import check_stores, method_of, read_model, read_snapshots
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float | str]
+FILES = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv"]
 
 
 def upsampled(maps: np.ndarray, size: int) -> np.ndarray:
@@ -133,7 +134,7 @@ def evaluate(
     tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": _curve(curve)}
     saved = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
     np.save(saved, maps)
-    remove_partial(output / "maps.npy", *(output / name for name in tables))
+    remove_partial(*(output / name for name in FILES))
     write_bytes(output / "maps.npy", saved.getbuffer())
     for name, table in tables.items():
         write_text(output / name, table.to_csv(index=False))

@@ -6,13 +6,13 @@ What a killed training resumes from lies in a state folder of its own.
 """
 
 import csv
+import errno
 import fcntl
 import hashlib
 import importlib
 import json
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -34,12 +34,13 @@ from adtr import provenance
 from adtr.config import Features, Params
 from adtr.errors import UserError
 from adtr.features import data_digest, read_store, select
-from adtr.files import link, remove_partial, sha256, write_bytes, write_text, written_atomically
+from adtr.files import remove_partial, sha256, write_bytes, write_text, written_atomically
 from adtr.images import anomalous_tokens, verified_mask
+from adtr.kept import bring_back, keep
 from adtr.methods import Anomalies, Context, Fitted, precision
 
 FILES = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
-PATIENCE = 150  # seconds to wait for a lock of another host
+PATIENCE = 1800  # seconds to wait for a lock of another node
 logger = logging.getLogger(__name__)
 
 
@@ -100,14 +101,15 @@ def train(
     }
     if "train" in params.method_sections():
         torch.set_num_threads(params.train.threads)
-    with _locked(state):
-        _discard_other(state, _identity(record))
-        remove_partial(state / "state.pt", *(output / name for name in FILES))
-        if _brought_back(state / "finished", output):
-            logger.info("trained before, taken from %s; remove that folder to train anew", state / "finished")
+    identity, files = _identity(record), [output / name for name in FILES]
+    with _locked(state) as holder:
+        _discard_other(state, identity)
+        remove_partial(state / "state.pt", *files)
+        if bring_back(state / "finished", identity, files):
             return
         known = Context(seed, device, state, read_model(start) if start else None, _anomalies(bank, params))
         fitted = method.fit(features, params, known)
+        _check_lock(state, holder)
         _write_run(output, record, fitted)
         record |= {
             "images": len(features),
@@ -116,8 +118,7 @@ def train(
             "model": sha256(output / "model.safetensors"),
         }
         write_text(output / "run.json", json.dumps(record, indent=1) + "\n")
-        for name in FILES:
-            link(output / name, state / "finished" / name)
+        keep(state / "finished", identity, files)
         (state / "state.pt").unlink(missing_ok=True)
 
 
@@ -252,41 +253,41 @@ def _discard_other(state: Path, identity: str) -> None:
     mark = state / "identity"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != identity:
         (state / "state.pt").unlink(missing_ok=True)
-        shutil.rmtree(state / "finished", ignore_errors=True)
         write_text(mark, identity)
 
 
-def _brought_back(finished: Path, output: Path) -> bool:
-    """Links a finished run to where it belongs, if it is whole."""
-    try:
-        read_model(finished)
-    except UserError:
-        return False
-    for name in FILES:
-        link(finished / name, output / name)
-    return True
-
-
 @contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Holds the state folder's lock; the system lets go of it however the process ends.
+def _locked(state: Path) -> Iterator[str]:
+    """Holds the state folder's lock, and gives the words in it; the system lets go of it however the process ends.
 
-    A network file system may keep the lock of a host that died for a while, so that one of another host is waited for.
+    A job of another node, or one that Slurm took for dead, may be at this run, and a network file system may keep the
+    lock of a node that died for a while: one of another node or Slurm job is waited for.
     """
     state.mkdir(parents=True, exist_ok=True)
-    host, deadline = socket.gethostname(), time.monotonic() + PATIENCE
+    node, job = os.environ.get("SLURMD_NODENAME") or socket.gethostname(), os.environ.get("SLURM_JOB_ID")
+    place, deadline = node + (f", Slurm job {job}" if job else ""), time.monotonic() + PATIENCE
     with (state / "lock").open("a+") as file:
         while not _taken(file):
             file.seek(0)
-            holder = file.read().strip() or "another process"
-            if f"on {host}" in holder or time.monotonic() > deadline:
+            holder = file.read() or "another process"
+            if holder.endswith(f" on {place}") or time.monotonic() > deadline:
                 raise UserError(f"{state}: {holder} is training this run now")
             time.sleep(1)
-        job = os.environ.get("SLURM_JOB_ID")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {host}" + (f", Slurm job {job}," if job else ""))
+        file.write(f"process {os.getpid()} on {place}")
         file.flush()
-        yield
+        yield f"process {os.getpid()} on {place}"
+
+
+def _check_lock(state: Path, holder: str) -> None:
+    """Ends a training that a network cut off from its lock, if another has taken it since.
+
+    Raises:
+        UserError: so it is.
+    """
+    now = (state / "lock").read_text(encoding="utf-8")
+    if now != holder:
+        raise UserError(f"{state}: {now} has taken over this run from {holder}")
 
 
 def _taken(file: IO[str]) -> bool:
@@ -300,6 +301,8 @@ def _taken(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        message = f"{file.name}: its file system has no locks ({error.strerror}): link state/ to one that has"
-        raise UserError(message) from None
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
+            message = f"{file.name}: its file system has no locks ({error.strerror}): link state/ to one that has"
+            raise UserError(message) from None
+        raise
     return True

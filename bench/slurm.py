@@ -1,8 +1,8 @@
 """Batches of runs in one Slurm job, as the profile has them, against a job for each run: jobs, waiting, total time.
 
 Makes the tables of the study `smoke` twice, each time in a fresh copy, on the Slurm of tests/cluster.py (root). Its two
-nodes share this machine's cores and its queue is empty but for these jobs: each job's wait in a busy queue, which batches
-save, comes on top.
+nodes share this machine's cores and its queue is empty but for these jobs: each job's wait in a busy queue, which
+batches save, comes on top.
     python bench/slurm.py
 """
 

@@ -19,6 +19,7 @@ NODES, GPUS = 2, 2
 MEMORY = 16000  # MB that each node says it has, whatever this machine has
 PACKAGES = ["slurm-wlm", "slurm-wlm-basic-plugins"]
 ETC = Path("/etc/slurm")  # where a job step looks, whatever SLURM_CONF says
+MARK = "# A Slurm of tests/cluster.py\n"
 CONFIGURATION = """\
 ClusterName=adtr
 SlurmctldHost={host}(127.0.0.1)
@@ -59,40 +60,53 @@ PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF State=UP
 """
 
 
+class SlurmError(Exception):
+    """Why there is none."""
+
+
 def install() -> None:
     """Installs Slurm from Debian where it is missing.
 
     Raises:
-        SystemExit: it cannot be installed here.
+        SlurmError: it cannot be installed here.
     """
     if shutil.which("slurmctld"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise SystemExit("no Slurm here: install Debian's slurm-wlm, and run as root: the daemons need it")
+        raise SlurmError("no Slurm here: install Debian's slurm-wlm, and run as root: the daemons need it")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
         done = subprocess.run(["apt-get", "-q", *words], env=environment, capture_output=True, text=True)
         if done.returncode:
-            raise SystemExit(f"Slurm cannot be installed here: apt-get {words[0]}: {done.stderr.strip()[-500:]}")
+            raise SlurmError(f"Slurm cannot be installed here: apt-get {words[0]}: {done.stderr.strip()[-500:]}")
 
 
 def start(folder: Path) -> None:
-    """Starts the daemons, their files in `folder`, and waits until the nodes are idle.
+    """Starts the daemons, their files in `folder`, and waits until the nodes are idle; if they are not, stops all.
 
     Raises:
-        SystemExit: this machine has a Slurm of its own, or the nodes do not come up.
+        SlurmError: this machine has a Slurm of its own, or the nodes do not come up.
     """
-    install()
+    if os.geteuid() != 0:
+        raise SlurmError("the daemons of Slurm need root")
     for name in ("slurm.conf", "gres.conf"):
+        if (ETC / name).exists() and not (ETC / name).read_text().startswith(MARK):
+            raise SlurmError(f"{ETC / name} exists: this machine has a Slurm of its own")
         if (ETC / name).is_symlink():  # of a cluster that was not stopped
             stop((ETC / name).readlink().parent)
-        elif (ETC / name).exists():
-            raise SystemExit(f"{ETC / name} exists: this machine has a Slurm of its own")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "state").mkdir(exist_ok=True)
+            (ETC / name).unlink(missing_ok=True)
+    try:
+        _start(folder)
+    except BaseException:
+        stop(folder)
+        raise
+
+
+def _start(folder: Path) -> None:
+    (folder / "state").mkdir(exist_ok=True, parents=True)
     ETC.mkdir(exist_ok=True)
     host = socket.gethostname().partition(".")[0]
-    text = CONFIGURATION.format(host=host, folder=folder)
+    text = MARK + CONFIGURATION.format(host=host, folder=folder)
     for n in range(1, NODES + 1):
         text += f"NodeName=n{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={16820 + n} CPUs={os.cpu_count()}"
         text += f" RealMemory={MEMORY} Gres=gpu:fake:{GPUS}\n"
@@ -100,7 +114,7 @@ def start(folder: Path) -> None:
         if not (folder / f"gpu{gpu}").exists():
             os.mknod(folder / f"gpu{gpu}", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
     (folder / "slurm.conf").write_text(text)
-    (folder / "gres.conf").write_text(f"Name=gpu Type=fake File={folder}/gpu[0-{GPUS - 1}]\n")
+    (folder / "gres.conf").write_text(f"{MARK}Name=gpu Type=fake File={folder}/gpu[0-{GPUS - 1}]\n")
     for name in ("slurm.conf", "gres.conf"):
         (ETC / name).symlink_to(folder / name)
     subprocess.run(["slurmctld", "-c"], check=True)
@@ -109,7 +123,7 @@ def start(folder: Path) -> None:
     deadline = time.monotonic() + 30
     while _idle() < NODES:
         if time.monotonic() > deadline:
-            raise SystemExit(f"the nodes did not come up: see the logs in {folder}")
+            raise SlurmError(f"the nodes did not come up: see the logs in {folder}")
         time.sleep(0.1)
 
 
@@ -119,8 +133,8 @@ def start_node(n: int) -> None:
 
 def stop(folder: Path) -> None:
     """Ends every job, then every daemon that was started in `folder`."""
-    subprocess.run(["scancel", "--user", "root"], capture_output=True)
-    time.sleep(1)
+    if running(folder / "slurmctld.pid"):
+        empty_queue()
     for file in [*folder.glob("slurmd-*.pid"), folder / "slurmctld.pid"]:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if (pid := running(file)) is not None:
@@ -129,6 +143,21 @@ def stop(folder: Path) -> None:
     for name in ("slurm.conf", "gres.conf"):
         if (ETC / name).is_symlink() and (ETC / name).readlink() == folder / name:
             (ETC / name).unlink()
+
+
+def empty_queue() -> None:
+    """Cancels every job, and waits half a minute for their ends."""
+    subprocess.run(["scancel", "--user", "root"], capture_output=True)
+    deadline = time.monotonic() + 30
+    while queue() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def queue() -> dict[str, str]:
+    """The comment of each job that waits, runs or ends, by its number."""
+    words = ["squeue", "--me", "--noheader", "--format=%i|%k"]
+    lines = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+    return dict(line.split("|", 1) for line in lines)
 
 
 def running(file: Path) -> int | None:

@@ -34,6 +34,7 @@ from adtr.datasets import read_manifest
 from adtr.errors import UserError
 from adtr.features import data_digest
 from adtr.files import sha256
+from adtr.methods import adtr as adtr_method
 from adtr.train import FILES, Bank, _anomalies, read_model, read_snapshots, train
 
 KILL_ROUNDS = int(os.environ.get("ADTR_KILL_ROUNDS", "3"))
@@ -529,12 +530,12 @@ def locked(lock: Path, holder: str) -> Iterator[None]:
         yield
 
 
-def test_the_lock_of_another_host_is_waited_for(
+def test_the_lock_of_another_node_is_waited_for(
     case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     with ExitStack() as held:
-        held.enter_context(locked(tmp_path / "state/lock", "process 7 on elsewhere, Slurm job 8,"))
+        held.enter_context(locked(tmp_path / "state/lock", "process 7 on elsewhere, Slurm job 8"))
 
         def let_go(seconds: float) -> None:
             waits.append(seconds)
@@ -545,15 +546,42 @@ def test_the_lock_of_another_host_is_waited_for(
     assert len(waits) == 1
 
 
-def test_the_lock_of_another_host_is_not_waited_for_for_ever(
+def test_the_lock_of_another_node_is_not_waited_for_for_ever(
     case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adtr.train.PATIENCE", 0)
     with (
-        locked(tmp_path / "state/lock", "process 7 on elsewhere, Slurm job 8,"),
-        pytest.raises(UserError, match="process 7 on elsewhere, Slurm job 8, is training this run now"),
+        locked(tmp_path / "state/lock", "process 7 on elsewhere, Slurm job 8"),
+        pytest.raises(UserError, match="process 7 on elsewhere, Slurm job 8 is training this run now"),
     ):
         run(case, tmp_path, train=SHORT)
+
+
+def test_the_lock_of_another_job_on_this_node_is_waited_for(
+    case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with ExitStack() as held:
+        held.enter_context(locked(tmp_path / "state/lock", "process 7 on n1, Slurm job 1"))
+        monkeypatch.setattr("adtr.train.time.sleep", lambda _: held.close())
+        run(case, tmp_path, train=SHORT)
+    assert (tmp_path / "state/lock").read_text() == f"process {os.getpid()} on n1, Slurm job 12"
+
+
+def test_a_training_that_was_cut_off_from_its_lock_writes_no_run(
+    case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = adtr_method.fit
+
+    def cut_off(*arguments: Any) -> Any:
+        (tmp_path / "state/lock").write_text("process 7 on elsewhere")
+        return fit(*arguments)
+
+    monkeypatch.setattr("adtr.methods.adtr.fit", cut_off)
+    with pytest.raises(UserError, match=r"process 7 on elsewhere has taken over this run from process \d+ on "):
+        run(case, tmp_path, train=SHORT)
+    assert not (tmp_path / "run/model.safetensors").exists()
 
 
 def test_a_second_process_is_sent_away_and_a_kill_frees_the_run(

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Workshop:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(HERE / name, folder / name, follow_symlinks=False)
         self.environment = os.environ | {"PYTHONPATH": str(folder)}
+        self.processes: list[subprocess.Popen[str]] = []
 
     def sibling(self, folder: Path) -> "Workshop":
         """Another copy, with the data and the features of this one and without its runs."""
@@ -46,10 +48,19 @@ class Workshop:
     def begun(self, *words: str, log: Path, setting: str = "") -> subprocess.Popen[str]:
         """Starts Snakemake in a session of its own, its output in `log`."""
         with log.open("w") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*words, setting=setting), cwd=self.folder, env=self.environment,
                 start_new_session=True, stdout=output, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kills what was begun here and still runs."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     @staticmethod
     def command(*words: str, study: str = "smoke", setting: str = "") -> list[str]:

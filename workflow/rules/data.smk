@@ -110,11 +110,12 @@ rule features:
         versions=VERSIONS,
         root=root_of_images,
         options=lambda wc: as_options(features_of_key(wc)),
+        kept=lambda wc, output: f"state/{Path(output.store).relative_to('results').with_suffix('')}",
     message:
         "{wildcards.data} {wildcards.part}: extracts features"
     shell:
         "adtr features --manifest {input} --part {wildcards.part} --root {params.root:q} {params.options}"
-        " --threads {threads} --output {output.store} > {log} 2>&1"
+        " --threads {threads} --kept {params.kept} --output {output.store} > {log} 2>&1"
 
 
 use rule features as features_of_anomalies with:

@@ -3,6 +3,7 @@
 
 from adtr import cost, slurm
 
+BATCHES = workflow.group_settings.group_components
 CLUSTER = cost.read_cluster(Path("params/cluster.yaml"))
 
 
@@ -37,9 +38,15 @@ def images_of_part(wildcards):
     return cost.images_of_part(dataset, wildcards.part, images)
 
 
+def minutes(seconds, attempt, group):
+    """What a member of a batch asks for: more at each attempt, up to its share of the longest job."""
+    share = CLUSTER.longest // BATCHES.get(group, 1)
+    return min(attempt * CLUSTER.minutes(seconds), share)
+
+
 def features_minutes(wildcards, attempt):
     features, images = features_of_key(wildcards), images_of_part(wildcards)
-    return attempt * CLUSTER.minutes(cost.extraction(features, images, CLUSTER))
+    return minutes(cost.extraction(features, images, CLUSTER), attempt, "data")
 
 
 def features_memory(wildcards, attempt):
@@ -48,7 +55,7 @@ def features_memory(wildcards, attempt):
 
 def fit_minutes(wildcards, attempt):
     params, images = params_of(wildcards), images_of(wildcards)
-    return attempt * CLUSTER.minutes(cost.fit(params, images, CLUSTER))
+    return minutes(cost.fit(params, images, CLUSTER), attempt, "train")
 
 
 def fit_memory(wildcards, attempt):
@@ -60,7 +67,7 @@ def fit_memory(wildcards, attempt):
 
 def evaluation_minutes(wildcards, attempt):
     params, images = params_of(wildcards), images_of(wildcards)
-    return attempt * CLUSTER.minutes(cost.evaluation(params, images, CLUSTER))
+    return minutes(cost.evaluation(params, images, CLUSTER), attempt, "train")
 
 
 def evaluation_memory(wildcards, attempt):
@@ -68,9 +75,23 @@ def evaluation_memory(wildcards, attempt):
     return attempt * cost.memory(params.features, images, CLUSTER)
 
 
+AT_WORK = []  # open files: that this Snakemake is at work here
+
+
 def tell_leftovers():
     """Cancels the jobs of a Snakemake that was killed: their successors would write the same files."""
-    for job in slurm.cancel_leftovers(Path.cwd(), prefix="adtr"):
-        logger.warning(
-            f"Slurm job {job}: left behind by a Snakemake that was killed, now cancelled; what it trained goes on"
-        )
+    here, prefix = Path.cwd(), "adtr"  # the profile's slurm-jobname-prefix
+    AT_WORK.append(slurm.alone(here))
+    if AT_WORK[-1] is None:
+        if slurm.jobs_of(here, prefix):
+            logger.warning(
+                "Another Snakemake is at work in this folder: jobs that a killed one may have left are not looked for"
+            )
+        return
+    try:
+        for job in slurm.cancel_leftovers(here, prefix):
+            logger.warning(
+                f"Slurm job {job}: left behind by a Snakemake that was killed, now cancelled; what it trained goes on"
+            )
+    except UserError as error:
+        raise WorkflowError(str(error))

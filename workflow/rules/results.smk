@@ -31,7 +31,7 @@ for dataset in PLAN.datasets:  # each has kinds of its own
         name:
             f"draw_{dataset}"
         input:
-            runs=drawn_runs,
+            runs=member(drawn_runs),
             manifest=manifest_of,
         output:
             in_report(
@@ -64,7 +64,7 @@ for dataset in PLAN.datasets:  # each has kinds of its own
 
 rule differences:
     input:
-        manifest=manifest_of,
+        manifest=member(manifest_of),
         features=stores_of,
         run=f"{RUN}/run.json",
         params=f"{RUN}/params.yaml",

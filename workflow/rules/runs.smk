@@ -29,7 +29,7 @@ rule train:
         method=lambda wc: params_of(wc).method,
         options=method_options,
         origin=lambda wc, input: origin_options(input.start, input.bank),
-        state=f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}",
+        state=STATE,
         run=subpath(output.run, parent=True),
     message:
         "{wildcards.dataset} {wildcards.category}: trains {wildcards.experiment}, seed {wildcards.seed} (see {log})"
@@ -71,6 +71,7 @@ rule evaluate:
         options=lambda wc: as_options(params_of(wc).score),
         root=lambda wc: PLAN.datasets[wc.dataset].root,
         run=subpath(input.run, parent=True),
+        kept=f"{STATE}/evaluated",
         study=STUDY,
     message:
         "{wildcards.dataset} {wildcards.category}: evaluates {wildcards.experiment}, seed {wildcards.seed}"
@@ -78,4 +79,4 @@ rule evaluate:
         "adtr evaluate --run {params.run} --manifest {input.manifest} --features {input.features}"
         " --root {params.root:q} {params.options} --label study={params.study} dataset={wildcards.dataset}"
         " experiment={wildcards.experiment} category={wildcards.category} seed={wildcards.seed}"
-        " --output {params.run} > {log} 2>&1"
+        " --kept {params.kept} --output {params.run} > {log} 2>&1"

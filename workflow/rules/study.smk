@@ -41,6 +41,7 @@ PLUS = [params for params in PLAN.params.values() if params.method == "adtr_plus
 BANKS = {bank_key(params): params for params in PLUS}
 RESULTS = f"results/{STUDY}"
 RUN = f"{RESULTS}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
+STATE = f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
 STUDY_OPTIONS = f"--study {STUDY}" + (
     f" --set {shlex.quote(SETTINGS)}" if SETTINGS else ""
 )
