@@ -1,13 +1,11 @@
 """What a job tells Slurm, and the jobs that a killed Snakemake left behind. Without Slurm, nothing happens here."""
 
-import fcntl
 import logging
 import os
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from adtr.errors import UserError
 
@@ -29,21 +27,6 @@ def announce(text: str) -> None:
 def given_gpu() -> bool:
     """Whether this is a job to which Slurm gave a GPU."""
     return "SLURM_JOB_ID" in os.environ and bool(os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def alone(folder: Path) -> IO[str] | None:
-    """Says that a Snakemake is at work in `folder`, for as long as the file that it returns is open.
-
-    Returns:
-        None where another one is, of whatever study.
-    """
-    file = (folder / ".snakemake/at-work").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
 
 
 def cancel_leftovers(folder: Path, prefix: str) -> list[str]:

@@ -44,7 +44,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
     assert not (shop.folder / "results/smoke/metrics.csv").exists()
-    shop.snakemake("--unlock")
     result = shop.snakemake(*TARGETS)
     assert result.returncode == 0, result.stdout
     return shop

@@ -1,10 +1,9 @@
-"""Finished files under a second name; who is at work in a folder."""
+"""Finished files under a second name."""
 
 from pathlib import Path
 
 import pytest
 
-from adtr import slurm
 from adtr.kept import bring_back, keep
 
 
@@ -49,12 +48,3 @@ def test_damaged_or_missing_files_are_not_brought_back(files: list[Path], tmp_pa
 def test_a_file_that_was_not_kept_is_to_be_made(files: list[Path], tmp_path: Path) -> None:
     keep(tmp_path / "kept", "evaluate", files)
     assert not bring_back(tmp_path / "kept", "evaluate", [*files, tmp_path / "run/curve.csv"])
-
-
-def test_one_snakemake_is_alone_in_a_folder(tmp_path: Path) -> None:
-    (tmp_path / ".snakemake").mkdir()
-    first = slurm.alone(tmp_path)
-    assert first is not None
-    assert slurm.alone(tmp_path) is None
-    first.close()
-    assert slurm.alone(tmp_path) is not None

@@ -172,7 +172,6 @@ def test_a_snakemake_that_is_gone_leaves_no_second_writer(
     os.killpg(process.pid, sign)
     process.wait()
     assert list(cluster.queue()) == [orphan]
-    shop.snakemake("--unlock")
     again = shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log", setting=LONG)
     said = ended(again, shop)
     assert f"Slurm job {orphan} train results/smoke/{RUN}: left behind" in said

@@ -1,7 +1,7 @@
 # What a job asks of a cluster: time and memory from its parameters and images, more at each attempt.
 # Elsewhere these numbers bind nobody. GPUs, partition and batch sizes are the profile's: profiles/slurm/config.yaml.
 
-from adtr import cost, slurm
+from adtr import cost, presence, slurm
 
 BATCHES = workflow.group_settings.group_components
 CLUSTER = cost.read_cluster(Path("params/cluster.yaml"))
@@ -75,23 +75,26 @@ def evaluation_memory(wildcards, attempt):
     return attempt * cost.memory(params.features, images, CLUSTER)
 
 
-AT_WORK = []  # open files: that this Snakemake is at work here
-
-
 def tell_leftovers():
     """Cancels the jobs of a Snakemake that was killed: their successors would write the same files."""
     here, prefix = Path.cwd(), "adtr"  # the profile's slurm-jobname-prefix
-    AT_WORK.append(slurm.alone(here))
-    if AT_WORK[-1] is None:
-        if slurm.jobs_of(here, prefix):
+    with presence.alone(AT_WORK) as alone:
+        if not alone and slurm.jobs_of(here, prefix):
             logger.warning(
                 "Another Snakemake is at work in this folder: jobs that a killed one may have left are not looked for"
             )
-        return
-    try:
-        for job in slurm.cancel_leftovers(here, prefix):
-            logger.warning(
-                f"Slurm job {job}: left behind by a Snakemake that was killed, now cancelled; what it trained goes on"
-            )
-    except UserError as error:
-        raise WorkflowError(str(error))
+        try:
+            left = slurm.cancel_leftovers(here, prefix) if alone else []
+        except UserError as error:
+            raise WorkflowError(str(error))
+    for job in left:
+        logger.warning(
+            f"Slurm job {job}: left behind by a Snakemake that was killed, now cancelled; what it trained goes on"
+        )
+
+
+if workflow.is_main_process:  # not the Snakemake inside a cluster's job
+    AT_WORK = presence.enter(Path.cwd())
+    with presence.alone(AT_WORK) as alone:
+        if alone:
+            presence.remove_stale_locks(Path.cwd())
