@@ -32,33 +32,40 @@ rule all_tables:
     default_target: True
     input:
         TABLES,
+        SCORES,
 
 
 rule figures:
     input:
         FIGURES,
+        SCORES,
 
 
 rule report:
     input:
         REPORTS,
+        SCORES,
 
 
 rule table1:
     input:
         table_files("table1"),
+        SCORES,
 
 
 rule table2:
     input:
         table_files("table2"),
+        SCORES,
 
 
 rule table3:
     input:
         table_files("table3"),
+        SCORES,
 
 
 rule table4:
     input:
         table_files("table4"),
+        SCORES,

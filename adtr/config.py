@@ -108,7 +108,7 @@ class Train(Section):
     lr_drop_at: Share = Field(description="share of the epochs after which lr drops")
     lr_drop_factor: Share = Field(description="factor by which it drops")
     weight_decay: float = Field(ge=0, description="weight decay of AdamW")
-    warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
+    warmup_steps: int = Field(ge=0, description="steps of linear warm-up, at most a tenth of all")
     grad_clip: float = Field(ge=0, description="largest L2 norm of the gradient, 0 for none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         description="of the matrix products; auto is bfloat16 where the device multiplies it natively"

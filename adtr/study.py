@@ -341,6 +341,11 @@ def bank_key(params: Params) -> str:
     return f"{name}-{hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
+def run_folder(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:
+    """Where a run lies below the results of its study."""
+    return results / "runs" / dataset / experiment / category / str(seed)
+
+
 def data_key(name: str, dataset: Dataset) -> str:
     """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
     decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})

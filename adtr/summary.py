@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from adtr.errors import UserError
-from adtr.study import Plan
+from adtr.study import Plan, run_folder
 
 MEAN = "mean"
 METRICS = {
@@ -62,7 +62,7 @@ def networks(plan: Plan, results: Path) -> pd.DataFrame:
 
 
 def _paths(plan: Plan, results: Path, name: str, what: str) -> list[Path]:
-    paths = [results / d / e / c / str(s) / name for d, e, c, s in plan.runs()]
+    paths = [run_folder(results, *run) / name for run in plan.runs()]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"{len(missing)} of {len(paths)} runs have no {what} yet, such as {missing[0]}")

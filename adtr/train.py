@@ -105,7 +105,8 @@ def train(
     with _locked(state) as holder:
         _discard_other(state, identity)
         remove_partial(state / "state.pt", *files)
-        if bring_back(state / "finished", identity, files):
+        finished = state / "finished" / identity[:16]  # another parameter tried and given up costs no training anew
+        if bring_back(finished, identity, files):
             return
         known = Context(seed, device, state, read_model(start) if start else None, _anomalies(bank, params))
         fitted = method.fit(features, params, known)
@@ -118,7 +119,7 @@ def train(
             "model": sha256(output / "model.safetensors"),
         }
         write_text(output / "run.json", json.dumps(record, indent=1) + "\n")
-        keep(state / "finished", identity, files)
+        keep(finished, identity, files)
         (state / "state.pt").unlink(missing_ok=True)
 
 

@@ -54,7 +54,7 @@ def optimize(
         batches = order.split(train.batch_size)
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(train, epoch, (epoch - 1) * len(batches) + step)
+                group["lr"] = learning_rate(train, epoch, (epoch - 1) * len(batches) + step, len(batches))
             value = loss(batch)
             optimizer.zero_grad()
             value.backward()
@@ -87,15 +87,19 @@ def autocast(train: Train, device: str) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half)
 
 
-def learning_rate(train: Train, epoch: int, step: int) -> float:
+def learning_rate(train: Train, epoch: int, step: int, each: int) -> float:
     """Linear warm-up over the first steps, then `lr`, dropped once after a share of the epochs (Sec. 4.2).
+
+    The warm-up takes no more than a tenth of all steps, so that few images are learned from, too.
 
     Args:
         epoch: from 1.
         step: from 0, over the whole training.
+        each: steps of an epoch.
     """
     dropped = epoch > round(train.lr_drop_at * train.epochs)
-    warmth = min(1.0, (step + 1) / train.warmup_steps) if train.warmup_steps else 1.0
+    warmup = min(train.warmup_steps, train.epochs * each // 10)
+    warmth = min(1.0, (step + 1) / warmup) if warmup else 1.0
     return train.lr * warmth * (train.lr_drop_factor if dropped else 1.0)
 
 

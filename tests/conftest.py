@@ -39,7 +39,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     shop = Workshop(tmp_path_factory.mktemp("clone"))
     killed = shop.begun(*TARGETS, log=shop.folder / "killed.log")
     try:
-        wait_for(lambda: list(shop.folder.glob("results/smoke/*/*/*/*/run.json")), "the end of a training", 120)
+        wait_for(lambda: list(shop.folder.glob("results/smoke/runs/*/*/*/*/run.json")), "the end of a training", 120)
     finally:
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()

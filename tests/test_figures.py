@@ -323,7 +323,9 @@ def test_bars_stand_beside_the_papers(plan: Plan) -> None:
 def test_a_data_set_that_the_paper_does_not_know_has_its_own_bars(plan: Plan) -> None:
     plan.datasets["smoke_mvtec"] = plan.datasets["smoke_mvtec"].model_copy(update={"benchmark": None})
     found = panels(plan, "smoke_mvtec", METRICS, Path("params"))
-    assert [[series.printed for series in panel.series] for panel in found] == [[False, False]] * 2
+    own = [plan.titles[experiment] for experiment in plan.study.datasets["smoke_mvtec"]]
+    assert [[series.method for series in panel.series] for panel in found] == [own] * 2
+    assert not any(series.printed for panel in found for series in panel.series)
     assert found[0].categories == ["carpet", "screw"]
 
 

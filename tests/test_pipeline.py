@@ -38,7 +38,7 @@ def test_every_run_has_its_metrics_in_one_tidy_table(done: Workshop) -> None:
 def test_the_metrics_are_those_of_the_scores(done: Workshop) -> None:
     metrics = pd.read_csv(done.folder / "results/smoke/metrics.csv")
     for row in metrics[metrics.metric == "image_auroc"].itertuples():
-        run = done.folder / f"results/smoke/{row.dataset}/{row.experiment}/{row.category}/{row.seed}"
+        run = done.folder / f"results/smoke/runs/{row.dataset}/{row.experiment}/{row.category}/{row.seed}"
         scores = pd.read_csv(run / "scores.csv").query("split == 'test'")
         assert row.value == pytest.approx(100 * roc_auc_score(scores.label, scores.pred_score), abs=1e-9)
 
@@ -84,12 +84,12 @@ def test_another_noise_makes_another_bank_and_trains_adtr_plus_alone(done: Works
 
 
 def test_adtr_plus_starts_from_the_run_of_its_category_and_seed(done: Workshop) -> None:
-    for folder in done.folder.glob("results/smoke/*/adtr_plus/*/*"):
+    for folder in done.folder.glob("results/smoke/runs/*/adtr_plus/*/*"):
         base = folder.parents[2] / "adtr" / folder.parent.name / folder.name
         begun, record = (json.loads((path / "run.json").read_text()) for path in (base, folder))
         assert record["start"] == begun["model"]
         assert record["seed"] == begun["seed"] == int(folder.name)
-    assert len(list(done.folder.glob("results/smoke/*/adtr_plus/*/*"))) == 8
+    assert len(list(done.folder.glob("results/smoke/runs/*/adtr_plus/*/*"))) == 8
 
 
 def test_every_error_in_the_parameters_is_told_before_the_first_job(done: Workshop) -> None:
@@ -118,7 +118,7 @@ def test_missing_data_is_told_once_before_the_first_job(done: Workshop) -> None:
 
 
 def test_a_lost_image_is_told_and_leaves_the_results_alone(done: Workshop) -> None:
-    image = next((done.folder / "data/generated/smoke_mvtec/carpet/test").glob("[!g]*/000.png"))
+    image = next((done.folder / "results/generated/smoke_mvtec/carpet/test").glob("[!g]*/000.png"))
     manifest = next(done.folder.glob("results/manifests/smoke_mvtec-*/carpet.csv")).relative_to(done.folder)
     before = (done.folder / "results/smoke/metrics.csv").read_bytes()
     kept = image.read_bytes()
@@ -135,7 +135,7 @@ def test_a_lost_image_is_told_and_leaves_the_results_alone(done: Workshop) -> No
 
 
 def test_images_of_ones_own_without_masks(done: Workshop) -> None:
-    made, own = done.folder / "data/generated/smoke_mvtec/carpet", done.folder / "data/own/01"
+    made, own = done.folder / "results/generated/smoke_mvtec/carpet", done.folder / "data/own/01"
     shutil.copytree(made, own, ignore=lambda *_: {"ground_truth"})
     study = {
         "title": "Own", "recipe": "fast", "seeds": [0], "datasets": {"own": ["adtr", "adtr_plus", "padim"]},

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 
 RUN = "smoke_mvtec/adtr/carpet/0"
 MEMBERS = [RUN, "smoke_mvtec/no_query/carpet/0", "smoke_mvtec/padim/carpet/0"]  # of a batch
-MODELS = [f"results/smoke/{member}/model.safetensors" for member in MEMBERS]
+MODELS = [f"results/smoke/runs/{member}/model.safetensors" for member in MEMBERS]
 MODEL = MODELS[0]
 LONG = "train.epochs=1500 train.save_every=20 train.snapshots=0"  # for tests that disturb a training
 QUICK = ("--slurm-init-seconds-before-status-checks", "1")
@@ -149,7 +149,7 @@ def test_the_tables_are_those_made_without_slurm(submitted: Workshop, done: Work
 def test_a_cancelled_training_goes_on_in_a_new_job(shop: Workshop, undisturbed: bytes) -> None:
     process = begun(shop)
     (job, comment), *_ = cluster.queue().items()
-    assert comment == f"train results/smoke/{RUN}"
+    assert comment == f"train results/smoke/runs/{RUN}"
     subprocess.run(["scancel", job], check=True)
     ended(process, shop)
     assert_resumed(shop, undisturbed)
@@ -174,7 +174,7 @@ def test_a_snakemake_that_is_gone_leaves_no_second_writer(
     assert list(cluster.queue()) == [orphan]
     again = shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log", setting=LONG)
     said = ended(again, shop)
-    assert f"Slurm job {orphan} train results/smoke/{RUN}: left behind" in said
+    assert f"Slurm job {orphan} train results/smoke/runs/{RUN}: left behind" in said
     assert_resumed(shop, undisturbed)
 
 
@@ -182,7 +182,7 @@ def test_a_failed_member_loses_nothing_of_its_batch(shop: Workshop) -> None:
     in_the_way = shop.folder / f"state/smoke/{MEMBERS[1]}"  # a file where a folder should be
     in_the_way.parent.mkdir(parents=True)
     in_the_way.touch()
-    targets = [f"results/smoke/{member}/metrics.csv" for member in MEMBERS]
+    targets = [f"results/smoke/runs/{member}/metrics.csv" for member in MEMBERS]
     log = shop.folder / "main.log"
     process = shop.begun("--profile", "slurm", *targets, *QUICK, log=log)
     wait_for(lambda: "Trying to restart job" in log.read_text(), "a second attempt")

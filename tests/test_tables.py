@@ -376,19 +376,19 @@ def test_all_categories_and_seeds_give_a_mean_beside_the_papers() -> None:
 def test_missing_runs_are_counted_and_one_is_named(plan: Plan, tmp_path: Path) -> None:
     runs = list(plan.runs())
     for dataset, experiment, category, seed in runs[1:]:
-        folder = tmp_path / dataset / experiment / category / str(seed)
+        folder = tmp_path / "runs" / dataset / experiment / category / str(seed)
         folder.mkdir(parents=True)
         pd.DataFrame([run(category, seed, 50, experiment, dataset=dataset)]).to_csv(folder / "metrics.csv")
     first = "/".join(map(str, runs[0]))
     with pytest.raises(
-        UserError, match=rf"1 of {len(runs)} runs have no metrics yet, such as {tmp_path}/{first}/metrics"
+        UserError, match=rf"1 of {len(runs)} runs have no metrics yet, such as {tmp_path}/runs/{first}/metrics"
     ):
         tables.collect(plan, tmp_path)
 
 
 def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path) -> None:
     for number, run_of in enumerate(plan.runs()):
-        path = tmp_path.joinpath(*map(str, run_of), "run.json")
+        path = tmp_path.joinpath("runs", *map(str, run_of), "run.json")
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"parameters": number, "features": {"shape": [9, 64, 512]}}))
     found = tables.networks(plan, tmp_path)
@@ -401,7 +401,7 @@ def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path)
 def test_metrics_are_collected_of_every_run(plan: Plan, tmp_path: Path) -> None:
     for rows in (group for _, group in metrics_of(plan).groupby(["dataset", "experiment", "category", "seed"])):
         first = rows.iloc[0]
-        folder = tmp_path / first.dataset / first.experiment / first.category / str(first.seed)
+        folder = tmp_path / "runs" / first.dataset / first.experiment / first.category / str(first.seed)
         folder.mkdir(parents=True)
         rows.to_csv(folder / "metrics.csv", index=False)
     found = tables.collect(plan, tmp_path)

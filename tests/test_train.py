@@ -385,10 +385,20 @@ def test_a_lost_output_is_brought_back_without_training(
     assert json.loads((again / "run.json").read_text())["parameters"] > 0
 
 
+def test_a_run_of_other_parameters_leaves_the_first_to_come_back(
+    case: planted.Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = content(run(case, tmp_path, train=SHORT))
+    assert content(run(case, tmp_path, train={"epochs": 1})) != first
+    caplog.set_level("INFO")
+    assert content(run(case, tmp_path, train=SHORT)) == first
+    assert not any("epoch" in message for message in caplog.messages)
+
+
 def test_a_damaged_finished_run_is_not_brought_back(case: planted.Case, tmp_path: Path) -> None:
     first = content(run(case, tmp_path, train=SHORT))
     shutil.rmtree(tmp_path / "run")
-    kept = tmp_path / "state/finished/model.safetensors"
+    kept = next((tmp_path / "state/finished").glob("*/model.safetensors"))
     kept.write_bytes(kept.read_bytes()[:-1])
     assert content(run(case, tmp_path, train=SHORT)) == first
 

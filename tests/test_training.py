@@ -54,23 +54,29 @@ def schedule(**changes: float) -> Train:
 )
 def test_the_learning_rate_drops_after_its_share_of_the_epochs(epochs: int, share: float, last_before: int) -> None:
     train = schedule(epochs=epochs, lr_drop_at=share)
-    rates = [training.learning_rate(train, epoch, 10**6) for epoch in range(1, epochs + 1)]
+    rates = [training.learning_rate(train, epoch, 10**6, 10**4) for epoch in range(1, epochs + 1)]
     assert rates == [1e-4] * last_before + [pytest.approx(1e-5, rel=1e-12)] * (epochs - last_before)
 
 
 def test_the_learning_rate_warms_up_linearly_over_its_steps() -> None:
     train = schedule(warmup_steps=4)
-    rates = [training.learning_rate(train, 1, step) for step in range(6)]
+    rates = [training.learning_rate(train, 1, step, 10) for step in range(6)]
+    assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4], rel=1e-12)
+
+
+def test_few_steps_are_warmed_up_for_a_tenth_of_them() -> None:
+    train = schedule(epochs=20, warmup_steps=50)
+    rates = [training.learning_rate(train, 1, step, each=2) for step in range(6)]  # 40 steps in all
     assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4], rel=1e-12)
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
-    assert training.learning_rate(schedule(warmup_steps=0), 1, 0) == 1e-4
+    assert training.learning_rate(schedule(warmup_steps=0), 1, 0, 10) == 1e-4
 
 
 def test_a_drop_during_the_warm_up_multiplies_it() -> None:
     train = schedule(epochs=2, lr_drop_at=0.5, warmup_steps=8)
-    assert training.learning_rate(train, 2, 3) == pytest.approx(0.5 * 1e-5, rel=1e-12)
+    assert training.learning_rate(train, 2, 3, 100) == pytest.approx(0.5 * 1e-5, rel=1e-12)
 
 
 # The loop

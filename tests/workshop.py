@@ -32,8 +32,8 @@ class Workshop:
     def sibling(self, folder: Path) -> "Workshop":
         """Another copy, with the data and the features of this one and without its runs."""
         other = Workshop(folder)
-        made = [f"results/{name}" for name in ("manifests", "features", "confetti", "outliers")]
-        for name in ("data/generated", ".snakemake/metadata", *made):
+        made = [f"results/{name}" for name in ("generated", "manifests", "features", "confetti", "outliers")]
+        for name in (".snakemake/metadata", *made):
             if (self.folder / name).is_dir():
                 shutil.copytree(self.folder / name, folder / name)
         return other

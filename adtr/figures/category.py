@@ -12,7 +12,7 @@ import pandas as pd
 from adtr.datasets import read_manifest, root_of
 from adtr.figures import confetti_of
 from adtr.images import verified_masks
-from adtr.study import Plan, bank_key, data_key
+from adtr.study import Plan, bank_key, data_key, run_folder
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_category(plan: Plan, dataset: str, name: str, results: Path) -> Categor
     key, root = data_key(dataset, plan.datasets[dataset]), root_of(plan.datasets[dataset].root)
     runs = [
         read_run(
-            results / plan.name / dataset / experiment / name / seed,
+            run_folder(results / plan.name, dataset, experiment, name, seed),
             plan.titles[experiment],
             plan.params[dataset, experiment].features.image_size,
         )

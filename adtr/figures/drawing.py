@@ -18,7 +18,7 @@ from adtr.figures.overview import Panel, Series, bars, measured, pooled, tsne
 from adtr.figures.pictures import confetti, gallery, maps
 from adtr.figures.thumbnails import thumbnails
 from adtr.files import write_text
-from adtr.study import Plan
+from adtr.study import Plan, run_folder
 from adtr.summary import read_metrics
 
 KINDS: dict[str, Callable[[Category], Figure]] = {
@@ -31,7 +31,6 @@ KINDS: dict[str, Callable[[Category], Figure]] = {
     "maps": maps,
     "confetti": confetti,
 }
-METHODS = {"ADTR": "adtr", "ADTR+": "adtr_plus"}  # of data sets that the paper has no table of
 EACH = 300  # difference vectors of either kind in Fig. 5
 
 
@@ -96,20 +95,17 @@ def _measured(metrics: pd.DataFrame, dataset: str) -> list[str]:
 
 
 def _unprinted(plan: Plan, dataset: str, metrics: pd.DataFrame, metric: str) -> Panel:
-    """The bars of a data set that the paper does not know: ADTR and ADTR+, or the first experiment."""
+    """The bars of a data set that the paper does not know: all experiments."""
     experiments = plan.study.datasets[dataset]
-    shown = {method: e for method, e in METHODS.items() if e in experiments} or {
-        plan.titles[experiments[0]]: experiments[0]
-    }
-    series = [Series(method, False, measured(metrics, dataset, e, metric)) for method, e in shown.items()]
+    series = [Series(plan.titles[e], False, measured(metrics, dataset, e, metric)) for e in experiments]
     return Panel(METRICS[metric], plan.datasets[dataset].categories or [], series)
 
 
 def _differences(plan: Plan, dataset: str, results: Path) -> tuple[np.ndarray, np.ndarray]:
     """Vectors (M, C) and marks (M,) of Fig. 5, drawn from all categories of a data set, first seed."""
-    folder = results / plan.name / dataset / str(explained(plan, dataset))
+    experiment, seed = str(explained(plan, dataset)), plan.study.seeds[0]
     found = [
-        np.load(folder / category / str(plan.study.seeds[0]) / "differences.npz")
+        np.load(run_folder(results / plan.name, dataset, experiment, category, seed) / "differences.npz")
         for category in plan.datasets[dataset].categories or []
     ]
     vectors, anomalous = ([file[name] for file in found] for name in ("vectors", "anomalous"))

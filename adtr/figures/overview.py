@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,11 +17,11 @@ from matplotlib.ticker import MultipleLocator
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from adtr.figures.look import NORMAL
+from adtr.figures.look import NORMAL, PALETTE
 
 CHANCE = 50  # per cent AUROC, where the bars begin
 FACES = {"ADTR": (NORMAL, ""), "ADTR+": ("#E69F00", "///")}  # a dark and a light one of Okabe and Ito's
-OTHERS = "#009E73", "..."
+OTHERS = list(zip(PALETTE[2:] + PALETTE[:2], ("...", "xx", "--", "||", "++", "oo", "**"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def bars(panels: Sequence[Panel]) -> Figure:
 
 def _bars(axes: Axes, panel: Panel) -> None:
     width = 0.8 / len(panel.series)
-    lowest = [CHANCE]
+    lowest, others = [CHANCE], cycle(OTHERS)
     for i, series in enumerate(panel.series):
-        colour, hatch = FACES.get(series.method, OTHERS)
+        colour, hatch = FACES.get(series.method) or next(others)
         values = series.values.reindex(panel.categories)
         at = np.arange(len(panel.categories)) + (i - (len(panel.series) - 1) / 2) * width
         face, edge = (_pale(colour), colour) if series.printed else (colour, "0.15")

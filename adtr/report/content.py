@@ -12,6 +12,7 @@ from adtr import audit, layout, statistics, tables
 from adtr.config import Dataset, Params
 from adtr.layout import Sheet
 from adtr.printed import listed
+from adtr.report.pictures import has_masks
 from adtr.report.runs import Row, Runs, parameters, runs_of, written
 from adtr.report.sentences import certain, ranking, sentences, undefined
 from adtr.sources import Source
@@ -50,22 +51,23 @@ def context(
         further: the study's tables `comparison`, `parameters` and `audit`, as their CSV has them.
     """
     built = tables.build(plan, metrics, specs)
+    papers = _papers(plan, built, specs, runs)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     return {
         "study": plan.name,
         "title": plan.study.title,
-        "about": about(plan),
+        "about": about(plan, metrics),
         "warnings": warnings(plan),
         "departures": departures(plan),
         "datasets": [_dataset(plan, name, metrics, runs) for name in plan.datasets],
-        "papers": _papers(plan, built, specs, runs),
+        "papers": papers,
         "agrees": agrees,
         "ranks": ranks,
         "compared": bool(further["comparison"].low.notna().any()),
         "comparison": sheet(statistics.sheet(plan, further["comparison"])),
         "certain": certain(plan, further["comparison"]),
         "parameters": sheet(tables.parameters_sheet(plan, further["parameters"])),
-        "audit": [sheet(part) for part in audit.sheets(further["audit"])],
+        "audit": [sheet(part) for part in audit.sheets(further["audit"])] if papers else [],
         "experiments": parameters(plan),
         "runs": list(runs.values()),
     }
@@ -83,17 +85,17 @@ def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs
     return papers
 
 
-def about(plan: Plan) -> list[str]:
+def about(plan: Plan, metrics: pd.DataFrame) -> list[str]:
     """What was run: experiments, recipe and seeds, and of each data set the features and the epochs."""
     used, seeds = {experiment for _, experiment in plan.params}, [str(seed) for seed in plan.study.seeds]
     names = listed(title for experiment, title in plan.titles.items() if experiment in used)
     one = "One seed only: how far chance moves these numbers is not known."
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
     runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
-    return [runs, *(_setting(plan, name) for name in plan.datasets)]
+    return [runs, *(_setting(plan, name, has_masks(metrics, name)) for name in plan.datasets)]
 
 
-def _setting(plan: Plan, name: str) -> str:
+def _setting(plan: Plan, name: str, masks: bool) -> str:
     """Features, epochs and scores of a data set: those of the reference, then the experiments with other features."""
     experiments = plan.study.datasets[name]
     params, first = {e: plan.params[name, e] for e in experiments}, plan.params[name, reference_of(experiments)]
@@ -108,10 +110,14 @@ def _setting(plan: Plan, name: str) -> str:
     for e, p in params.items():
         told += f", {plan.titles[e]} for {p.train.epochs} more" if p.method == "adtr_plus" else ""
     side = first.score.pooling
-    told += f"; image score: {first.score.image_score} of the map, averaged over {side} × {side} tokens"
-    if plan.datasets[name].layout == "mvtec":
+    told += (
+        f"; image score: {first.score.image_score} of the map, averaged over {side} × {side} tokens, or a method’s own"
+    )
+    if masks:
         told += f"; pixel metrics at {seen.image_size} px, AUPRO up to a false positive rate of "
         told += str(first.score.aupro_limit)
+    elif plan.datasets[name].layout == "mvtec":
+        told += "; no masks, so that nothing is measured by pixels"
     return f"{plan.datasets[name].title}: {told}. {plan.datasets[name].note}".strip()
 
 
@@ -190,8 +196,8 @@ def _dataset(plan: Plan, name: str, metrics: pd.DataFrame, runs: Runs) -> Row:
         said += undefined(measured[measured.metric == metric], plan)
         found[metric] = shown(title, table, runs) | {"sentences": said}
     further = [table for metric, table in found.items() if metric not in main]
-    told = {"name": name, "title": plan.datasets[name].title, "masks": bool((measured.metric == "pixel_auroc").any())}
-    return told | {"main": [found[metric] for metric in main], "further": further}
+    told = {"name": name, "title": plan.datasets[name].title, "masks": has_masks(metrics, name)}
+    return told | {"main": [found[metric] for metric in main if found[metric]["rows"]], "further": further}
 
 
 def sheet(of: Sheet) -> Row:

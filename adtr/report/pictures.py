@@ -19,7 +19,7 @@ from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.files import written_atomically
 from adtr.printed import listed
 from adtr.report.runs import Row, Runs
-from adtr.study import Plan
+from adtr.study import Plan, run_folder
 from adtr.summary import METRICS
 
 ALTS = {
@@ -31,7 +31,7 @@ ALTS = {
     "curve": "Metrics over the epochs on {category}, seed {seed}; {curves}",
     "gallery": "{category}: best, middle and worst scored of {images}, with the anomaly maps of {first}, seed {seed}",
     "confetti": "{category}: normal training images, their copies with confetti noise, and the masks of the noise",
-    "bars": "Bars of {dataset} by category, the paper beside ours; {means}",
+    "bars": "Bars of {dataset} by category{paper}; {means}",
     "tsne": "Feature difference vectors of {explained} on {dataset}, seed {seed}, laid in a plane by t-SNE: circles "
     "are normal and triangles anomalous tokens, coloured by their anomaly score",
 }
@@ -50,8 +50,8 @@ CAPTIONS = {
     "gallery": "Test images and anomaly maps of {first}, seed {seed}: of the anomalous and of the normal images those "
     "scored best, in the middle and worst. Above each its score; below it its mask, where there is one, and its map.",
     "confetti": "Synthetic anomalies that ADTR+ is trained with: normal images, copies with confetti, masks.",
-    "bars": "Ours beside the paper’s numbers by category, from chance upwards; thin lines are the standard deviation "
-    "over the seeds, where there are several.",
+    "bars": "By category{paper}, from chance upwards; thin lines are the standard deviation over the seeds, where "
+    "there are several.",
     "tsne": "Feature differences of {explained}, seed {seed}, in a plane (t-SNE): normal tokens and anomalous ones in "
     "equal numbers, coloured by their anomaly score.",
 }
@@ -64,18 +64,26 @@ def of_dataset(plan: Plan, dataset: str, metrics: pd.DataFrame, results: Path) -
     """The figures of a data set as a whole."""
     summary = metrics[(metrics.dataset == dataset) & metrics.metric.isin(["image_auroc", "pixel_auroc"])]
     grouped = summary.groupby(["metric", "experiment"], sort=False).value.mean()
-    shown = {key: value for key, value in grouped.items() if key[1] in ("adtr", "adtr_plus")}
+    printed = bool(plan.datasets[dataset].benchmark)
+    shown = {key: value for key, value in grouped.items() if not printed or key[1] in ("adtr", "adtr_plus")}
     means = listed(f"{plan.titles[e]} {METRICS[metric]} {value:.1f}" for (metric, e), value in shown.items())
     told = {"dataset": plan.datasets[dataset].title, "seed": plan.study.seeds[0], "means": f"ours, mean: {means}"}
+    told["paper"] = ", the paper beside ours" if printed else ""
     told["explained"] = plan.titles.get(explained(plan, dataset) or "", "")
     folder = results / "figures"
-    return [_figure(kind, folder / f"{dataset}-{kind}.png", told) for kind in dataset_kinds(plan, dataset)]
+    kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or has_masks(metrics, dataset)]
+    return [_figure(kind, folder / f"{dataset}-{kind}.png", told) for kind in kinds]
+
+
+def has_masks(metrics: pd.DataFrame, dataset: str) -> bool:
+    """Whether anything was measured by pixels."""
+    return bool(((metrics.dataset == dataset) & (metrics.metric == "pixel_auroc")).any())
 
 
 def of_category(plan: Plan, dataset: str, category: str, metrics: pd.DataFrame, runs: Runs, results: Path) -> Row:
     """The figures of a category, with the names and numbers that say what one sees in them, and its gallery."""
     seed, names = str(plan.study.seeds[0]), {e: plan.titles[e] for e in plan.study.datasets[dataset]}
-    folders = {names[e]: results / dataset / e / category / seed for e in names}
+    folders = {names[e]: run_folder(results, dataset, e, category, seed) for e in names}
     first = next(iter(names))
     labels = pd.read_csv(folders[names[first]] / "scores.csv").query("split == 'test'").label
     losses = {title: pd.read_csv(folder / "history.csv").loss for title, folder in folders.items()}
@@ -88,7 +96,6 @@ def of_category(plan: Plan, dataset: str, category: str, metrics: pd.DataFrame, 
         "experiments": listed(names.values()),
         "counts": (int((labels == 0).sum()), int((labels == 1).sum())),
         "images": f"{(labels == 0).sum()} normal and {(labels == 1).sum()} anomalous test images",
-        "truth": ", their ground truth" if (measured.metric == "pixel_auroc").any() else "",
         "image_auroc": _values(measured, "image_auroc", names),
         "aupro": _values(measured, "aupro", names),
         "losses": listed(f"{e} {loss.iloc[0]:.3g} to {loss.iloc[-1]:.3g}" for e, loss in losses.items() if len(loss)),
@@ -97,9 +104,13 @@ def of_category(plan: Plan, dataset: str, category: str, metrics: pd.DataFrame, 
         "curves": _curves(folders),
     }
     folder, kinds = results / "figures" / dataset, kinds_of(plan, dataset)
-    shown = [_figure(kind, folder / f"{category}-{kind}.png", told) for kind in ALTS if kind in kinds]
+    of_pixels = (measured.metric == "pixel_auroc").any()
+    told["truth"] = ", their ground truth" if of_pixels else ""
+    drawn = [kind for kind in ALTS if kind in kinds and (kind != "pro" or of_pixels)]
+    shown = [_figure(kind, folder / f"{category}-{kind}.png", told) for kind in drawn]
     gallery = _gallery(folder / f"{category}-gallery.json", runs[dataset, first, category, seed])
-    return told | {"figures": shown, "gallery": gallery}
+    counts = {"sampled": len(gallery["images"]), "tested": len(labels)}
+    return told | counts | {"figures": shown, "gallery": gallery}
 
 
 def _figure(kind: str, path: Path, told: Row) -> Row:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adtr.errors import UserError
-from adtr.study import Plan, flatten
+from adtr.study import Plan, flatten, run_folder
 
 Row = dict[str, Any]
 Runs = Mapping[tuple[str, ...], Row]  # by data set, experiment, category, seed
@@ -22,7 +22,7 @@ def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
     """
     runs: dict[tuple[str, ...], Row] = {}
     for dataset, experiment, category, seed in plan.runs():
-        path = results / dataset / experiment / category / str(seed) / "run.json"
+        path = run_folder(results, dataset, experiment, category, seed) / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -3,7 +3,7 @@
 
 rule generate:
     output:
-        "data/generated/{dataset}/.done",
+        "results/generated/{dataset}/.done",
     log:
         "logs/generate/{dataset}.log",
     conda:

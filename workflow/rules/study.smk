@@ -40,7 +40,7 @@ DATA = {KEY_OF[name]: dataset for name, dataset in DATASETS.items()}  # by key
 PLUS = [params for params in PLAN.params.values() if params.method == "adtr_plus"]
 BANKS = {bank_key(params): params for params in PLUS}
 RESULTS = f"results/{STUDY}"
-RUN = f"{RESULTS}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
+RUN = f"{RESULTS}/runs/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
 STATE = f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
 STUDY_OPTIONS = f"--study {STUDY}" + (
     f" --set {shlex.quote(SETTINGS)}" if SETTINGS else ""
@@ -146,7 +146,7 @@ def drawn_runs(wildcards):
     confetti = f"results/confetti/{KEY_OF[dataset]}/{bank}/{wildcards.category}.csv"
     files = ("scores.csv", "maps.npy", "history.csv", "curve.csv")
     return [
-        f"{RESULTS}/{dataset}/{experiment}/{wildcards.category}/{seed}/{name}"
+        f"{RESULTS}/runs/{dataset}/{experiment}/{wildcards.category}/{seed}/{name}"
         for experiment in PLAN.study.datasets[dataset]
         for name in files
     ] + [confetti] * bool(noisy)
@@ -173,7 +173,7 @@ def difference_files(wildcards):
     dataset, seed = wildcards.dataset, PLAN.study.seeds[0]
     experiment = explained(PLAN, dataset)
     return [
-        f"{RESULTS}/{dataset}/{experiment}/{category}/{seed}/differences.npz"
+        f"{RESULTS}/runs/{dataset}/{experiment}/{category}/{seed}/differences.npz"
         for category in PLAN.datasets[dataset].categories
     ]
 
@@ -210,7 +210,7 @@ def stop_without_data():
 def generated(wildcards):
     """The mark of generated images, nothing for real ones."""
     name = next(name for name, key in KEY_OF.items() if key == wildcards.data)
-    return f"data/generated/{name}/.done" if DATA[wildcards.data].generated else []
+    return f"results/generated/{name}/.done" if DATA[wildcards.data].generated else []
 
 
 def index_params(wildcards):
@@ -265,4 +265,7 @@ TABLES = [
     *table_files(*table_names(PLAN)),
 ]
 FIGURES = [f"{RESULTS}/figures/{name}" for name in all_files(PLAN)]
+SCORES = runs(
+    f"{RUN}/metrics.csv"
+)  # of targets whose own files may have come with a clone
 REPORTS = [f"reports/{STUDY}/report.{suffix}" for suffix in ("html", "md", "tex")]
