@@ -11,6 +11,7 @@ include: "workflow/rules/results.smk"  # metrics, tables, figures, report
 localrules:
     generate,
     tables,
+    plots,
     bars,
     tsne,
     write_report,

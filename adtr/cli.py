@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     data = (_fetch, _generate, _index, _confetti, _outliers, _features)
-    for add in (*data, _train, _evaluate, _differences, _tables, _figures, _report, _plan, _cost):
+    for add in (*data, _train, _evaluate, _differences, _tables, _plots, _figures, _report, _plan, _prune, _cost):
         add(commands)
     return parser
 
@@ -507,6 +507,30 @@ def _run_tables(options: argparse.Namespace) -> None:
     write_text(options.output / "metrics.csv", metrics.to_csv(index=False))
     write_text(options.output / "study.yaml", plan.dump())
     write(plan, metrics, sizes, specs, claims, options.output / "tables")
+
+
+def _plots(commands: Any) -> None:
+    parser = _command(commands, "plots", _run_plots, "write what DVC compares: metrics by name, curves of its plots")
+    _add_study(parser)
+    parser.add_argument("--output", type=Path, required=True, help="the study's folder of results")
+
+
+def _run_plots(options: argparse.Namespace) -> None:
+    from adtr.plots import write_plots
+
+    write_plots(_plan_of(options), options.output)
+
+
+def _prune(commands: Any) -> None:
+    parser = _command(commands, "prune", _run_prune, "remove what a study made and does no longer name")
+    _add_study(parser)
+
+
+def _run_prune(options: argparse.Namespace) -> None:
+    from adtr.prune import prune
+
+    for removed in prune(_plan_of(options), Path()):
+        print(f"removed {removed}")
 
 
 def _figures(commands: Any) -> None:

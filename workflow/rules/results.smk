@@ -25,6 +25,28 @@ rule tables:
         "adtr tables {params.study} --output {params.results} > {log} 2>&1"
 
 
+rule plots:
+    input:
+        metrics=runs(f"{RUN}/metrics.csv"),
+        scores=runs(f"{RUN}/scores.csv"),
+        histories=runs(f"{RUN}/history.csv"),
+    output:
+        PLOTS,
+    log:
+        f"logs/{STUDY}/plots.log",
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_digest("plots"),
+        plan=PLAN.dump(),
+        study=STUDY_OPTIONS,
+        results=subpath(output[0], parent=True),
+    message:
+        "writes what DVC compares"
+    shell:
+        "adtr plots {params.study} --output {params.results} > {log} 2>&1"
+
+
 for dataset in PLAN.datasets:  # each has kinds of its own
 
     rule:

@@ -17,6 +17,7 @@ from adtr.figures import (
     confetti_of,
     explained,
 )
+from adtr.plots import FILES as PLOT_FILES
 from adtr.provenance import code_digest
 from adtr.sources import read_sources
 from adtr.study import bank_key, data_key, feature_key, parse_settings, resolve
@@ -264,6 +265,7 @@ TABLES = [
     f"{RESULTS}/study.yaml",
     *table_files(*table_names(PLAN)),
 ]
+PLOTS = [f"{RESULTS}/{name}" for name in PLOT_FILES]
 FIGURES = [f"{RESULTS}/figures/{name}" for name in all_files(PLAN)]
 SCORES = runs(
     f"{RUN}/metrics.csv"
