@@ -5,7 +5,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint unit whole test-slurm test-slurm-slow clean
+.PHONY: help install demo test lint unit whole test-slurm test-slurm-slow test-dvc clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,13 +33,16 @@ lint: install  ## style, types, the workflow's own linter
 	snakemake --lint --config study=smoke
 
 unit: install  ## the fast tests
-	pytest -q -m 'not pipeline and not slurm'
+	pytest -q -m 'not pipeline and not slurm and not dvc'
 
-whole: install  ## the study `smoke` from end to end, and on Slurm if it is installed
-	pytest -q -rs -m 'pipeline or (slurm and not slow)'
+whole: install  ## the study `smoke` from end to end, with DVC, and on Slurm if it is installed
+	pytest -q -rs -m 'pipeline or dvc or (slurm and not slow)'
 
 test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) and started here
 	ADTR_SLURM=needed pytest -q -m 'slurm and not slow'
+
+test-dvc: install  ## the study `smoke` recorded, pushed, pulled, interrupted and damaged
+	pytest -q -m dvc
 
 test-slurm-slow: install  ## the tests on Slurm that wait for its clocks: preemption, time limits, lost nodes
 	ADTR_SLURM=needed pytest -q -m 'slurm and slow'

@@ -66,7 +66,7 @@ def roc(plan: Plan, results: Path) -> pd.DataFrame:
     for dataset, experiment, folder in _runs(plan, results):
         scores = pd.read_csv(folder / "scores.csv").query("split == 'test'")
         try:
-            fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy())
+            fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy(float))
         except UndefinedMetric:
             continue
         curve = {"fpr": GRID, "tpr": np.interp(GRID, fpr, tpr)}

@@ -19,7 +19,9 @@ def prune(plan: Plan, folder: Path) -> Iterator[Path]:
     runs = {run_folder(results, *run) for run in plan.runs()}
     drawn = {results / "figures" / name for name in all_files(plan)}
     tables = {results / "tables" / f"{name}.{suffix}" for name in table_names(plan) for suffix in ("csv", "md", "tex")}
-    for root, wanted in (("runs", runs), ("figures", drawn), ("tables", tables)):
+    differences = {results / "differences" / d / e / c / f"{s}.npz" for d, e, c, s in plan.runs()}
+    wanted_in = {"runs": runs, "differences": differences, "figures": drawn, "tables": tables}
+    for root, wanted in wanted_in.items():
         yield from _remove(results / root, wanted)
 
 

@@ -174,7 +174,7 @@ def difference_files(wildcards):
     dataset, seed = wildcards.dataset, PLAN.study.seeds[0]
     experiment = explained(PLAN, dataset)
     return [
-        f"{RESULTS}/runs/{dataset}/{experiment}/{category}/{seed}/differences.npz"
+        f"{RESULTS}/differences/{dataset}/{experiment}/{category}/{seed}.npz"
         for category in PLAN.datasets[dataset].categories
     ]
 

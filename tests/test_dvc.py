@@ -1,0 +1,168 @@
+"""The study `smoke` under DVC: recorded, pushed, pulled, interrupted, damaged. Snakemake's part was done before."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from workshop import TARGETS, Workshop, wait_for
+
+pytestmark = pytest.mark.dvc
+
+EVERYTHING = [*TARGETS, "plots"]
+RUN = "results/smoke/runs/smoke_mvtec/adtr/carpet/0"
+
+
+def dvc(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs DVC; its whole output is in stdout."""
+    environment = os.environ | {"PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
+    return subprocess.run(
+        ["dvc", *words], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def well(folder: Path, *words: str) -> str:
+    """What DVC said of something that it did."""
+    result = dvc(folder, *words)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=Tests", "-c", "user.email=tests@localhost"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def recorded(done: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished study in a repository of its own, recorded by `dvc repro` and pushed to a folder."""
+    folder = tmp_path_factory.mktemp("recorded") / "repository"
+    shutil.copytree(done.folder, folder, symlinks=True)
+    choice = folder / "params/reproduce.yaml"
+    choice.write_text(choice.read_text().replace("study: demo", "study: smoke"))
+    for name in ("results/demo", "killed.log"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    git(folder, "init", "--quiet")
+    well(folder, "repro")
+    well(folder, "remote", "add", "--default", "store", str(folder.parent / "store"))
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "smoke, reproduced")
+    well(folder, "push")
+    return folder
+
+
+@pytest.fixture
+def clone(recorded: Path, tmp_path: Path) -> Path:
+    """A fresh clone, in which nothing was pulled."""
+    folder = tmp_path / "clone"
+    git(recorded, "clone", "--quiet", str(recorded), str(folder))
+    return folder
+
+
+@pytest.fixture
+def pulled(clone: Path) -> Path:
+    """A clone with all files, known to Snakemake by the documented command."""
+    well(clone, "pull")
+    known(clone)
+    return clone
+
+
+def known(folder: Path) -> None:
+    result = snakemake(folder, *EVERYTHING, "--forceall", "--touch")
+    assert result.returncode == 0, result.stdout
+
+
+def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        Workshop.command(*words), cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def test_a_second_reproduction_does_nothing(recorded: Path) -> None:
+    assert "Data and pipelines are up to date." in well(recorded, "repro")
+
+
+def test_metrics_and_small_tables_are_in_git(clone: Path) -> None:
+    shown = json.loads(well(clone, "metrics", "show", "--json"))
+    metrics = shown[""]["data"]["results/smoke/metrics.json"]["data"]
+    assert 0 <= metrics["smoke_mvtec"]["adtr"]["image_auroc"]["mean"] <= 100
+    assert (clone / "results/smoke/tables/table1.md").is_file()
+    assert not (clone / "results/smoke/runs").exists()
+
+
+def test_plots_need_no_network(clone: Path) -> None:
+    well(clone, "plots", "show", "--out", "plots")
+    page = (clone / "plots/index.html").read_text()
+    assert "cdn." not in page
+    assert page.count("vegaEmbed('#") == 3
+
+
+@pytest.mark.parametrize("links", ["copy", "hardlink", "symlink"])
+def test_what_was_pulled_is_whole_and_up_to_date(links: str, clone: Path, recorded: Path) -> None:
+    well(clone, "config", "--local", "cache.type", links)
+    well(clone, "pull")
+    known(clone)
+    assert "Nothing to be done" in snakemake(clone, *EVERYTHING, "--dry-run").stdout
+    assert "up to date" in well(clone, "status")
+    assert (clone / RUN / "model.safetensors").is_symlink() == (links == "symlink")
+    scores = (recorded / RUN / "scores.csv").read_bytes()
+    result = snakemake(clone, f"{RUN}/scores.csv", "--force")
+    assert result.returncode == 0, result.stdout
+    assert (clone / RUN / "scores.csv").read_bytes() == scores
+    assert "up to date" in well(clone, "status")
+
+
+def test_parameters_count_after_a_pull(pulled: Path) -> None:
+    planned = snakemake(pulled, "all_tables", "--dry-run", "--config", "study=smoke", "set=train.lr=0.001").stdout
+    assert "train " in planned.partition("Job stats:")[2]
+
+
+def test_a_damaged_file_of_the_cache_is_named(clone: Path) -> None:
+    well(clone, "fetch")
+    record = next(out for out in lock(clone)["stages"]["checkpoints"]["outs"] if out["path"].endswith("runs"))
+    listing = json.loads((clone / ".dvc/cache/files/md5" / record["md5"][:2] / record["md5"][2:]).read_text())
+    digest = next(item["md5"] for item in listing if item["relpath"].endswith("model.safetensors"))
+    damaged = clone / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged")
+    result = dvc(clone, "checkout")
+    assert digest in result.stdout + str(result.returncode)
+
+
+def lock(folder: Path) -> dict:
+    return yaml.safe_load((folder / "dvc.lock").read_text())
+
+
+def test_an_interrupted_reproduction_resumes(pulled: Path) -> None:
+    models = [(pulled / RUN / "model.safetensors").read_bytes()]
+    shutil.rmtree(pulled / RUN)
+    environment = os.environ | {"PYTHONPATH": str(pulled)}
+    with (pulled / "killed.log").open("w") as log:
+        process = subprocess.Popen(
+            ["dvc", "repro"], cwd=pulled, env=environment, start_new_session=True, stdout=log, stderr=log
+        )
+    wait_for(lambda: "trains" in (pulled / "killed.log").read_text(), "a training")
+    second = dvc(pulled, "repro")
+    assert second.returncode != 0
+    assert f"(PID {process.pid})" in second.stdout
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    well(pulled, "repro")
+    assert (pulled / RUN / "model.safetensors").read_bytes() == models[0]
+    assert "up to date" in well(pulled, "status")
+
+
+def test_a_category_that_the_study_no_longer_has_leaves_nothing(pulled: Path) -> None:
+    study = pulled / "params/studies/smoke.yaml"
+    text = study.read_text()
+    assert "smoke_cifar10: [adtr, adtr_plus, spade, kde]" in text
+    study.write_text(text.replace(", spade, kde]", ", spade]"))
+    well(pulled, "repro")
+    assert not list(pulled.glob("results/smoke/**/kde"))
+    assert "kde" not in (pulled / "results/smoke/metrics.csv").read_text()
+    assert "up to date" in well(pulled, "status")
