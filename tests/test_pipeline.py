@@ -146,7 +146,7 @@ def test_images_of_ones_own_without_masks(done: Workshop) -> None:
     result = done.snakemake(*TARGETS, study="own")
     assert result.returncode == 0, result.stdout
     page = (done.folder / "reports/own/report.html").read_text()
-    assert "Not measured: the data set has no masks." in page
+    assert "no masks, so that nothing is measured by pixels" in page
     assert "ground truth" not in page
     assert "images of your own" in page
 
