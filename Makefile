@@ -48,5 +48,5 @@ test-slurm-slow: install  ## the tests on Slurm that wait for its clocks: preemp
 	ADTR_SLURM=needed pytest -q -m 'slurm and slow'
 
 clean:  ## remove what was computed; data/, .venv and the reports in git stay
-	rm -rf results logs state .snakemake
-	git clean -qfdX reports
+	rm -rf logs state .snakemake
+	git clean -qfdX results reports

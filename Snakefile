@@ -15,6 +15,8 @@ localrules:
     bars,
     tsne,
     write_report,
+    all_features,
+    all_runs,
     all_tables,
     figures,
     report,
@@ -34,6 +36,18 @@ rule all_tables:
     input:
         TABLES,
         SCORES,
+
+
+rule all_features:
+    input:
+        sorted(
+            {path for run in PLAN.runs() for path in inputs_of(*run[:3])},
+        ),
+
+
+rule all_runs:
+    input:
+        [runs(pattern) for pattern in (*rules.train.output, *rules.evaluate.output)],
 
 
 rule figures:

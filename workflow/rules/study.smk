@@ -4,6 +4,7 @@
 import shlex
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -119,6 +120,15 @@ def bank_of(wildcards):
     ]
 
 
+def inputs_of(dataset, experiment, category):
+    """The manifests and feature stores that a run is made of."""
+    of = SimpleNamespace(dataset=dataset, experiment=experiment, category=category)
+    bank = bank_of(of)
+    stores = stores_of(of) + bank[1:]
+    about = [store.removesuffix(".npy") + ".json" for store in stores]
+    return [manifest_of(of), *bank[:1], *stores, *about]
+
+
 def bank_manifest(wildcards):
     kind = BANKS[wildcards.bank].adtr_plus.anomalies
     return f"results/{kind}/{wildcards.data}/{wildcards.bank}/{wildcards.part}.csv"
@@ -208,6 +218,19 @@ def stop_without_data():
         )
 
 
+def stop_with_unknown_results():
+    """Refuses runs that were brought here without Snakemake's records: it would take them for whatever is asked for."""
+    records = Path(".snakemake/metadata")
+    known = records.is_dir() and any(records.iterdir())
+    found = Path(RESULTS, "runs").is_dir() and any(Path(RESULTS, "runs").iterdir())
+    if workflow.is_main_process and not workflow.touch and found and not known:
+        raise WorkflowError(
+            f"{RESULTS}/runs was not made here. If it is of these parameters and this code, say so first:\n"
+            f"  snakemake all_runs all_tables plots figures report --forceall --touch --config study={STUDY}\n"
+            "and if not, remove it"
+        )
+
+
 def generated(wildcards):
     """The mark of generated images, nothing for real ones."""
     name = next(name for name, key in KEY_OF.items() if key == wildcards.data)
@@ -271,3 +294,5 @@ SCORES = runs(
     f"{RUN}/metrics.csv"
 )  # of targets whose own files may have come with a clone
 REPORTS = [f"reports/{STUDY}/report.{suffix}" for suffix in ("html", "md", "tex")]
+
+stop_with_unknown_results()
