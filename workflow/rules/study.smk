@@ -2,6 +2,7 @@
 # From the command line: --config study=demo set="train.epochs=5 train.lr=1e-3"
 
 import shlex
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,7 +224,8 @@ def stop_with_unknown_results():
     records = Path(".snakemake/metadata")
     known = records.is_dir() and any(records.iterdir())
     found = Path(RESULTS, "runs").is_dir() and any(Path(RESULTS, "runs").iterdir())
-    if workflow.is_main_process and not workflow.touch and found and not known:
+    told = {"--touch", "-t"} & set(sys.argv)
+    if workflow.is_main_process and found and not known and not told:
         raise WorkflowError(
             f"{RESULTS}/runs was not made here. If it is of these parameters and this code, say so first:\n"
             f"  snakemake all_runs all_tables plots figures report --forceall --touch --config study={STUDY}\n"
