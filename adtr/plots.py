@@ -29,8 +29,9 @@ def write_plots(plan: Plan, results: Path) -> None:
     shown = summarize(collect(plan, results))
     shown = shown[[key in set(study_metrics(plan)) for key in zip(shown.dataset, shown.metric, strict=True)]]
     write_text(results / FILES[0], json.dumps(nested(shown), indent=1) + "\n")
+    titled = shown.assign(experiment=shown.experiment.map(plan.titles))
     tables = [
-        shown[["dataset", "experiment", "category", "metric", "mean"]],
+        titled[["dataset", "experiment", "category", "metric", "mean"]],
         training(plan, results),
         roc(plan, results),
     ]

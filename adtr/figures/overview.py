@@ -72,8 +72,8 @@ def _bars(axes: Axes, panel: Panel) -> None:
         at = np.arange(len(panel.categories)) + (i - (len(panel.series) - 1) / 2) * width
         face, edge = (_pale(colour), colour) if series.printed else (colour, "0.15")
         style: dict[str, Any] = {"facecolor": face, "edgecolor": edge, "hatch": hatch, "lw": 0.8}
-        label = f"{series.method}, {'the paper' if series.printed else 'here'}"
-        axes.bar(at, values["mean"] - CHANCE, 0.92 * width, CHANCE, **style, label=label)
+        source = ", the paper" if series.printed else ", here" if any(s.printed for s in panel.series) else ""
+        axes.bar(at, values["mean"] - CHANCE, 0.92 * width, CHANCE, **style, label=series.method + source)
         spread = values["sd"].notna()
         axes.errorbar(at[spread], values["mean"][spread], values["sd"][spread], fmt="none", ecolor="0", capsize=2, lw=1)
         lowest.append((values["mean"] - values["sd"].fillna(0)).min())
