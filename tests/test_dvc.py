@@ -152,6 +152,7 @@ def test_a_damaged_file_of_the_cache_is_named_and_fetched_again(clone: Path) -> 
     well(clone, "checkout")
     assert "not in cache" in well(clone, "status")
     assert item["relpath"] in well(clone, "data", "status", "--granular")
+    (clone / "results/smoke/runs" / item["relpath"]).unlink()  # DVC takes the copy of the damaged file for whole
     well(clone, "pull")
     assert "up to date" in well(clone, "status")
     assert (clone / "results/smoke/runs" / item["relpath"]).stat().st_size > 1000
