@@ -77,7 +77,7 @@ def extract(
             "features": features.model_dump(mode="json"),
             "data": data_digest(manifest),
             "weights": _weights(features, weights),
-            "device": str(torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"),
+            "device": provenance.device_name(device),
             "seconds": round(time.monotonic() - began, 2),
             **provenance.record("features"),
         }

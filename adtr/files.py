@@ -23,7 +23,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk or the quota is full. Nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
@@ -42,7 +42,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 def remove_partial(*paths: Path) -> None:
     """Removes what a killed process left beside files that it was writing. For files with one writer at a time."""
     for path in paths:
-        for left in path.parent.glob(f".{path.name}.*{path.suffix}"):
+        for left in path.parent.glob(f".{path.name}.*.partial{path.suffix}"):
             left.unlink()
 
 

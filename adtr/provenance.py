@@ -80,6 +80,13 @@ def record(*modules: str) -> dict[str, str | int]:
     }
 
 
+def device_name(device: str) -> str:
+    """What the machine calls a device, 'cpu' or 'cuda…'."""
+    import torch
+
+    return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else "cpu"
+
+
 def _commit() -> str:
     """The git commit of the working tree, '+' behind it where tracked files differ; 'unknown' outside a checkout."""
 

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from adtr import metrics
+from adtr import metrics, provenance
 from adtr.config import Params, Score
-from adtr.features import select
+from adtr.features import data_digest, select
 from adtr.files import remove_partial, write_bytes, write_text
 from adtr.images import verified_masks
 from adtr.train import check_stores, method_of, read_model, read_snapshots
@@ -25,7 +25,7 @@ from adtr.train import check_stores, method_of, read_model, read_snapshots
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float | str]
-FILES = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv"]
+FILES = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]
 
 
 def upsampled(maps: np.ndarray, size: int) -> np.ndarray:
@@ -95,10 +95,11 @@ def evaluate(
     output: Path,
     device: str = "cpu",
 ) -> None:
-    """Scores the test images of a run: writes maps.npy, scores.csv, metrics.csv and curve.csv to `output`.
+    """Scores the test images of a run, measures the scores and writes FILES to `output`.
 
     curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row. Of
-    snapshots only the split `test` is scored, not the `rest` of CIFAR-10.
+    snapshots only the split `test` is scored, not the `rest` of CIFAR-10. evaluation.json tells what made the others,
+    without the time: the same evaluation gives the same bytes.
 
     Args:
         manifest: of the category.
@@ -138,6 +139,15 @@ def evaluate(
     write_bytes(output / "maps.npy", saved.getbuffer())
     for name, table in tables.items():
         write_text(output / name, table.to_csv(index=False))
+    made = provenance.record("score", f"methods.{params.method}")
+    record = {
+        "model": model,
+        "score": params.score.model_dump(mode="json"),
+        "data": data_digest(images),
+        "device": provenance.device_name(device),
+        **{key: made[key] for key in ("code", "python", "torch", "cpu")},
+    }
+    write_text(output / "evaluation.json", json.dumps(record, indent=1) + "\n")
     logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))
 
 

@@ -346,6 +346,11 @@ def run_folder(results: Path, dataset: str, experiment: str, category: str, seed
     return results / "runs" / dataset / experiment / category / str(seed)
 
 
+def differences_file(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:
+    """Where the feature differences of a run lie below the results of its study."""
+    return results / "differences" / dataset / experiment / category / f"{seed}.npz"
+
+
 def data_key(name: str, dataset: Dataset) -> str:
     """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
     decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})

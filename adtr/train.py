@@ -95,7 +95,7 @@ def train(
         "params": {name: getattr(params, name).model_dump(mode="json") for name in params.method_sections()},
         "features": made,
         "precision": precision(params.train.precision, device) if "train" in params.method_sections() else "float32",
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "device": provenance.device_name(device),
         **_origin(start, bank, params, seed, rows),
         **provenance.record("train", f"methods.{params.method}"),
     }

@@ -156,7 +156,7 @@ def empty_queue() -> None:
 def queue() -> dict[str, str]:
     """The comment of each job that waits, runs or ends, by its number."""
     words = ["squeue", "--me", "--noheader", "--format=%i|%k"]
-    lines = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     return dict(line.split("|", 1) for line in lines)
 
 

@@ -1,14 +1,18 @@
 """What several test modules read, made once: small data sets, and the study `smoke`."""
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import cluster
 import pytest
 import torch
-from workshop import TARGETS, Workshop, wait_for
+from workshop import HERE, TARGETS, Workshop, wait_for
 
 from adtr.generated import write_cifar10, write_mvtec
+from adtr.study import Plan, resolve
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +38,11 @@ def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def smoke() -> Plan:
+    return resolve("smoke", HERE / "params")
+
+
+@pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """The study, run once: killed in the midst of its trainings, then resumed by the same command."""
     shop = Workshop(tmp_path_factory.mktemp("clone"))
@@ -47,3 +56,21 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     result = shop.snakemake(*TARGETS)
     assert result.returncode == 0, result.stdout
     return shop
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a running cluster."""
+    folder, needed = tmp_path_factory.mktemp("cluster"), os.environ.get("ADTR_SLURM") == "needed"
+    try:
+        if needed:
+            cluster.install()
+        elif not shutil.which("slurmctld"):
+            pytest.skip("no Slurm here; `make test-slurm` installs one")
+        cluster.start(folder)
+    except cluster.SlurmError as reason:
+        if needed:
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+    yield folder
+    cluster.stop(folder)

@@ -8,9 +8,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import cluster
 import pytest
 import yaml
-from workshop import TARGETS, Workshop, wait_for
+from workshop import TARGETS, Workshop, environment_of, ran, wait_for
 
 pytestmark = pytest.mark.dvc
 
@@ -18,17 +19,13 @@ EVERYTHING = ["all_runs", *TARGETS, "plots"]
 RUN = "results/smoke/runs/smoke_mvtec/adtr/carpet/0"
 
 
-def dvc(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs DVC; its whole output is in stdout."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
-    return subprocess.run(
-        ["dvc", *words], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def dvc(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return ran(["dvc", *words], folder, **environment)
 
 
-def well(folder: Path, *words: str) -> str:
+def well(folder: Path, *words: str, **environment: str) -> str:
     """What DVC said of something that it did."""
-    result = dvc(folder, *words)
+    result = dvc(folder, *words, **environment)
     assert result.returncode == 0, result.stdout
     return result.stdout
 
@@ -42,11 +39,9 @@ def git(folder: Path, *words: str) -> None:
 def recorded(done: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished study in a repository of its own, recorded by `dvc repro` and pushed to a folder."""
     folder = tmp_path_factory.mktemp("recorded") / "repository"
-    shutil.copytree(done.folder, folder, symlinks=True)
+    shutil.copytree(done.folder, folder, symlinks=True, ignore=lambda *_: {"demo", "killed.log"})
     choice = folder / "params/reproduce.yaml"
     choice.write_text(choice.read_text().replace("study: demo", "study: smoke"))
-    for name in ("results/demo", "killed.log"):
-        shutil.rmtree(folder / name, ignore_errors=True)
     git(folder, "init", "--quiet")
     well(folder, "repro")
     well(folder, "remote", "add", "--default", "store", str(folder.parent / "store"))
@@ -78,10 +73,7 @@ def known(folder: Path) -> None:
 
 
 def snakemake(folder: Path, *words: str, setting: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        Workshop.command(*words, setting=setting), cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    return ran(Workshop.command(*words, setting=setting), folder)
 
 
 def test_a_second_reproduction_does_nothing(recorded: Path) -> None:
@@ -169,13 +161,48 @@ def lock(folder: Path) -> dict:
     return yaml.safe_load((folder / "dvc.lock").read_text())
 
 
+def test_a_variant_is_compared_and_left_again(pulled: Path) -> None:
+    well(pulled, "exp", "run", "-S", "params/default.yaml:padim.channels=7")
+    assert "padim.channels" in well(pulled, "params", "diff")
+    changed = json.loads(well(pulled, "metrics", "diff", "--json"))["results/smoke/metrics.json"]
+    assert {name.split(".")[1] for name in changed} == {"padim"}
+    git(pulled, "restore", ".")
+    result = snakemake(pulled, *EVERYTHING, "--forceall", "--touch")
+    assert "4 runs were made with other parameters" in result.stdout
+    well(pulled, "checkout")
+    known(pulled)
+    assert "Nothing to be done" in snakemake(pulled, *EVERYTHING, "--dry-run").stdout
+    assert "up to date" in well(pulled, "status")
+
+
+def test_runs_of_other_parameters_are_made_anew(pulled: Path) -> None:
+    record = pulled / RUN.replace("/adtr/", "/padim/") / "run.json"
+    text = record.read_text()
+    record.unlink()
+    record.write_text(text.replace('"channels": 100', '"channels": 99'))
+    assert f"removed {record.parent.relative_to(pulled)}" in well(pulled, "repro")
+    assert '"channels": 100' in record.read_text()
+
+
+@pytest.mark.slurm
+def test_a_profile_runs_the_stages_on_a_cluster(slurm: Path, pulled: Path) -> None:
+    model = pulled / RUN / "model.safetensors"
+    before = model.read_bytes()
+    shutil.rmtree(pulled / RUN)
+    well(pulled, "repro", SNAKEMAKE_PROFILE="slurm")
+    assert model.read_bytes() == before
+    assert "up to date" in well(pulled, "status")
+    ours = [job for job in cluster.ended(slurm) if job["WorkDir"] == str(pulled)]
+    assert ours
+    assert {job["JobState"] for job in ours} == {"COMPLETED"}
+
+
 def test_an_interrupted_reproduction_resumes(pulled: Path) -> None:
     models = [(pulled / RUN / "model.safetensors").read_bytes()]
     shutil.rmtree(pulled / RUN)
-    environment = os.environ | {"PYTHONPATH": str(pulled)}
     with (pulled / "killed.log").open("w") as log:
         process = subprocess.Popen(
-            ["dvc", "repro"], cwd=pulled, env=environment, start_new_session=True, stdout=log, stderr=log
+            ["dvc", "repro"], cwd=pulled, env=environment_of(pulled), start_new_session=True, stdout=log, stderr=log
         )
     wait_for(lambda: "trains" in (pulled / "killed.log").read_text(), "a training")
     second = dvc(pulled, "repro")

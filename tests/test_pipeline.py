@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
-import subprocess
 
 import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
-from workshop import TARGETS, Workshop
+from workshop import TARGETS, Workshop, ran
+
+from adtr.prune import misfits
+from adtr.study import Plan, resolve, run_folder
 
 pytestmark = pytest.mark.pipeline
 
@@ -76,6 +78,18 @@ def test_a_parameter_on_the_command_line_reruns_what_it_decides(done: Workshop) 
     assert "train" not in done.planned(setting="padim.channels=7")
 
 
+def test_runs_of_other_parameters_are_not_taken_for_these(done: Workshop, smoke: Plan) -> None:
+    results = done.folder / "results/smoke"
+    assert list(misfits(smoke, results)) == []
+    pooled = resolve("smoke", done.folder / "params", {"score.pooling": 2})
+    assert set(misfits(pooled, results)) == {run_folder(results, *run) / "evaluation.json" for run in smoke.runs()}
+    slower = resolve("smoke", done.folder / "params", {"train.lr": 0.001})
+    assert len(list(misfits(slower, results))) == 44
+    result = done.snakemake("all_tables", "--touch", setting="train.lr=0.001")
+    assert result.returncode != 0
+    assert "44 runs were made with other parameters" in result.stdout
+
+
 def test_another_noise_makes_another_bank_and_trains_adtr_plus_alone(done: Workshop) -> None:
     planned = done.planned(setting="confetti.seed=1")
     assert (planned["confetti"], planned["features_of_anomalies"]) == (2, 2)
@@ -102,12 +116,9 @@ def test_every_error_in_the_parameters_is_told_before_the_first_job(done: Worksh
 
 
 def test_an_unknown_word_of_the_configuration_is_refused(done: Workshop) -> None:
-    result = subprocess.run(
-        ["snakemake", "-n", "all_tables", "--config", "studdy=smoke"],
-        cwd=done.folder, env=done.environment, capture_output=True, text=True,
-    )  # fmt: skip
+    result = ran(["snakemake", "-n", "all_tables", "--config", "studdy=smoke"], done.folder)
     assert result.returncode != 0
-    assert "not studdy" in result.stdout + result.stderr
+    assert "not studdy" in result.stdout
 
 
 def test_missing_data_is_told_once_before_the_first_job(done: Workshop) -> None:

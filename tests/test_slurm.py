@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -18,26 +17,8 @@ RUN = "smoke_mvtec/adtr/carpet/0"
 MEMBERS = [RUN, "smoke_mvtec/no_query/carpet/0", "smoke_mvtec/padim/carpet/0"]  # of a batch
 MODELS = [f"results/smoke/runs/{member}/model.safetensors" for member in MEMBERS]
 MODEL = MODELS[0]
-LONG = "train.epochs=1500 train.save_every=20 train.snapshots=0"  # for tests that disturb a training
+LONG = "train.epochs=3000 train.save_every=20 train.snapshots=0"  # for tests that disturb a training
 QUICK = ("--slurm-init-seconds-before-status-checks", "1")
-
-
-@pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a running cluster."""
-    folder, needed = tmp_path_factory.mktemp("cluster"), os.environ.get("ADTR_SLURM") == "needed"
-    try:
-        if needed:
-            cluster.install()
-        elif not shutil.which("slurmctld"):
-            pytest.skip("no Slurm here; `make test-slurm` installs one")
-        cluster.start(folder)
-    except cluster.SlurmError as reason:
-        if needed:
-            pytest.fail(str(reason))
-        pytest.skip(str(reason))
-    yield folder
-    cluster.stop(folder)
 
 
 @pytest.fixture(scope="session")
@@ -213,7 +194,7 @@ def test_two_snakemakes_in_one_folder_leave_each_others_jobs(shop: Workshop, slu
 def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop, slurm: Path) -> None:
     words = ("--set-resources", "train:runtime=attempt", "train:gpu=1", "train:mem_mb=2000", "train:member=1")
     log = shop.folder / "main.log"
-    process = shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=log, setting=LONG.replace("1500", "12000"))
+    process = shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=log, setting=LONG.replace("3000", "12000"))
     said = ended(process, shop)
     states = [job["JobState"] for job in cluster.ended(slurm) if job["WorkDir"] == str(shop.folder)]
     assert (states[0], states[-1]) == ("TIMEOUT", "COMPLETED")

@@ -13,6 +13,19 @@ HERE = Path(__file__).parent.parent
 TARGETS = ["all_tables", "figures", "report"]
 
 
+def environment_of(folder: Path) -> dict[str, str]:
+    """In which a copy of the repository uses its own package."""
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+def ran(words: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a copy of the repository; its whole output is in stdout."""
+    return subprocess.run(
+        words, cwd=folder, env=environment_of(folder) | variables,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
 class Workshop:
     """A copy of the repository's files, in which Snakemake runs with the copy's own package."""
 
@@ -26,7 +39,6 @@ class Workshop:
             if (HERE / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(HERE / name, folder / name, follow_symlinks=False)
-        self.environment = os.environ | {"PYTHONPATH": str(folder)}
         self.processes: list[subprocess.Popen[str]] = []
 
     def sibling(self, folder: Path) -> "Workshop":
@@ -40,16 +52,13 @@ class Workshop:
 
     def snakemake(self, *words: str, study: str = "smoke", setting: str = "") -> subprocess.CompletedProcess[str]:
         """Runs Snakemake; its whole output is in stdout."""
-        return subprocess.run(
-            self.command(*words, study=study, setting=setting),
-            cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        return ran(self.command(*words, study=study, setting=setting), self.folder)
 
     def begun(self, *words: str, log: Path, setting: str = "") -> subprocess.Popen[str]:
         """Starts Snakemake in a session of its own, its output in `log`."""
         with log.open("w") as output:
             process = subprocess.Popen(
-                self.command(*words, setting=setting), cwd=self.folder, env=self.environment,
+                self.command(*words, setting=setting), cwd=self.folder, env=environment_of(self.folder),
                 start_new_session=True, stdout=output, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
         self.processes.append(process)

@@ -18,7 +18,7 @@ from adtr.figures.overview import Panel, Series, bars, measured, pooled, tsne
 from adtr.figures.pictures import confetti, gallery, maps
 from adtr.figures.thumbnails import thumbnails
 from adtr.files import write_text
-from adtr.study import Plan
+from adtr.study import Plan, differences_file
 from adtr.summary import read_metrics
 
 KINDS: dict[str, Callable[[Category], Figure]] = {
@@ -105,7 +105,7 @@ def _differences(plan: Plan, dataset: str, results: Path) -> tuple[np.ndarray, n
     """Vectors (M, C) and marks (M,) of Fig. 5, drawn from all categories of a data set, first seed."""
     experiment, seed = str(explained(plan, dataset)), plan.study.seeds[0]
     found = [
-        np.load(results / plan.name / "differences" / dataset / experiment / category / f"{seed}.npz")
+        np.load(differences_file(results / plan.name, dataset, experiment, category, seed))
         for category in plan.datasets[dataset].categories or []
     ]
     vectors, anomalous = ([file[name] for file in found] for name in ("vectors", "anomalous"))

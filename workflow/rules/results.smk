@@ -92,7 +92,7 @@ rule differences:
         params=f"{RUN}/params.yaml",
         model=f"{RUN}/model.safetensors",
     output:
-        f"{RESULTS}/differences/{{dataset}}/{{experiment}}/{{category}}/{{seed}}.npz",
+        DIFFERENCES,
     log:
         f"logs/{STUDY}/differences/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
     group:

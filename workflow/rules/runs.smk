@@ -59,6 +59,7 @@ rule evaluate:
         maps=f"{RUN}/maps.npy",
         metrics=f"{RUN}/metrics.csv",
         curve=f"{RUN}/curve.csv",
+        record=f"{RUN}/evaluation.json",
     log:
         f"logs/{STUDY}/evaluate/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
     conda:

@@ -22,7 +22,16 @@ from adtr.figures import (
 from adtr.plots import FILES as PLOT_FILES
 from adtr.provenance import code_digest
 from adtr.sources import read_sources
-from adtr.study import bank_key, data_key, feature_key, parse_settings, resolve
+from adtr.prune import misfits
+from adtr.study import (
+    bank_key,
+    data_key,
+    differences_file,
+    feature_key,
+    parse_settings,
+    resolve,
+    run_folder,
+)
 from adtr.tables import table_names
 
 STUDY = str(config.get("study", "paper"))
@@ -43,8 +52,10 @@ DATA = {KEY_OF[name]: dataset for name, dataset in DATASETS.items()}  # by key
 PLUS = [params for params in PLAN.params.values() if params.method == "adtr_plus"]
 BANKS = {bank_key(params): params for params in PLUS}
 RESULTS = f"results/{STUDY}"
-RUN = f"{RESULTS}/runs/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
-STATE = f"state/{STUDY}/{{dataset}}/{{experiment}}/{{category}}/{{seed}}"
+OF_RUN = ("{dataset}", "{experiment}", "{category}", "{seed}")
+RUN = str(run_folder(Path(RESULTS), *OF_RUN))
+DIFFERENCES = str(differences_file(Path(RESULTS), *OF_RUN))
+STATE = "/".join(["state", STUDY, *OF_RUN])
 STUDY_OPTIONS = f"--study {STUDY}" + (
     f" --set {shlex.quote(SETTINGS)}" if SETTINGS else ""
 )
@@ -157,11 +168,12 @@ def drawn_runs(wildcards):
     bank = noisy and bank_key(PLAN.params[dataset, noisy])
     confetti = f"results/confetti/{KEY_OF[dataset]}/{bank}/{wildcards.category}.csv"
     files = ("scores.csv", "maps.npy", "history.csv", "curve.csv")
-    return [
-        f"{RESULTS}/runs/{dataset}/{experiment}/{wildcards.category}/{seed}/{name}"
+    places = [
+        RUN.format(**dict(wildcards) | {"experiment": experiment, "seed": seed})
         for experiment in PLAN.study.datasets[dataset]
-        for name in files
-    ] + [confetti] * bool(noisy)
+    ]
+    drawn = [f"{place}/{name}" for place in places for name in files]
+    return drawn + [confetti] * bool(noisy)
 
 
 def category_figures(dataset):
@@ -185,7 +197,9 @@ def difference_files(wildcards):
     dataset, seed = wildcards.dataset, PLAN.study.seeds[0]
     experiment = explained(PLAN, dataset)
     return [
-        f"{RESULTS}/differences/{dataset}/{experiment}/{category}/{seed}.npz"
+        DIFFERENCES.format(
+            dataset=dataset, experiment=experiment, category=category, seed=seed
+        )
         for category in PLAN.datasets[dataset].categories
     ]
 
@@ -225,6 +239,12 @@ def stop_with_unknown_results():
     known = records.is_dir() and any(records.iterdir())
     found = Path(RESULTS, "runs").is_dir() and any(Path(RESULTS, "runs").iterdir())
     told = {"--touch", "-t"} & set(sys.argv)
+    other = [str(path) for path in misfits(PLAN, Path(RESULTS))] if told else []
+    if other:
+        raise WorkflowError(
+            f"{len(other)} runs were made with other parameters, such as {other[0]}: they cannot be taken for these.\n"
+            f"  `adtr prune --study {STUDY}` removes them; or ask with the parameters that they were made with"
+        )
     if workflow.is_main_process and found and not known and not told:
         raise WorkflowError(
             f"{RESULTS}/runs was not made here. If it is of these parameters and this code, say so first:\n"
