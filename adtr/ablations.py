@@ -34,8 +34,8 @@ class Concatenation(nn.Module):
         self.project = nn.Linear(2 * params.width, params.width)
 
     def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
-        """x, memory (B, N, D) to (B, N, D)."""
-        return self.project(torch.cat([x + position, memory], dim=-1))
+        """x (B or 1, N, D), memory (B, N, D) to (B or 1, N, D)."""
+        return self.project(torch.cat([(x + position).expand_as(memory), memory], dim=-1))
 
 
 class NoQuery(ADTR):

@@ -51,6 +51,34 @@ class Backbone(nn.Module):
         return [*layers, x]
 
 
+class Convolution(nn.Module):
+    """A convolution that is not learned, (B, C_in, H, W) to (B, C_out, H', W').
+
+    On a CPU it is oneDNN's, which torch itself passes by where it has one thread only. What EfficientNets pad before
+    a convolution, it pads itself: one row more below than above is as many, for a kernel whose first row is zero.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.weight, self.bias, self.stride, self.groups = conv.weight, conv.bias, conv.stride, conv.groups
+        self.padding = tuple(map(int, conv.padding))
+        before = getattr(conv, "static_padding", None)
+        if isinstance(before, nn.ZeroPad2d):
+            left, right, top, bottom = before.padding
+            self.weight = nn.Parameter(F.pad(conv.weight, (right - left, 0, bottom - top, 0)), False)
+            self.padding = (bottom, right)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda or not torch.backends.mkldnn.is_available():
+            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, (1, 1), self.groups)
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Convolution:
+    """A convolution and the batch normalisation behind it, as one."""
+    return Convolution(fuse_conv_bn_eval(conv, norm))
+
+
 def pyramid(layers: list[Tensor], chosen: tuple[int, ...], grid: int) -> Tensor:
     """The chosen layers (1-5) resized to one grid and concatenated: (B, C, G, G) (Sec. 3.1; bilinear as in UniAD)."""
     resized = [
@@ -136,12 +164,12 @@ def _load(network: nn.Module, path: Path) -> None:
 def _efficientnet_chain(network: Any) -> tuple[nn.Module, list[nn.Module]]:
     """Stem and blocks of efficientnet-pytorch and efficientnet-lite-pytorch, which share their structure."""
     activation = nn.ReLU6(inplace=True) if isinstance(network._swish, nn.ReLU6) else nn.SiLU(inplace=True)
-    stem = nn.Sequential(fuse_conv_bn_eval(network._conv_stem, network._bn0), activation)
+    stem = nn.Sequential(folded(network._conv_stem, network._bn0), activation)
     for block in network._blocks:
         block._swish = activation
         for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
             if hasattr(block, conv):
-                setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+                setattr(block, conv, folded(getattr(block, conv), getattr(block, norm)))
                 setattr(block, norm, nn.Identity())
     return stem, list(network._blocks)
 
@@ -168,9 +196,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, width_in: int, width: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.conv1: Any = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
         self.bn1: Any = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.conv2: Any = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2: Any = nn.BatchNorm2d(width)
         self.downsample: Any = None
         if stride != 1 or width_in != width:
@@ -183,15 +211,15 @@ class BasicBlock(nn.Module):
 
     def fold(self) -> None:
         """Folds each batch normalisation into the convolution before it."""
-        self.conv1, self.bn1 = fuse_conv_bn_eval(self.conv1, self.bn1), nn.Identity()
-        self.conv2, self.bn2 = fuse_conv_bn_eval(self.conv2, self.bn2), nn.Identity()
+        self.conv1, self.bn1 = folded(self.conv1, self.bn1), nn.Identity()
+        self.conv2, self.bn2 = folded(self.conv2, self.bn2), nn.Identity()
         if self.downsample is not None:
-            self.downsample = fuse_conv_bn_eval(self.downsample[0], self.downsample[1])
+            self.downsample = folded(*self.downsample)
 
 
 def _resnet_chain(network: Any) -> tuple[nn.Module, list[nn.Module]]:
     """The stem before its pooling is layer 1; the pooling opens layer 2."""
-    stem = nn.Sequential(fuse_conv_bn_eval(network.conv1, network.bn1), nn.ReLU())
+    stem = nn.Sequential(folded(network.conv1, network.bn1), nn.ReLU())
     blocks: list[nn.Module] = [nn.MaxPool2d(3, stride=2, padding=1)]
     for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
         for block in stage:

@@ -320,7 +320,7 @@ def _features(commands: Any) -> None:
 def _run_features(options: argparse.Namespace) -> None:
     from adtr.backbones import weights_file
     from adtr.datasets import read_manifest, root_of
-    from adtr.features import BATCH, extract
+    from adtr.features import batch_size, extract
     from adtr.sources import read_sources
 
     if options.output.name != f"{options.part}.npy":
@@ -332,7 +332,8 @@ def _run_features(options: argparse.Namespace) -> None:
         raise UserError(f"--part {options.part}: {options.manifest} has {', '.join(manifest.part.unique())}")
     root = root_of(options.root)
     weights = weights_file(features, read_sources(options.sources), Path())
-    progress, device = _progress("batch", -(-len(rows) // BATCH)), _device(options.device)
+    device = _device(options.device)
+    progress = _progress("batch", -(-len(rows) // batch_size(features.image_size, device)))
     made = [options.output.with_suffix(".json"), options.output]
     work = partial(extract, rows, root, features, weights, options.output, device, options.threads, progress)
     _once(options, work, made, [options.manifest, options.sources], "features")

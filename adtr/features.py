@@ -25,7 +25,7 @@ from adtr.errors import UserError
 from adtr.files import remove_partial, sha256, write_text, written_atomically
 from adtr.images import normalized, verified_rgb
 
-BATCH = 8  # images; small batches stay in the processor's cache
+PIXELS = {"cpu": 1 << 18, "cuda": 1 << 24}  # of a batch; a processor's cache is soon full
 
 
 def extract(
@@ -46,7 +46,7 @@ def extract(
         weights: the backbone's checked weight file; None for random weights.
         store: the .npy to write; the .json is written first, the .npy last.
         threads: batches in work at once.
-        progress: wraps the iteration over batches of BATCH images.
+        progress: wraps the iteration over batches.
 
     Raises:
         UserError: there is no image, one has changed since it was indexed, a feature overflows float16, or the disk
@@ -59,10 +59,10 @@ def extract(
     if features.backbone != "pixels":
         backbone = build(features, weights).to(device)
         backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    rows = list(zip(manifest.image, manifest.sha256, strict=True))
+    rows, size = list(zip(manifest.image, manifest.sha256, strict=True)), batch_size(features.image_size, device)
 
     def batch(start: int) -> np.ndarray:
-        images = [verified_rgb(root, *row, features.image_size) for row in rows[start : start + BATCH]]
+        images = [verified_rgb(root, *row, features.image_size) for row in rows[start : start + size]]
         return _tokens(np.stack(images), backbone, features, device)
 
     # A thread a batch, each on one core: the bytes do not depend on how many there are
@@ -70,7 +70,7 @@ def extract(
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU, too
     remove_partial(store)
     with written_atomically(store) as temporary, ThreadPoolExecutor(threads, initializer=_one_core) as pool:
-        shape = _write(temporary, progress(_in_order(pool, batch, range(0, len(rows), BATCH), 2 * threads)))
+        shape = _write(temporary, progress(_in_order(pool, batch, range(0, len(rows), size), 2 * threads)))
         _prepend_header(temporary, shape)
         info = {
             "shape": shape,
@@ -82,6 +82,11 @@ def extract(
             **provenance.record("features"),
         }
         write_text(store.with_suffix(".json"), json.dumps(info, indent=1) + "\n")
+
+
+def batch_size(image_size: int, device: str = "cpu") -> int:
+    """How many images of a size go through the backbone at once."""
+    return min(256, max(1, PIXELS[device.partition(":")[0]] // image_size**2))
 
 
 def _weights(features: Features, weights: Path | None) -> str:

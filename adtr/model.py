@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adtr.attention import Dropout, attend
 from adtr.config import Model
 
 Layer = Callable[[Model], nn.Module]
@@ -46,7 +47,7 @@ class ADTR(Reconstruction):
 
     def __init__(self, tokens: int, channels: int, params: Model, attention: Layer | None = None):
         super().__init__(channels)
-        width, attention = params.width, attention or Attention
+        width, attention, self.dropout = params.width, attention or Attention, params.dropout
         self.reduce = nn.Linear(channels, width)  # a 1x1 convolution
         self.position = nn.Parameter(torch.empty(tokens, width))
         self.query = nn.Parameter(torch.empty(tokens, width))
@@ -74,16 +75,18 @@ class ADTR(Reconstruction):
     def forward(self, f: Tensor) -> Tensor:
         """f (B, N, C) to its reconstruction f̂ (B, N, C)."""
         memory = self.reduce(f)
+        position = self.position.to(memory.dtype)
         for layer in self.encoder:
-            memory = layer(memory, self.position)
+            memory = layer(memory, position)
         tokens = self.decoder_input(memory)
         for layer in self.decoder:
-            tokens = layer(tokens, memory, self.position)
+            tokens = layer(tokens, memory, position)
         return self.recover(self.norm(tokens))
 
     def decoder_input(self, memory: Tensor) -> Tensor:
-        """The learned query embedding, for each image: (B, N, D)."""
-        return self.query.expand(len(memory), -1, -1)
+        """The learned query embedding: (B, N, D); or (1, N, D) where no dropout makes images differ so early."""
+        dropped = self.training and self.dropout > 0
+        return self.query.to(memory.dtype).expand(len(memory) if dropped else 1, -1, -1)
 
 
 class EncoderLayer(nn.Module):
@@ -94,7 +97,7 @@ class EncoderLayer(nn.Module):
         self.attention = attention(params)
         self.ffn = FeedForward(params)
         self.norm1, self.norm2 = nn.LayerNorm(params.width), nn.LayerNorm(params.width)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""
@@ -111,10 +114,10 @@ class DecoderLayer(nn.Module):
         self.cross_attention = attention(params)
         self.ffn = FeedForward(params)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(params.width) for _ in range(3))
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
 
     def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
-        """x, memory (B, N, D) to (B, N, D)."""
+        """x (B or 1, N, D), memory (B, N, D) to (B, N, D)."""
         x = self.norm1(x + self.dropout(self.self_attention(x, x, position)))
         x = self.norm2(x + self.dropout(self.cross_attention(x, memory, position)))
         return self.norm3(x + self.dropout(self.ffn(x)))
@@ -129,20 +132,19 @@ class Attention(nn.Module):
         self.to_query, self.to_key, self.to_value, self.project = (
             nn.Linear(params.width, params.width) for _ in range(4)
         )
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = params.dropout
 
     def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
-        """Queries from x, keys and values from memory, all (B, N, D), to (B, N, D)."""
-        q = self._split(self.to_query(x + position))
-        k = self._split(self.to_key(memory + position))
+        """Queries from x (B or 1, N, D), keys and values from memory (B, N, D), to (B, N, D)."""
+        placed = x + position
+        k = self._split(self.to_key(placed if memory is x else memory + position))
+        q = self._split(self.to_query(placed)).expand_as(k)
         v = self._split(self.to_value(memory))
-        # Written out: on the CPU the backward pass of the fused attention is slower than this one
-        weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
-        return self.project((self.dropout(weights) @ v).transpose(1, 2).flatten(2))
+        return self.project(attend(q, k, v, self.dropout if self.training else 0.0).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, h, N, D/h)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).contiguous()
 
 
 class FeedForward(nn.Module):
@@ -152,7 +154,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.widen = nn.Linear(params.width, params.ffn_width)
         self.narrow = nn.Linear(params.ffn_width, params.width)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""

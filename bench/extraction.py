@@ -16,13 +16,13 @@ import torch
 
 from adtr.backbones import Backbone, _network, build, pyramid
 from adtr.config import Features
-from adtr.features import BATCH, _one_core, _tokens
+from adtr.features import _one_core, _tokens, batch_size
 
 
 def plain(network: Any, images: np.ndarray, features: Features) -> None:
-    """The library's own blocks in evaluation mode, PyTorch's threads, batches of 8."""
+    """The library's own blocks in evaluation mode, PyTorch's threads, the same batches."""
     with torch.inference_mode():
-        for batch in np.split(images, len(images) // BATCH):
+        for batch in np.split(images, max(1, len(images) // batch_size(images.shape[1]))):
             x = torch.from_numpy(batch.transpose(0, 3, 1, 2)).float() / 255
             x, layers = network._swish(network._bn0(network._conv_stem(x))), []
             for block in network._blocks:
@@ -35,7 +35,7 @@ def plain(network: Any, images: np.ndarray, features: Features) -> None:
 
 def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: ThreadPoolExecutor) -> None:
     """As adtr.features.extract does it, without the files."""
-    batches = np.split(images, len(images) // BATCH)
+    batches = np.split(images, max(1, len(images) // batch_size(images.shape[1])))
     list(pool.map(lambda batch: _tokens(batch, backbone, features, "cpu"), batches))
 
 

@@ -107,7 +107,7 @@ def test_without_the_query_the_decoder_begins_with_the_memory() -> None:
     assert torch.equal(network("no_query").decoder_input(memory), memory)
     assert "query" not in dict(network("no_query").named_parameters())
     whole = network("transformer")
-    assert torch.equal(whole.decoder_input(memory), whole.query.expand(2, -1, -1))
+    assert (whole.decoder_input(memory) == whole.query).all()
 
 
 def test_the_same_seed_gives_transformer_and_no_query_the_same_weights() -> None:

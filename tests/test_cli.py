@@ -377,7 +377,7 @@ def test_train_and_evaluate_by_hand_find_the_planted_anomalies(method: str, case
         main(["evaluate", *inputs, *folders, *labels])
     files = [{path.name: path.read_bytes() for path in (tmp_path / a).iterdir()} for a in ("first", "second")]
     assert files[0] == files[1]
-    assert set(files[0]) == {"maps.npy", "scores.csv", "metrics.csv", "curve.csv"}
+    assert set(files[0]) == {"maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"}
     maps = np.load(tmp_path / "first/maps.npy")
     assert (maps.shape, maps.dtype) == ((8, 4, 4), np.float32)
     scores = pd.read_csv(tmp_path / "first/scores.csv")

@@ -20,10 +20,11 @@ from adtr.backbones import weights_file
 from adtr.config import Dataset, Features
 from adtr.datasets import index
 from adtr.errors import UserError
-from adtr.features import BATCH, data_digest, extract, read_store, select
+from adtr.features import data_digest, extract, read_store, select
 from adtr.files import sha256
 from adtr.images import normalized
 
+BATCH = 8  # images of 64 px, in these tests
 LAST_BLOCKS = (0, 2, 4, 10, 15)  # of EfficientNet-Lite0, at strides 2 to 32
 
 
@@ -33,6 +34,11 @@ def features(**changes: Any) -> Features:
 
 
 LITE0 = weights_file(features(weights="imagenet"), {}, Path())
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adtr.features.PIXELS", {"cpu": BATCH * 64**2})
 
 
 @pytest.fixture(autouse=True)

@@ -513,9 +513,9 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
 
 def test_what_a_killed_process_left_half_written_is_removed(case: planted.Case, tmp_path: Path) -> None:
     names = [
-        "state/.state.pt.0a1b2c3d.pt",
-        "run/.model.safetensors.0a1b2c3d.safetensors",
-        "run/.run.json.0a1b2c3d.json",
+        "state/.state.pt.0a1b2c3d.partial.pt",
+        "run/.model.safetensors.0a1b2c3d.partial.safetensors",
+        "run/.run.json.0a1b2c3d.partial.json",
     ]
     others = ["state/.keep", "run/.snakemake_timestamp", "run/notes.txt"]
     for name in names + others:

@@ -1,0 +1,67 @@
+"""How the field would write it: torch's own layers, float32, nothing cached, nothing folded. bench/ compares with it.
+
+Shapes: B images, N tokens, C channels, D width, S side of an image in px.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adtr.backbones import pyramid
+from adtr.config import Features, Model
+
+
+class Layer(nn.Module):
+    """DETR's layer of torch.nn.MultiheadAttention: one attention in the encoder, two in the decoder."""
+
+    def __init__(self, params: Model, attentions: int):
+        super().__init__()
+        width, p = params.width, params.dropout
+        self.attentions = nn.ModuleList(
+            nn.MultiheadAttention(width, params.heads, dropout=p, batch_first=True) for _ in range(attentions)
+        )
+        self.ffn = nn.Sequential(
+            nn.Linear(width, params.ffn_width), nn.ReLU(), nn.Dropout(p), nn.Linear(params.ffn_width, width)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(attentions + 1))
+        self.dropout = nn.Dropout(p)
+
+    def forward(self, x: Tensor, position: Tensor, *memories: Tensor) -> Tensor:
+        for attention, norm, memory in zip(self.attentions, self.norms, (x, *memories), strict=False):
+            x = norm(x + self.dropout(attention(x + position, memory + position, memory)[0]))
+        return self.norms[-1](x + self.dropout(self.ffn(x)))
+
+
+class Transformer(nn.Module):
+    """ADTR of such layers: (B, N, C) to (B, N, C)."""
+
+    def __init__(self, tokens: int, channels: int, params: Model):
+        super().__init__()
+        self.reduce, self.recover = nn.Linear(channels, params.width), nn.Linear(params.width, channels)
+        self.position, self.query = (nn.Parameter(torch.randn(tokens, params.width)) for _ in range(2))
+        self.encoder = nn.ModuleList(Layer(params, 1) for _ in range(params.encoder_layers))
+        self.decoder = nn.ModuleList(Layer(params, 2) for _ in range(params.decoder_layers))
+        self.norm = nn.LayerNorm(params.width)
+
+    def forward(self, f: Tensor) -> Tensor:
+        memory = self.reduce(f)
+        for layer in self.encoder:
+            memory = layer(memory, self.position)
+        x = self.query.expand(len(f), -1, -1)
+        for layer in self.decoder:
+            x = layer(x, self.position, memory)
+        return self.recover(self.norm(x))
+
+
+@torch.inference_mode()
+def features_of(network: Any, images: Tensor, features: Features) -> Tensor:
+    """(B, 3, S, S), normalised, to (B, N, C): the blocks of the library's EfficientNet as they are."""
+    x = network._swish(network._bn0(network._conv_stem(images)))
+    layers = []
+    for block in network._blocks:
+        following = block(x)
+        if following.shape[-1] < x.shape[-1]:
+            layers.append(x)
+        x = following
+    return pyramid([*layers, x], features.layers, features.grid_size).flatten(2).transpose(1, 2)

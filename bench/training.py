@@ -1,0 +1,117 @@
+"""500 epochs of one MVTec category: the backbone in every step and float32, against cached features and bfloat16.
+
+Single steps are measured, in turns, and counted up: an epoch has images / 16 of them. Images and weights are random.
+    python bench/training.py
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import plain
+import torch
+
+from adtr.backbones import _network, build
+from adtr.config import Params, params_model, read_yaml
+from adtr.features import _one_core, _tokens, batch_size
+from adtr.images import normalized
+from adtr.losses import normal_loss
+from adtr.methods import precision
+from adtr.model import ADTR
+from adtr.training import autocast
+
+Step = Callable[[], object]
+
+
+def plain_steps(params: Params, images: np.ndarray) -> dict[str, Step]:
+    """Of a batch: backbone, then training of the transformer on what it gave."""
+    features, network = params.features, _network(params.features.backbone, params.features.image_size).eval()
+    model = plain.Transformer(features.grid_size**2, 720, params.model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay)
+    f = plain.features_of(network, torch.from_numpy(normalized(images)), features)
+
+    def train() -> None:
+        loss = (f - model(f)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return {
+        "plain backbone": lambda: plain.features_of(network, torch.from_numpy(normalized(images)), features),
+        "plain step": train,
+    }
+
+
+def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Step]:
+    backbone = build(params.features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def extract() -> list[np.ndarray]:
+        parts = np.split(images, max(1, len(images) // batch_size(images.shape[1])))
+        return list(pool.map(lambda part: _tokens(part, backbone, params.features, "cpu"), parts))
+
+    data = torch.from_numpy(np.concatenate(extract()))
+    _, tokens, channels = data.shape
+    model = ADTR(tokens, channels, params.model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay, fused=True
+    )
+
+    def train() -> None:
+        f = model.standardized(data)
+        with autocast(params.train, "cpu"):
+            reconstruction = model(f)
+        loss = normal_loss(f, reconstruction.float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return {"our backbone": extract, "our step": train}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=240, help="of the category [240, MVTec-AD's mean]")
+    parser.add_argument("--epochs", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.NAME=VALUE", help="other parameters")
+    options = parser.parse_args()
+    default = read_yaml(Path("params/default.yaml"))
+    default["train"]["precision"] = "auto"
+    for word in options.set:
+        path, value = word.split("=")
+        section, name = path.split(".")
+        default[section][name] = type(default[section][name])(value)
+    params = params_model(default).model_validate(default)
+    size, batch = params.features.image_size, params.train.batch_size
+    images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores, initializer=_one_core) as pool:
+        steps = plain_steps(params, images) | our_steps(params, images, pool)
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(options.rounds + 1):
+            for name, step in steps.items():
+                torch.set_num_threads(1 if name == "our backbone" else cores)
+                began = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - began)
+    median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    machine = platform.processor() or platform.machine()
+    kind = precision(params.train.precision, "cpu")
+    print(f"{machine}, {cores} cores, torch {torch.__version__}, {kind}, {params.features}")
+    for name, value in median.items():
+        print(f"{name:16} {1000 * value:8.0f} ms a batch of {batch}")
+    batches = options.images / batch
+    theirs = options.epochs * batches * (median["plain backbone"] + median["plain step"])
+    ours = batches * median["our backbone"] + options.epochs * batches * median["our step"]
+    print(f"{options.epochs} epochs of {options.images} images: plain {theirs / 3600:.2f} h, ours {ours / 3600:.2f} h")
+    print(f"ratio {theirs / ours:.1f}; of the steps alone {median['plain step'] / median['our step']:.1f}")
+
+
+if __name__ == "__main__":
+    main()
