@@ -27,7 +27,7 @@ localrules:
 
 
 onstart:
-    stop_without_data()
+    tell_missing_data()
     tell_leftovers()
 
 

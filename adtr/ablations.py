@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adtr.config import Model
+from adtr.layers import Linear
 from adtr.model import ADTR, Attention, Reconstruction
 
 
@@ -31,7 +32,7 @@ class Concatenation(nn.Module):
 
     def __init__(self, params: Model):
         super().__init__()
-        self.project = nn.Linear(2 * params.width, params.width)
+        self.project = Linear(2 * params.width, params.width)
 
     def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
         """x (B or 1, N, D), memory (B, N, D) to (B or 1, N, D)."""

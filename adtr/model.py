@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adtr.attention import Dropout, attend
 from adtr.config import Model
+from adtr.layers import Dropout, Linear, attend
 
 Layer = Callable[[Model], nn.Module]
 
@@ -48,13 +48,13 @@ class ADTR(Reconstruction):
     def __init__(self, tokens: int, channels: int, params: Model, attention: Layer | None = None):
         super().__init__(channels)
         width, attention, self.dropout = params.width, attention or Attention, params.dropout
-        self.reduce = nn.Linear(channels, width)  # a 1x1 convolution
+        self.reduce = Linear(channels, width)  # a 1x1 convolution
         self.position = nn.Parameter(torch.empty(tokens, width))
         self.query = nn.Parameter(torch.empty(tokens, width))
         self.encoder = nn.ModuleList(EncoderLayer(params, attention) for _ in range(params.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(params, attention) for _ in range(params.decoder_layers))
         self.norm = nn.LayerNorm(width)
-        self.recover = nn.Linear(width, channels)  # a 1x1 convolution
+        self.recover = Linear(width, channels)  # a 1x1 convolution
         self._initialize()
 
     def _initialize(self) -> None:
@@ -129,9 +129,7 @@ class Attention(nn.Module):
     def __init__(self, params: Model):
         super().__init__()
         self.heads = params.heads
-        self.to_query, self.to_key, self.to_value, self.project = (
-            nn.Linear(params.width, params.width) for _ in range(4)
-        )
+        self.to_query, self.to_key, self.to_value, self.project = (Linear(params.width, params.width) for _ in range(4))
         self.dropout = params.dropout
 
     def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
@@ -152,8 +150,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, params: Model):
         super().__init__()
-        self.widen = nn.Linear(params.width, params.ffn_width)
-        self.narrow = nn.Linear(params.ffn_width, params.width)
+        self.widen = Linear(params.width, params.ffn_width)
+        self.narrow = Linear(params.ffn_width, params.width)
         self.dropout = Dropout(params.dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,14 +1,12 @@
 """What a study made and does no longer want: files that no target would make again, and runs of other parameters."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from adtr.config import Params
 from adtr.figures import all_files
 from adtr.study import Plan, differences_file, run_folder
+from adtr.summary import misfits
 from adtr.tables import table_names
 
 
@@ -30,40 +28,6 @@ def prune(plan: Plan, folder: Path) -> Iterator[Path]:
     for path in misfits(plan, results):
         _remove_whole(path)
         yield path
-
-
-def misfits(plan: Plan, results: Path) -> Iterator[Path]:
-    """Runs of other parameters than the plan's: those of a variant that DVC brought under Snakemake's records.
-
-    Of a run whose training fits, the record of its evaluation, if that does not. (What ADTR+'s anomalies were made with
-    does not stand in its run.)
-
-    Args:
-        results: the study's folder of results.
-    """
-    for dataset, experiment, category, seed in plan.runs():
-        folder, params = run_folder(results, dataset, experiment, category, seed), plan.params[dataset, experiment]
-        trained, evaluated = _read(folder / "run.json"), _read(folder / "evaluation.json")
-        if trained and _asked_for(trained) != {"method": params.method, "seed": seed} | _sections(params):
-            yield folder
-        elif evaluated and (evaluated["model"], evaluated["score"]) != (trained["model"], params.decisive()["score"]):
-            yield folder / "evaluation.json"
-
-
-def _asked_for(trained: dict[str, Any]) -> dict[str, Any]:
-    return (
-        {key: trained[key] for key in ("method", "seed")}
-        | trained["params"]
-        | {"features": trained["features"]["features"]}
-    )
-
-
-def _sections(params: Params) -> dict[str, Any]:
-    return {name: params.decisive()[name] for name in [*params.method_sections(), "features"]}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _remove(place: Path, wanted: set[Path]) -> Iterator[Path]:

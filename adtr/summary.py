@@ -1,10 +1,13 @@
 """The metrics of a study's runs, gathered and summarised over seeds and categories. Values are per cent."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from adtr.config import Params
 from adtr.errors import UserError
 from adtr.study import Plan, run_folder
 
@@ -40,11 +43,49 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
     """The tidy metrics of all runs of a study.
 
     Raises:
-        UserError: runs are missing; the message names them.
+        UserError: runs are missing, or were made with other parameters.
     """
     paths = _paths(plan, results, "metrics.csv", "metrics")
+    if other := list(misfits(plan, results)):
+        raise UserError(
+            f"{len(other)} runs were made with other parameters, such as {other[0]}: `adtr prune` removes them"
+        )
     rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
     return rows.assign(seed=rows.seed.astype(int))
+
+
+def misfits(plan: Plan, results: Path) -> Iterator[Path]:
+    """Runs of other parameters than the plan's: those of a variant that DVC brought under Snakemake's records.
+
+    Of a run whose training fits, the record of its evaluation, if that does not. (What ADTR+'s anomalies were made with
+    does not stand in its run.)
+
+    Args:
+        results: the study's folder of results.
+    """
+    for dataset, experiment, category, seed in plan.runs():
+        folder, params = run_folder(results, dataset, experiment, category, seed), plan.params[dataset, experiment]
+        trained, evaluated = _read(folder / "run.json"), _read(folder / "evaluation.json")
+        if trained and _asked_for(trained) != {"method": params.method, "seed": seed} | _sections(params):
+            yield folder
+        elif evaluated and (evaluated["model"], evaluated["score"]) != (trained["model"], params.decisive()["score"]):
+            yield folder / "evaluation.json"
+
+
+def _asked_for(trained: dict[str, Any]) -> dict[str, Any]:
+    return (
+        {key: trained[key] for key in ("method", "seed")}
+        | trained["params"]
+        | {"features": trained["features"]["features"]}
+    )
+
+
+def _sections(params: Params) -> dict[str, Any]:
+    return {name: params.decisive()[name] for name in [*params.method_sections(), "features"]}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def networks(plan: Plan, results: Path) -> pd.DataFrame:

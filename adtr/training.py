@@ -21,6 +21,7 @@ from adtr.methods import Context, Fitted, precision
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
+TOKENS = 1024  # of a piece
 
 
 def optimize(
@@ -29,6 +30,7 @@ def optimize(
     loss: Callable[[Tensor], Tensor],
     train: Train,
     context: Context,
+    piece: int | None = None,
 ) -> Fitted:
     """Minimises `loss` over the parameters of `network` by AdamW.
 
@@ -38,7 +40,8 @@ def optimize(
     Args:
         network: on its device; a `seeded` one has the same initial weights every time.
         draw: the order of an epoch's images, as indices (n,).
-        loss: of the images of a batch, given as indices (b,).
+        loss: the mean over images of a batch, given as indices (b,).
+        piece: images of a batch that are worked on at a time, their gradients added up; None for all.
 
     Raises:
         UserError: the loss is no longer finite, or the state cannot be saved.
@@ -55,13 +58,14 @@ def optimize(
         for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(train, epoch, (epoch - 1) * len(batches) + step, len(batches))
-            value = loss(batch)
             optimizer.zero_grad()
-            value.backward()
+            for part in batch.split(piece or len(batch)):
+                value = loss(part) * (len(part) / len(batch))
+                value.backward()
+                total += value.detach() * len(batch)
             if train.grad_clip:
                 nn.utils.clip_grad_norm_(network.parameters(), train.grad_clip)
             optimizer.step()
-            total += value.detach() * len(batch)
         history.append({"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "loss": total.item() / len(order)})
         _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - began))
         if not math.isfinite(history[-1]["loss"]):
@@ -74,6 +78,15 @@ def optimize(
             _save(context.state, network, optimizer, history, snapshots)
     bar.close()
     return Fitted(_copied(network), history, sum(parameter.numel() for parameter in network.parameters()), snapshots)
+
+
+def piece_size(network: nn.Module, tokens: int, device: str) -> int | None:
+    """For `optimize`: so many images that what a CPU keeps of them for the backward pass is small; all on a GPU.
+
+    Batch normalisation sees a batch as a whole.
+    """
+    whole = device != "cpu" or any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return None if whole else max(1, TOKENS // tokens)
 
 
 def seeded(seed: int, epoch: int = 0) -> None:

@@ -5,32 +5,25 @@ Both sides read the same images from memory, in float32, on all cores; they take
 """
 
 import argparse
-import platform
-import statistics
-import time
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import plain
 import torch
+from measure import machine, seconds
 
-from adtr.backbones import Backbone, _network, build, pyramid
+from adtr.backbones import Backbone, _network, build
 from adtr.config import Features
 from adtr.features import _one_core, _tokens, batch_size
+from adtr.images import normalized
 
 
-def plain(network: Any, images: np.ndarray, features: Features) -> None:
-    """The library's own blocks in evaluation mode, PyTorch's threads, the same batches."""
-    with torch.inference_mode():
-        for batch in np.split(images, max(1, len(images) // batch_size(images.shape[1]))):
-            x = torch.from_numpy(batch.transpose(0, 3, 1, 2)).float() / 255
-            x, layers = network._swish(network._bn0(network._conv_stem(x))), []
-            for block in network._blocks:
-                following = block(x)
-                if following.shape[-1] < x.shape[-1]:
-                    layers.append(x)
-                x = following
-            pyramid([*layers, x], features.layers, features.grid_size)
+def theirs(network: Any, images: np.ndarray, features: Features) -> None:
+    """The library's own blocks in evaluation mode, PyTorch's threads, batches of 8."""
+    for batch in np.split(images, len(images) // 8):
+        plain.features_of(network, torch.from_numpy(normalized(batch)), features)
 
 
 def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: ThreadPoolExecutor) -> None:
@@ -52,17 +45,20 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 256, (options.images, options.size, options.size, 3), np.uint8)
     network = _network(options.backbone, options.size).eval()
     backbone = build(features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    cores = torch.get_num_threads()
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+    cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores, initializer=_one_core) as pool:
-        for _ in range(options.rounds + 1):
-            for name in seconds:
-                torch.set_num_threads(cores if name == "plain" else 1)
-                began = time.perf_counter()
-                plain(network, images, features) if name == "plain" else ours(backbone, images, features, pool)
-                seconds[name].append(time.perf_counter() - began)
-    speed = {name: options.images / statistics.median(values[1:]) for name, values in seconds.items()}
-    print(f"{platform.processor() or platform.machine()}, {cores} cores, torch {torch.__version__}, {options.backbone}")
+
+        def plainly() -> None:
+            torch.set_num_threads(cores)
+            theirs(network, images, features)
+
+        def here() -> None:
+            torch.set_num_threads(1)
+            ours(backbone, images, features, pool)
+
+        median = seconds({"plain": plainly, "ours": here}, options.rounds)
+    speed = {name: options.images / taken for name, taken in median.items()}
+    print(f"{machine()}, {options.backbone}, {options.size} px, float32")
     ratio = speed["ours"] / speed["plain"]
     print(f"plain {speed['plain']:.1f} images/s, ours {speed['ours']:.1f} images/s, ratio {ratio:.1f}")
 

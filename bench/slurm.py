@@ -6,8 +6,6 @@ batches save, comes on top.
     python bench/slurm.py
 """
 
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 import cluster
+from measure import machine
 from workshop import Workshop
 
 SIZES = {"as in the profile": [], "a job a run": ["--group-components", "data=1", "train=1", "draw=1"]}
@@ -33,8 +32,7 @@ def main() -> None:
         cluster.start(place / "slurm")
         try:
             version = subprocess.run(["sinfo", "--version"], capture_output=True, text=True).stdout.strip()
-            machine = platform.processor() or platform.machine()
-            print(f"{machine}, {os.cpu_count()} cores, {version}, {cluster.NODES} nodes, {cluster.GPUS} GPUs each")
+            print(f"{machine()}, {version}, {cluster.NODES} nodes, {cluster.GPUS} GPUs each")
             print("| | jobs | total, s | jobs' own time, s | waiting, s a job |\n| --- | --- | --- | --- | --- |")
             for name, words in SIZES.items():
                 shop = Workshop(place / name.replace(" ", "_"))

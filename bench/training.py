@@ -6,9 +6,6 @@ Single steps are measured, in turns, and counted up: an epoch has images / 16 of
 
 import argparse
 import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import plain
 import torch
+from measure import machine, seconds
 
 from adtr.backbones import _network, build
 from adtr.config import Params, params_model, read_yaml
@@ -74,6 +72,16 @@ def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> d
     return {"our backbone": extract, "our step": train}
 
 
+def on(threads: int, step: Step) -> Step:
+    """A step with so many threads of PyTorch's."""
+
+    def run() -> None:
+        torch.set_num_threads(threads)
+        step()
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=240, help="of the category [240, MVTec-AD's mean]")
@@ -93,17 +101,11 @@ def main() -> None:
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores, initializer=_one_core) as pool:
         steps = plain_steps(params, images) | our_steps(params, images, pool)
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(options.rounds + 1):
-            for name, step in steps.items():
-                torch.set_num_threads(1 if name == "our backbone" else cores)
-                began = time.perf_counter()
-                step()
-                seconds[name].append(time.perf_counter() - began)
-    median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
-    machine = platform.processor() or platform.machine()
+        median = seconds(
+            {name: on(1 if name == "our backbone" else cores, s) for name, s in steps.items()}, options.rounds
+        )
     kind = precision(params.train.precision, "cpu")
-    print(f"{machine}, {cores} cores, torch {torch.__version__}, {kind}, {params.features}")
+    print(f"{machine()}, {kind}, {params.features}")
     for name, value in median.items():
         print(f"{name:16} {1000 * value:8.0f} ms a batch of {batch}")
     batches = options.images / batch

@@ -10,8 +10,8 @@ import yaml
 from sklearn.metrics import roc_auc_score
 from workshop import TARGETS, Workshop, ran
 
-from adtr.prune import misfits
 from adtr.study import Plan, resolve, run_folder
+from adtr.summary import misfits
 
 pytestmark = pytest.mark.pipeline
 
@@ -165,5 +165,6 @@ def test_images_of_ones_own_without_masks(done: Workshop) -> None:
 def test_the_plan_of_the_paper_needs_no_data(done: Workshop) -> None:
     result = done.snakemake("all_tables", "--dry-run", study="paper")
     assert result.returncode == 0, result.stdout
+    assert "MVTec-AD: data/mvtec" in result.stdout.partition("Missing yet:")[2]
     assert re.search(r"^train\s+630$", result.stdout, re.MULTILINE)
     assert re.search(r"^fit\s+300$", result.stdout, re.MULTILINE)

@@ -187,6 +187,26 @@ def test_two_snakemakes_in_one_folder_leave_each_others_jobs(shop: Workshop, slu
     assert [job["JobState"] for job in jobs] == ["COMPLETED", "COMPLETED"]
 
 
+def test_what_ends_well_after_snakemake_was_killed_is_not_taken_for_known(shop: Workshop, undisturbed: bytes) -> None:
+    process = begun(shop)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not cluster.queue(), "the end of the orphan")
+    assert (shop.folder / MODEL).read_bytes() == undisturbed
+    result = shop.snakemake("--profile", "slurm", MODEL, *QUICK, setting=LONG)
+    assert "1 of 1 steps (100%) done" in result.stdout, result.stdout
+    assert "finished before" in training_log(shop)
+    assert "Nothing to be done" in shop.snakemake("--profile", "slurm", MODEL, setting=LONG).stdout
+
+
+def test_what_slurm_refuses_is_told(shop: Workshop) -> None:
+    resources = ("--default-resources", "slurm_partition=nope", "member=1", "--retries", "0")
+    result = shop.snakemake("--profile", "slurm", MODEL, *resources, setting=LONG)
+    assert result.returncode != 0
+    assert "invalid partition specified: nope" in result.stdout
+    assert "smoke_mvtec carpet: trains adtr, seed 0 (logs/" in result.stdout
+
+
 # Slurm's clocks
 
 

@@ -104,6 +104,31 @@ def test_every_image_that_is_drawn_is_seen_once_in_batches_of_the_size_asked_for
     assert seen == 2 * [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole() -> None:
+    images = torch.linspace(-1, 1, IMAGES * 3, dtype=torch.float64).reshape(IMAGES, 3)
+    fitted = []
+    for piece in (None, 3, 1):
+        torch.manual_seed(0)
+        network = nn.Linear(3, 3).double()
+
+        def loss(batch: Tensor, network: nn.Module = network) -> Tensor:
+            return (network(images[batch]) - 2 * images[batch]).square().mean()
+
+        fitted.append(
+            training.optimize(network, lambda: torch.arange(IMAGES), loss, settings(epochs=3), Context(0), piece)
+        )
+    for other in fitted[1:]:
+        torch.testing.assert_close(other.state, fitted[0].state, rtol=0, atol=1e-12)
+        assert [row["loss"] for row in other.history] == pytest.approx([row["loss"] for row in fitted[0].history])
+
+
+def test_a_piece_is_a_batch_where_it_is_normalised_or_on_a_gpu() -> None:
+    assert training.piece_size(nn.Linear(1, 1), 256, "cpu") == 4
+    assert training.piece_size(nn.Linear(1, 1), 4096, "cpu") == 1
+    assert training.piece_size(nn.Linear(1, 1), 256, "cuda") is None
+    assert training.piece_size(nn.Sequential(nn.BatchNorm2d(1)), 256, "cpu") is None
+
+
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
     weight = nn.Linear(1, 1)
     losses = iter([1.0, 2.0, 6.0])  # of batches of 4, 4 and 2

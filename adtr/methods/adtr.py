@@ -12,7 +12,7 @@ from adtr.losses import normal_loss
 from adtr.methods import Context, Fitted
 from adtr.model import Reconstruction
 from adtr.neighbours import standardization
-from adtr.training import autocast, optimize, seeded
+from adtr.training import autocast, optimize, piece_size, seeded
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
@@ -34,7 +34,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
             reconstruction = network(f)
         return normal_loss(f, reconstruction.float())
 
-    return optimize(network, lambda: torch.randperm(len(data)), loss, params.train, context)
+    piece = piece_size(network, data.shape[1], context.device)
+    return optimize(network, lambda: torch.randperm(len(data)), loss, params.train, context, piece)
 
 
 @torch.inference_mode()

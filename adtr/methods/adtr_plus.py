@@ -9,7 +9,7 @@ from adtr.config import Params
 from adtr.losses import image_loss, pixel_loss, pseudo_huber
 from adtr.methods import Anomalies, Context, Fitted
 from adtr.methods.adtr import anomaly_map, differences, trained
-from adtr.training import autocast, optimize, seeded
+from adtr.training import autocast, optimize, piece_size, seeded
 
 __all__ = ["anomaly_map", "differences", "fit", "trained"]
 
@@ -46,7 +46,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
             return noisy_order(normal, len(anomalies.features) // normal, plus.share)
         return torch.randperm(normal + len(anomalies.features))
 
-    return optimize(network, draw, loss, params.train, context)
+    piece = piece_size(network, features.shape[1], context.device)
+    return optimize(network, draw, loss, params.train, context, piece)
 
 
 def noisy_order(images: int, variants: int, share: float) -> Tensor:

@@ -1,7 +1,7 @@
 # What a job asks of a cluster: time and memory from its parameters and images, more at each attempt.
 # Elsewhere these numbers bind nobody. GPUs, partition and batch sizes are the profile's: profiles/slurm/config.yaml.
 
-from adtr import cost, presence, slurm
+from adtr import cost, mending, presence, slurm
 
 BATCHES = workflow.group_settings.group_components
 CLUSTER = cost.read_cluster(Path("params/cluster.yaml"))
@@ -15,7 +15,8 @@ def member(function):
     """
 
     def of(wildcards):
-        workflow.execution_settings.keep_going |= workflow.remote_exec
+        if workflow.remote_exec:
+            workflow.execution_settings.keep_going = True
         return function(wildcards)
 
     return of
@@ -93,6 +94,9 @@ def tell_leftovers():
         )
 
 
+mending.tell_why_batches_fail()
+if workflow.remote_exec:
+    mending.keep_marks()
 if workflow.is_main_process:  # not the Snakemake inside a cluster's job
     AT_WORK = presence.enter(Path.cwd())
     with presence.alone(AT_WORK) as alone:

@@ -22,7 +22,6 @@ from adtr.figures import (
 from adtr.plots import FILES as PLOT_FILES
 from adtr.provenance import code_digest
 from adtr.sources import read_sources
-from adtr.prune import misfits
 from adtr.study import (
     bank_key,
     data_key,
@@ -32,6 +31,7 @@ from adtr.study import (
     resolve,
     run_folder,
 )
+from adtr.summary import misfits
 from adtr.tables import table_names
 
 STUDY = str(config.get("study", "paper"))
@@ -59,6 +59,8 @@ STATE = "/".join(["state", STUDY, *OF_RUN])
 STUDY_OPTIONS = f"--study {STUDY}" + (
     f" --set {shlex.quote(SETTINGS)}" if SETTINGS else ""
 )
+DRY_RUN = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
+TOUCH = bool({"-t", "--touch"} & set(sys.argv))
 SOURCES = read_sources(Path("params/sources.yaml"))
 VERSIONS = {
     name: version(name).partition("+")[0]
@@ -212,8 +214,8 @@ def runs(pattern):
     ]
 
 
-def stop_without_data():
-    """Tells what data is missing, all at once, before the first job; a data set once indexed may be gone."""
+def tell_missing_data():
+    """Tells what data is missing, all at once, and stops before the first job; a data set once indexed may be gone."""
     wanted = [
         dataset
         for key, dataset in DATA.items()
@@ -226,7 +228,9 @@ def stop_without_data():
         for dataset in wanted
         if not root_of(dataset.root).is_dir()
     ]
-    if missing:
+    if missing and DRY_RUN:
+        logger.warning("\n  ".join(["Missing yet:", *missing]))
+    elif missing:
         advice = "`adtr fetch` gets MVTec-AD and CIFAR; or set the `root` of the data set in params/datasets.yaml"
         raise WorkflowError(
             "\n  ".join(["these folders are missing:", *missing, advice])
@@ -238,14 +242,13 @@ def stop_with_unknown_results():
     records = Path(".snakemake/metadata")
     known = records.is_dir() and any(records.iterdir())
     found = Path(RESULTS, "runs").is_dir() and any(Path(RESULTS, "runs").iterdir())
-    told = {"--touch", "-t"} & set(sys.argv)
-    other = [str(path) for path in misfits(PLAN, Path(RESULTS))] if told else []
+    other = [str(path) for path in misfits(PLAN, Path(RESULTS))] if TOUCH else []
     if other:
         raise WorkflowError(
             f"{len(other)} runs were made with other parameters, such as {other[0]}: they cannot be taken for these.\n"
             f"  `adtr prune --study {STUDY}` removes them; or ask with the parameters that they were made with"
         )
-    if workflow.is_main_process and found and not known and not told:
+    if workflow.is_main_process and found and not known and not TOUCH:
         raise WorkflowError(
             f"{RESULTS}/runs was not made here. If it is of these parameters and this code, say so first:\n"
             f"  snakemake all_runs all_tables plots figures report --forceall --touch --config study={STUDY}\n"
@@ -318,3 +321,5 @@ SCORES = runs(
 REPORTS = [f"reports/{STUDY}/report.{suffix}" for suffix in ("html", "md", "tex")]
 
 stop_with_unknown_results()
+if DRY_RUN:
+    tell_missing_data()

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adtr import attention
-from adtr.attention import Dropout, attend
+from adtr import layers
+from adtr.layers import Dropout, Linear, attend
 
 
 def qkv(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -30,14 +30,14 @@ def test_output_and_gradients_are_those_of_pytorchs_attention() -> None:
 
 @pytest.mark.parametrize("cache", [1, 400, 1 << 20])  # a head at a time, three heads, all
 def test_gradients_are_those_of_the_output(cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "CACHE", cache)
+    monkeypatch.setattr(layers, "CACHE", cache)
     assert torch.autograd.gradcheck(attend, qkv(2, 2, 3, 4))
     assert torch.autograd.gradcheck(seeded, qkv(2, 2, 3, 4))
 
 
 def test_the_size_of_the_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = seeded(*qkv(2, 2, 3, 4))
-    monkeypatch.setattr(attention, "CACHE", 1)
+    monkeypatch.setattr(layers, "CACHE", 1)
     torch.testing.assert_close(seeded(*qkv(2, 2, 3, 4)), found, rtol=0, atol=1e-14)
 
 
@@ -45,6 +45,15 @@ def test_attention_in_bfloat16_is_as_exact_as_its_type() -> None:
     q, k, v = qkv(2, 2, 64, 16, dtype=torch.bfloat16)
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
     assert (attend(q, k, v) - exact).abs().max() < 4 * torch.finfo(torch.bfloat16).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_linear_layer_gives_the_same_where_nothing_is_learned(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(70, 30).to(dtype), torch.randn(2, 9, 70, dtype=dtype)
+    with torch.inference_mode():
+        found = layer(x)
+    torch.testing.assert_close(found, layer(x).detach(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
