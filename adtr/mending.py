@@ -20,7 +20,7 @@ def tell_why_batches_fail() -> None:
     """Tells what Slurm said of a batch that failed, which Snakemake drops; and its members, a line each."""
 
     def log_error(self: GroupJob, msg: str | None = None, *_: Any, **__: Any) -> None:
-        members = [f"    {job.message} ({', '.join(job.log)})" for job in self.jobs]
+        members = [f"    {job.message.partition(' (see ')[0]} (see {', '.join(job.log)})" for job in self.jobs]
         logger.error("\n".join([f"A batch of {len(members)} failed: {msg or 'see the logs of its members'}", *members]))
 
     GroupJob.log_error = log_error

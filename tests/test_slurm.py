@@ -204,7 +204,7 @@ def test_what_slurm_refuses_is_told(shop: Workshop) -> None:
     result = shop.snakemake("--profile", "slurm", MODEL, *resources, setting=LONG)
     assert result.returncode != 0
     assert "invalid partition specified: nope" in result.stdout
-    assert "smoke_mvtec carpet: trains adtr, seed 0 (logs/" in result.stdout
+    assert "    smoke_mvtec carpet: trains adtr, seed 0 (see logs/" in result.stdout
 
 
 # Slurm's clocks
