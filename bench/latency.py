@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import plain
 import torch
-from measure import machine, seconds
+from measure import machine, paper, seconds
 from PIL import Image
 
 from adtr.backbones import _network, build
-from adtr.config import params_model, read_yaml
 from adtr.features import _tokens
 from adtr.images import normalized, read_rgb
 from adtr.methods.adtr import differences
@@ -29,9 +28,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=300, help="of the image in its file, px [300]")
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    default = read_yaml(Path("params/default.yaml"))
-    default["features"] |= {"backbone": options.backbone, "weights": "random"}
-    params = params_model(default).model_validate(default)
+    params = paper(backbone=options.backbone, weights="random")
     size, grid = params.features.image_size, params.features.grid_size
     network = _network(options.backbone, size).eval()
     backbone = build(params.features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -5,9 +5,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
+from adtr.config import Params, params_model, read_yaml
 from adtr.provenance import _cpu
 
 
@@ -20,6 +22,14 @@ def seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
             side()
             taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def paper(**features: str) -> Params:
+    """The paper's parameters, in the precision that is native here, with other parameters of the features."""
+    default = read_yaml(Path("params/default.yaml"))
+    default["train"]["precision"] = "auto"
+    default["features"] |= features
+    return params_model(default).model_validate(default)
 
 
 def machine() -> str:

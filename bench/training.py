@@ -8,21 +8,20 @@ import argparse
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import plain
 import torch
-from measure import machine, seconds
+from measure import machine, paper, seconds
 
 from adtr.backbones import _network, build
-from adtr.config import Params, params_model, read_yaml
+from adtr.config import Params
 from adtr.features import _one_core, _tokens, batch_size
 from adtr.images import normalized
 from adtr.losses import normal_loss
 from adtr.methods import precision
 from adtr.model import ADTR
-from adtr.training import autocast
+from adtr.training import autocast, piece_size
 
 Step = Callable[[], object]
 
@@ -46,6 +45,26 @@ def plain_steps(params: Params, images: np.ndarray) -> dict[str, Step]:
     }
 
 
+def training_step(data: torch.Tensor, params: Params) -> Step:
+    """A step of ours on a batch of features (B, N, C), as adtr.methods.adtr and adtr.training do it."""
+    images, tokens, channels = data.shape
+    model = ADTR(tokens, channels, params.model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay, fused=True
+    )
+
+    def train() -> None:
+        optimizer.zero_grad()
+        for part in data.split(piece_size(model, tokens, "cpu") or images):
+            f = model.standardized(part)
+            with autocast(params.train, "cpu"):
+                reconstruction = model(f)
+            (normal_loss(f, reconstruction.float()) * (len(part) / images)).backward()
+        optimizer.step()
+
+    return train
+
+
 def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Step]:
     backbone = build(params.features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -53,23 +72,10 @@ def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> d
         parts = np.split(images, max(1, len(images) // batch_size(images.shape[1])))
         return list(pool.map(lambda part: _tokens(part, backbone, params.features, "cpu"), parts))
 
-    data = torch.from_numpy(np.concatenate(extract()))
-    _, tokens, channels = data.shape
-    model = ADTR(tokens, channels, params.model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay, fused=True
-    )
-
-    def train() -> None:
-        f = model.standardized(data)
-        with autocast(params.train, "cpu"):
-            reconstruction = model(f)
-        loss = normal_loss(f, reconstruction.float())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return {"our backbone": extract, "our step": train}
+    return {
+        "our backbone": extract,
+        "our step": training_step(torch.from_numpy(np.concatenate(extract())), params),
+    }
 
 
 def on(threads: int, step: Step) -> Step:
@@ -87,15 +93,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=240, help="of the category [240, MVTec-AD's mean]")
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--set", nargs="*", default=[], metavar="SECTION.NAME=VALUE", help="other parameters")
     options = parser.parse_args()
-    default = read_yaml(Path("params/default.yaml"))
-    default["train"]["precision"] = "auto"
-    for word in options.set:
-        path, value = word.split("=")
-        section, name = path.split(".")
-        default[section][name] = type(default[section][name])(value)
-    params = params_model(default).model_validate(default)
+    params = paper()
     size, batch = params.features.image_size, params.train.batch_size
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     cores = os.cpu_count() or 1

@@ -1,0 +1,67 @@
+"""How the cost of a training step and of a study grows: measured slopes against those of the arithmetic, and a plot.
+
+One thread, bfloat16 where it is native. The paper's network with other numbers of tokens, channels and images, one at a
+time; the cost of categories, seeds and epochs is a multiple of it.
+    python bench/growth.py --output docs/growth.png
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from measure import machine, paper, seconds
+from training import training_step
+
+from adtr.config import Params
+
+SIZES = {"tokens": [64, 144, 256, 576, 1024], "channels": [64, 256, 720, 1440, 2880], "images": [4, 8, 16, 32, 64]}
+PAPER = {"tokens": 256, "channels": 720, "images": 16}
+
+
+def products(tokens: int, channels: int, images: int, params: Params) -> float:
+    """Floating-point operations of the matrix products of a step: forward, and twice as many backward."""
+    model = params.model
+    width, layers = model.width, model.encoder_layers + 2 * model.decoder_layers  # attentions
+    linear = 2 * channels * width + layers * 4 * width**2
+    linear += (model.encoder_layers + model.decoder_layers) * 2 * width * model.ffn_width
+    return 3 * images * (2 * tokens * linear + layers * 4 * tokens**2 * width)
+
+
+def slope(x: list[int], y: list[float]) -> float:
+    """Of a straight line through the last three points, both axes logarithmic."""
+    return float(np.polyfit(np.log(x[-3:]), np.log(y[-3:]), 1)[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="the plot, PNG")
+    options = parser.parse_args()
+    params = paper()
+    torch.set_num_threads(1)
+    print(f"{machine()}, one thread\n\n| | measured, ms | slope | of the arithmetic |\n| --- | --- | --- | --- |")
+    figure = Figure((9, 3), layout="constrained")
+    for axes, (name, values) in zip(figure.subplots(1, 3, sharey=True), SIZES.items(), strict=True):
+        shapes = [PAPER | {name: value} for value in values]
+        steps = {
+            str(s[name]): training_step(torch.randn(s["images"], s["tokens"], s["channels"]), params) for s in shapes
+        }
+        taken = list(seconds(steps, options.rounds).values())
+        counted = [products(params=params, **shape) for shape in shapes]
+        text = ", ".join(f"{value}: {1000 * t:.0f}" for value, t in zip(values, taken, strict=True))
+        print(f"| {name} | {text} | {slope(values, taken):.2f} | {slope(values, counted):.2f} |")
+        axes.loglog(values, taken, "o-", label="a step")
+        fastest = max(n / t for n, t in zip(counted, taken, strict=True))
+        axes.loglog(values, [n / fastest for n in counted], "--", label="its products, as fast as they were at best")
+        axes.set(xlabel=name, xticks=values, xticklabels=values)
+        axes.minorticks_off()
+    figure.axes[0].set_ylabel("seconds")
+    figure.axes[0].legend(fontsize="small")
+    if options.output:
+        figure.savefig(options.output, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
