@@ -14,7 +14,7 @@ from adtr import __version__, slurm
 from adtr.config import Confetti, Dataset, Features, Outliers, Params, Score, Section, option, params_model, read_yaml
 from adtr.errors import UserError
 from adtr.files import sha256, write_text
-from adtr.study import Plan, parse_settings, resolve
+from adtr.study import EVALUATED, Plan, parse_settings, resolve
 
 DEFAULTS = Path("params/default.yaml")
 logger = logging.getLogger(__name__)
@@ -467,13 +467,13 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     import torch
 
     from adtr.datasets import read_manifest, root_of
-    from adtr.score import FILES, evaluate
+    from adtr.score import evaluate
 
     torch.set_num_threads(options.threads)
     params = _params_of_run(options.folder, score=_given(options, "score"))
     manifest, stores = read_manifest(options.manifest), _stores(options.features)
     root, device = root_of(options.root), _device(options.device)
-    made = [options.output / name for name in FILES]
+    made = [options.output / name for name in EVALUATED]
     read = [options.folder / "run.json", options.manifest, *(store.with_suffix(".json") for store in stores.values())]
     work = partial(evaluate, options.folder, manifest, stores, root, params, options.label, options.output, device)
     _once(options, work, made, read, "score", f"methods.{params.method}")
@@ -523,7 +523,9 @@ def _run_plots(options: argparse.Namespace) -> None:
 
 
 def _prune(commands: Any) -> None:
-    parser = _command(commands, "prune", _run_prune, "remove what a study made and does no longer name")
+    parser = _command(
+        commands, "prune", _run_prune, "remove what a study no longer names, and runs of other parameters"
+    )
     _add_study(parser)
 
 

@@ -25,7 +25,7 @@ from adtr.errors import UserError
 from adtr.files import remove_partial, sha256, write_text, written_atomically
 from adtr.images import normalized, verified_rgb
 
-PIXELS = {"cpu": 1 << 18, "cuda": 1 << 24}  # of a batch; a processor's cache is soon full
+PIXELS = {"cpu": 1 << 18, "cuda": 1 << 21}  # of a batch; a processor's cache is soon full
 
 
 def extract(

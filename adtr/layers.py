@@ -112,4 +112,4 @@ def _kept(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
 
 
 def _levels(p: float) -> int:
-    return round(p * LEVELS)
+    return min(max(round(p * LEVELS), 1), LEVELS - 1) if p else 0

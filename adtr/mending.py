@@ -1,5 +1,6 @@
 """What Snakemake 9 gets wrong on a cluster, put right. Each function names the fault; without it, it may go."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from snakemake.jobs import GroupJob
@@ -19,8 +20,10 @@ def keep_marks() -> None:
 def tell_why_batches_fail() -> None:
     """Tells what Slurm said of a batch that failed, which Snakemake drops; and its members, a line each."""
 
-    def log_error(self: GroupJob, msg: str | None = None, *_: Any, **__: Any) -> None:
+    def log_error(self: GroupJob, msg: str | None = None, aux_logs: Sequence[str] = (), **_: Any) -> None:
         members = [f"    {job.message.partition(' (see ')[0]} (see {', '.join(job.log)})" for job in self.jobs]
-        logger.error("\n".join([f"A batch of {len(members)} failed: {msg or 'see the logs of its members'}", *members]))
+        logs = [f"    Slurm's own log: {log}" for log in aux_logs]
+        reason = msg or "see the logs of its members"
+        logger.error("\n".join([f"A batch of {len(members)} failed: {reason}", *members, *logs]))
 
     GroupJob.log_error = log_error

@@ -75,18 +75,17 @@ class ADTR(Reconstruction):
     def forward(self, f: Tensor) -> Tensor:
         """f (B, N, C) to its reconstruction f̂ (B, N, C)."""
         memory = self.reduce(f)
-        position = self.position.to(memory.dtype)
         for layer in self.encoder:
-            memory = layer(memory, position)
+            memory = layer(memory, self.position)
         tokens = self.decoder_input(memory)
         for layer in self.decoder:
-            tokens = layer(tokens, memory, position)
+            tokens = layer(tokens, memory, self.position)
         return self.recover(self.norm(tokens))
 
     def decoder_input(self, memory: Tensor) -> Tensor:
         """The learned query embedding: (B, N, D); or (1, N, D) where no dropout makes images differ so early."""
         dropped = self.training and self.dropout > 0
-        return self.query.to(memory.dtype).expand(len(memory) if dropped else 1, -1, -1)
+        return self.query.expand(len(memory) if dropped else 1, -1, -1)
 
 
 class EncoderLayer(nn.Module):

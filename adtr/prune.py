@@ -25,7 +25,7 @@ def prune(plan: Plan, folder: Path) -> Iterator[Path]:
     }
     for root, wanted in wanted_in.items():
         yield from _remove(results / root, wanted)
-    for path in misfits(plan, results):
+    for path in list(misfits(plan, results)):
         _remove_whole(path)
         yield path
 

@@ -20,12 +20,12 @@ from adtr.config import Params, Score
 from adtr.features import data_digest, select
 from adtr.files import remove_partial, write_bytes, write_text
 from adtr.images import verified_masks
+from adtr.study import EVALUATED
 from adtr.train import check_stores, method_of, read_model, read_snapshots
 
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float | str]
-FILES = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]
 
 
 def upsampled(maps: np.ndarray, size: int) -> np.ndarray:
@@ -95,7 +95,7 @@ def evaluate(
     output: Path,
     device: str = "cpu",
 ) -> None:
-    """Scores the test images of a run, measures the scores and writes FILES to `output`.
+    """Scores the test images of a run, measures the scores and writes five files to `output` (adtr.study.EVALUATED).
 
     curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row. Of
     snapshots only the split `test` is scored, not the `rest` of CIFAR-10. evaluation.json tells what made the others,
@@ -135,7 +135,7 @@ def evaluate(
     tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": _curve(curve)}
     saved = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
     np.save(saved, maps)
-    remove_partial(*(output / name for name in FILES))
+    remove_partial(*(output / name for name in EVALUATED))
     write_bytes(output / "maps.npy", saved.getbuffer())
     for name, table in tables.items():
         write_text(output / name, table.to_csv(index=False))

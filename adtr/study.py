@@ -346,6 +346,9 @@ def run_folder(results: Path, dataset: str, experiment: str, category: str, seed
     return results / "runs" / dataset / experiment / category / str(seed)
 
 
+EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]  # beside what a training leaves
+
+
 def differences_file(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:
     """Where the feature differences of a run lie below the results of its study."""
     return results / "differences" / dataset / experiment / category / f"{seed}.npz"

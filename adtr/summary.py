@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from adtr.config import Params
 from adtr.errors import UserError
-from adtr.study import Plan, run_folder
+from adtr.study import EVALUATED, Plan, run_folder
 
 MEAN = "mean"
 METRICS = {
@@ -48,7 +47,8 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
     paths = _paths(plan, results, "metrics.csv", "metrics")
     if other := list(misfits(plan, results)):
         raise UserError(
-            f"{len(other)} runs were made with other parameters, such as {other[0]}: `adtr prune` removes them"
+            f"runs of other parameters, such as {other[0]}: tell the ones they were made with (--set), or let "
+            f"`adtr prune --study {plan.name}` remove them"
         )
     rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
     return rows.assign(seed=rows.seed.astype(int))
@@ -57,8 +57,8 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
 def misfits(plan: Plan, results: Path) -> Iterator[Path]:
     """Runs of other parameters than the plan's: those of a variant that DVC brought under Snakemake's records.
 
-    Of a run whose training fits, the record of its evaluation, if that does not. (What ADTR+'s anomalies were made with
-    does not stand in its run.)
+    Gives the folder of a run whose training does not fit, else the files of an evaluation that does not, or unrecorded.
+    Of ADTR+, the run that it started from counts, too. What data and anomalies were made with does not.
 
     Args:
         results: the study's folder of results.
@@ -66,22 +66,18 @@ def misfits(plan: Plan, results: Path) -> Iterator[Path]:
     for dataset, experiment, category, seed in plan.runs():
         folder, params = run_folder(results, dataset, experiment, category, seed), plan.params[dataset, experiment]
         trained, evaluated = _read(folder / "run.json"), _read(folder / "evaluation.json")
-        if trained and _asked_for(trained) != {"method": params.method, "seed": seed} | _sections(params):
+        start = run_folder(results, dataset, params.adtr_plus.start, category, seed) / "run.json"
+        expected = {
+            "method": params.method,
+            "seed": seed,
+            "params": {name: params.decisive()[name] for name in params.method_sections()},
+            "start": _read(start).get("model") if params.method == "adtr_plus" else None,
+        }
+        as_asked = all(trained.get(key) == value for key, value in expected.items())
+        if trained and not (as_asked and trained["features"]["features"] == params.decisive()["features"]):
             yield folder
-        elif evaluated and (evaluated["model"], evaluated["score"]) != (trained["model"], params.decisive()["score"]):
-            yield folder / "evaluation.json"
-
-
-def _asked_for(trained: dict[str, Any]) -> dict[str, Any]:
-    return (
-        {key: trained[key] for key in ("method", "seed")}
-        | trained["params"]
-        | {"features": trained["features"]["features"]}
-    )
-
-
-def _sections(params: Params) -> dict[str, Any]:
-    return {name: params.decisive()[name] for name in [*params.method_sections(), "features"]}
+        elif (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), params.decisive()["score"]):
+            yield from (folder / name for name in EVALUATED if trained and (folder / name).is_file())
 
 
 def _read(path: Path) -> dict[str, Any]:

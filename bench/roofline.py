@@ -53,9 +53,8 @@ def main() -> None:
         print(f"| {kind} | {1000 * taken * share:.0f} | {100 * share:.0f} % |")
     print(f"| the rest | {1000 * taken * sum(own.values()) / whole:.0f} | {100 * sum(own.values()) / whole:.0f} % |")
     print(f"| a step | {1000 * taken:.0f} | |")
-    print(
-        f"\n{count / 1e9:.0f} GFLOP of products take {1000 * floor:.0f} ms at best: {100 * floor / taken:.0f} % of a step"
-    )
+    share = 100 * floor / taken
+    print(f"\n{count / 1e9:.0f} GFLOP of products take {1000 * floor:.0f} ms at best: {share:.0f} % of a step")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,10 @@ def test_without_the_query_the_decoder_begins_with_the_memory() -> None:
     assert torch.equal(network("no_query").decoder_input(memory), memory)
     assert "query" not in dict(network("no_query").named_parameters())
     whole = network("transformer")
-    assert (whole.decoder_input(memory) == whole.query).all()
+    assert torch.equal(whole.decoder_input(memory), whole.query[None])
+    dropping = network("transformer", dropout=0.1).train()
+    assert torch.equal(dropping.decoder_input(memory), dropping.query.expand(2, -1, -1))
+    assert torch.equal(dropping.eval().decoder_input(memory), dropping.query[None])
 
 
 def test_the_same_seed_gives_transformer_and_no_query_the_same_weights() -> None:

@@ -56,6 +56,23 @@ def test_a_linear_layer_gives_the_same_where_nothing_is_learned(dtype: torch.dty
     torch.testing.assert_close(found, layer(x).detach(), rtol=0, atol=1e-5)
 
 
+def test_gradients_in_bfloat16_are_near_the_exact_ones() -> None:
+    rounded = qkv(2, 4, 64, 16, dtype=torch.bfloat16)
+    exact = [x.detach().double().requires_grad_() for x in rounded]
+    for inputs in (exact, rounded):
+        (seeded(*inputs) ** 2).sum().backward()
+    for one, other in zip(exact, rounded, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert (other.grad - one.grad).norm() < 0.02 * one.grad.norm()
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.9999999])
+def test_a_probability_near_zero_or_one_is_one_that_can_be_drawn(p: float) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        assert torch.isfinite(Dropout(p)(torch.ones(1000, dtype=dtype))).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dropout_keeps_the_mean_and_drops_its_share(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

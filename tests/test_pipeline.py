@@ -10,7 +10,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 from workshop import TARGETS, Workshop, ran
 
-from adtr.study import Plan, resolve, run_folder
+from adtr.study import EVALUATED, Plan, resolve, run_folder
 from adtr.summary import misfits
 
 pytestmark = pytest.mark.pipeline
@@ -82,12 +82,17 @@ def test_runs_of_other_parameters_are_not_taken_for_these(done: Workshop, smoke:
     results = done.folder / "results/smoke"
     assert list(misfits(smoke, results)) == []
     pooled = resolve("smoke", done.folder / "params", {"score.pooling": 2})
-    assert set(misfits(pooled, results)) == {run_folder(results, *run) / "evaluation.json" for run in smoke.runs()}
+    evaluated = {run_folder(results, *run) / name for run in smoke.runs() for name in EVALUATED}
+    assert set(misfits(pooled, results)) == evaluated
     slower = resolve("smoke", done.folder / "params", {"train.lr": 0.001})
-    assert len(list(misfits(slower, results))) == 44
+    trained = [run for run in smoke.runs() if "train" in smoke.params[run[:2]].method_sections()]
+    assert list(misfits(slower, results)) == [run_folder(results, *run) for run in trained]
     result = done.snakemake("all_tables", "--touch", setting="train.lr=0.001")
     assert result.returncode != 0
-    assert "44 runs were made with other parameters" in result.stdout
+    assert "cannot be taken for these" in result.stdout
+    told = ran(["adtr", "tables", "--study", "smoke", "--set", "train.lr=0.001", "--output", str(results)], done.folder)
+    assert told.returncode == 1
+    assert "runs of other parameters, such as" in told.stdout
 
 
 def test_another_noise_makes_another_bank_and_trains_adtr_plus_alone(done: Workshop) -> None:

@@ -1,5 +1,6 @@
 """What a study no longer names is removed, and nothing else."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from adtr.figures import all_files
 from adtr.prune import prune
-from adtr.study import Plan, run_folder
+from adtr.study import EVALUATED, Plan, run_folder
 
 
 @pytest.fixture
@@ -51,6 +52,57 @@ def test_what_the_study_no_longer_names_is_removed(smoke: Plan, results: Path, t
     touch(results / top / below for top, below in gone.items())
     assert set(prune(smoke, tmp_path)) == {results / top for top in gone}
     assert content(tmp_path) == before
+
+
+def recorded(plan: Plan, run: tuple[str, str, str, int]) -> tuple[dict, dict]:
+    """What training and evaluation write down of a run with the plan's parameters."""
+    params = plan.params[run[:2]].decisive()
+    sections = plan.params[run[:2]].method_sections()
+    trained = {"method": params["method"], "seed": run[3], "params": {name: params[name] for name in sections}}
+    features = {"features": {"features": params["features"]}}
+    return trained | features | {"model": "m"}, {"model": "m", "score": params["score"]}
+
+
+@pytest.mark.parametrize("change", ["nothing", "training", "features", "start", "evaluation", "model", "no record"])
+def test_a_run_of_other_parameters_is_removed_or_its_evaluation(smoke: Plan, tmp_path: Path, change: str) -> None:
+    results, run = tmp_path / "results/smoke", ("smoke_mvtec", "adtr_plus", "carpet", 0)
+    base, folder = run_folder(results, "smoke_mvtec", "adtr", "carpet", 0), run_folder(results, *run)
+    trained, evaluated = recorded(smoke, run)
+    trained["start"] = "s"
+    if change == "training":
+        trained["params"] = trained["params"] | {"train": {}}
+    if change == "features":
+        trained["features"] = {"features": {}}
+    if change == "evaluation":
+        evaluated["score"] = {}
+    if change == "model":
+        evaluated["model"] = "other"
+    touch([*(folder / name for name in EVALUATED), base / "run.json"])
+    (folder / "run.json").write_text(json.dumps(trained))
+    (folder / "evaluation.json").write_text(json.dumps(evaluated))
+    (base / "run.json").write_text(
+        json.dumps(recorded(smoke, (*run[:1], "adtr", *run[2:]))[0] | {"model": "t" if change == "start" else "s"})
+    )
+    if change == "no record":
+        (folder / "evaluation.json").unlink()
+    removed = {
+        "nothing": set(),
+        "training": {folder},
+        "features": {folder},
+        "start": {folder},
+        "evaluation": {folder / name for name in EVALUATED},
+        "model": {folder / name for name in EVALUATED},
+        "no record": {folder / name for name in EVALUATED if name != "evaluation.json"},
+    }
+    assert set(prune(smoke, tmp_path)) == removed[change]
+    assert list(prune(smoke, tmp_path)) == []
+
+
+def test_an_evaluation_whose_training_is_gone_is_left_alone(smoke: Plan, tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "results/smoke", *next(iter(smoke.runs())))
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps({"model": "m", "score": {}}))
+    assert list(prune(smoke, tmp_path)) == []
 
 
 def test_a_link_is_removed_and_not_what_it_leads_to(smoke: Plan, results: Path, tmp_path: Path) -> None:

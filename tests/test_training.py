@@ -104,7 +104,8 @@ def test_every_image_that_is_drawn_is_seen_once_in_batches_of_the_size_asked_for
     assert seen == 2 * [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
-def test_a_batch_in_pieces_has_the_gradient_of_the_whole() -> None:
+@pytest.mark.parametrize("grad_clip", [0.0, 0.1])
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(grad_clip: float) -> None:
     images = torch.linspace(-1, 1, IMAGES * 3, dtype=torch.float64).reshape(IMAGES, 3)
     fitted = []
     for piece in (None, 3, 1):
@@ -115,7 +116,9 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole() -> None:
             return (network(images[batch]) - 2 * images[batch]).square().mean()
 
         fitted.append(
-            training.optimize(network, lambda: torch.arange(IMAGES), loss, settings(epochs=3), Context(0), piece)
+            training.optimize(
+                network, lambda: torch.arange(IMAGES), loss, settings(epochs=3, grad_clip=grad_clip), Context(0), piece
+            )
         )
     for other in fitted[1:]:
         torch.testing.assert_close(other.state, fitted[0].state, rtol=0, atol=1e-12)

@@ -1,6 +1,7 @@
 # The study: what it runs, with which parameters, and where its files lie.
 # From the command line: --config study=demo set="train.epochs=5 train.lr=1e-3"
 
+import re
 import shlex
 import sys
 from importlib.metadata import version
@@ -59,8 +60,10 @@ STATE = "/".join(["state", STUDY, *OF_RUN])
 STUDY_OPTIONS = f"--study {STUDY}" + (
     f" --set {shlex.quote(SETTINGS)}" if SETTINGS else ""
 )
-DRY_RUN = bool({"-n", "--dry-run", "--dryrun"} & set(sys.argv))
-TOUCH = bool({"-t", "--touch"} & set(sys.argv))
+DRY_RUN = any(
+    re.fullmatch("--dry-?run|-[a-zA-Z]*n[a-zA-Z]*", word) for word in sys.argv
+)
+TOUCH = any(re.fullmatch("--touch|-[a-zA-Z]*t[a-zA-Z]*", word) for word in sys.argv)
 SOURCES = read_sources(Path("params/sources.yaml"))
 VERSIONS = {
     name: version(name).partition("+")[0]
@@ -245,7 +248,7 @@ def stop_with_unknown_results():
     other = [str(path) for path in misfits(PLAN, Path(RESULTS))] if TOUCH else []
     if other:
         raise WorkflowError(
-            f"{len(other)} runs were made with other parameters, such as {other[0]}: they cannot be taken for these.\n"
+            f"runs of other parameters, such as {other[0]}, cannot be taken for these.\n"
             f"  `adtr prune --study {STUDY}` removes them; or ask with the parameters that they were made with"
         )
     if workflow.is_main_process and found and not known and not TOUCH:
