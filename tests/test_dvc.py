@@ -30,9 +30,9 @@ def well(folder: Path, *words: str, **environment: str) -> str:
     return result.stdout
 
 
-def git(folder: Path, *words: str) -> None:
+def git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=Tests", "-c", "user.email=tests@localhost"]
-    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="session")
@@ -159,6 +159,21 @@ def cached(folder: Path, digest: str) -> Path:
 
 def lock(folder: Path) -> dict:
     return yaml.safe_load((folder / "dvc.lock").read_text())
+
+
+def test_data_of_ones_own_goes_to_the_remote_and_back(clone: Path, tmp_path: Path) -> None:
+    own = clone / "data/own/01/train/good"
+    own.mkdir(parents=True)
+    (own / "x.png").write_bytes(b"an image")
+    well(clone, "add", "data/own")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "own data")
+    assert "data/own.dvc" in git(clone, "ls-files")
+    assert "x.png" not in git(clone, "ls-files")
+    well(clone, "push", "data/own")
+    git(clone, "clone", "--quiet", str(clone), str(tmp_path / "other"))
+    well(tmp_path / "other", "pull")
+    assert (tmp_path / "other" / own.relative_to(clone) / "x.png").read_bytes() == b"an image"
 
 
 def test_a_variant_is_compared_and_left_again(pulled: Path) -> None:

@@ -102,3 +102,7 @@ if workflow.is_main_process:  # not the Snakemake inside a cluster's job
     with presence.alone(AT_WORK) as alone:
         if alone:
             presence.remove_stale_locks(Path.cwd())
+        elif not DRY_RUN:
+            logger.warning(
+                "Another Snakemake is at work in this folder: if a LockException follows, wait for its end, or end it"
+            )

@@ -255,7 +255,7 @@ def stop_with_unknown_results():
         raise WorkflowError(
             f"{RESULTS}/runs was not made here. If it is of these parameters and this code, say so first:\n"
             f"  snakemake all_runs all_tables plots figures report --forceall --touch --config study={STUDY}\n"
-            "and if not, remove it"
+            "and if not, remove it. (`dvc exp run --temp` and `--queue` copy it, and do not work here.)"
         )
 
 
