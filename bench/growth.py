@@ -58,7 +58,7 @@ def main() -> None:
         axes.set(xlabel=name, xticks=values, xticklabels=values)
         axes.minorticks_off()
     figure.axes[0].set_ylabel("seconds")
-    figure.axes[0].legend(fontsize="small")
+    figure.axes[1].legend(loc="lower center", fontsize="small")
     if options.output:
         figure.savefig(options.output, dpi=120)
 
