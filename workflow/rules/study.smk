@@ -56,7 +56,7 @@ RESULTS = f"results/{STUDY}"
 OF_RUN = ("{dataset}", "{experiment}", "{category}", "{seed}")
 RUN = str(run_folder(Path(RESULTS), *OF_RUN))
 DIFFERENCES = str(differences_file(Path(RESULTS), *OF_RUN))
-STATE = "/".join(["state", STUDY, *OF_RUN])
+STATE = str(Path("state", STUDY, *OF_RUN))
 STUDY_OPTIONS = f"--study {STUDY}" + (
     f" --set {shlex.quote(SETTINGS)}" if SETTINGS else ""
 )
