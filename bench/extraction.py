@@ -7,20 +7,19 @@ Both sides read the same images from memory, in float32, on all cores; they take
 import argparse
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import plain
 import torch
 from measure import machine, seconds
 
-from adtr.backbones import Backbone, _network, build
+from adtr.backbones import Backbone, build
 from adtr.config import Features
 from adtr.features import _one_core, _tokens, batch_size
 from adtr.images import normalized
 
 
-def theirs(network: Any, images: np.ndarray, features: Features) -> None:
+def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
     """The library's own blocks in evaluation mode, PyTorch's threads, batches of 8."""
     for batch in np.split(images, len(images) // 8):
         plain.features_of(network, torch.from_numpy(normalized(batch)), features)
@@ -43,7 +42,7 @@ def main() -> None:
         backbone=options.backbone, weights="random", layers=(1, 2, 3, 4, 5), image_size=options.size, grid_size=16
     )
     images = np.random.default_rng(0).integers(0, 256, (options.images, options.size, options.size, 3), np.uint8)
-    network = _network(options.backbone, options.size).eval()
+    network = plain.backbone(options.backbone, options.size)
     backbone = build(features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores, initializer=_one_core) as pool:

@@ -14,7 +14,7 @@ import torch
 from measure import machine, paper, seconds
 from PIL import Image
 
-from adtr.backbones import _network, build
+from adtr.backbones import build
 from adtr.features import _tokens
 from adtr.images import normalized, read_rgb
 from adtr.methods.adtr import differences
@@ -30,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     params = paper(backbone=options.backbone, weights="random")
     size, grid = params.features.image_size, params.features.grid_size
-    network = _network(options.backbone, size).eval()
+    network = plain.backbone(options.backbone, size)
     backbone = build(params.features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.set_num_threads(os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,12 +3,10 @@
 Shapes: B images, N tokens, C channels, D width, S side of an image in px.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from adtr.backbones import pyramid
+from adtr.backbones import Backbone, _network, pyramid
 from adtr.config import Features, Model
 
 
@@ -54,14 +52,14 @@ class Transformer(nn.Module):
         return self.recover(self.norm(x))
 
 
+def backbone(name: str, size: int) -> Backbone:
+    """The library's EfficientNet as it is: unfolded, its own activations."""
+    network = _network(name, size)
+    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+    return Backbone(stem, list(network._blocks), size).eval()
+
+
 @torch.inference_mode()
-def features_of(network: Any, images: Tensor, features: Features) -> Tensor:
-    """(B, 3, S, S), normalised, to (B, N, C): the blocks of the library's EfficientNet as they are."""
-    x = network._swish(network._bn0(network._conv_stem(images)))
-    layers = []
-    for block in network._blocks:
-        following = block(x)
-        if following.shape[-1] < x.shape[-1]:
-            layers.append(x)
-        x = following
-    return pyramid([*layers, x], features.layers, features.grid_size).flatten(2).transpose(1, 2)
+def features_of(network: Backbone, images: Tensor, features: Features) -> Tensor:
+    """(B, 3, S, S), normalised, to (B, N, C)."""
+    return pyramid(network(images), features.layers, features.grid_size).flatten(2).transpose(1, 2)

@@ -14,7 +14,7 @@ import plain
 import torch
 from measure import machine, paper, seconds
 
-from adtr.backbones import _network, build
+from adtr.backbones import build
 from adtr.config import Params
 from adtr.features import _one_core, _tokens, batch_size
 from adtr.images import normalized
@@ -28,7 +28,7 @@ Step = Callable[[], object]
 
 def plain_steps(params: Params, images: np.ndarray) -> dict[str, Step]:
     """Of a batch: backbone, then training of the transformer on what it gave."""
-    features, network = params.features, _network(params.features.backbone, params.features.image_size).eval()
+    features, network = params.features, plain.backbone(params.features.backbone, params.features.image_size)
     model = plain.Transformer(features.grid_size**2, 720, params.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay)
     f = plain.features_of(network, torch.from_numpy(normalized(images)), features)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import plain
 import pytest
 import torch
 from torch import Tensor, nn
@@ -64,51 +65,10 @@ def test_embeddings_are_of_the_size_of_the_tokens(part: str, shape: tuple[int, i
 # Parity with PyTorch's layers
 
 
-class ReferenceLayer(nn.Module):
-    """DETR's post-norm layer of torch.nn.MultiheadAttention: one attention in the encoder, two in the decoder."""
-
-    def __init__(self, params: Model, attentions: int) -> None:
-        super().__init__()
-        self.attentions = nn.ModuleList(
-            nn.MultiheadAttention(params.width, params.heads, batch_first=True) for _ in range(attentions)
-        )
-        self.ffn = nn.Sequential(
-            nn.Linear(params.width, params.ffn_width), nn.ReLU(), nn.Linear(params.ffn_width, params.width)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(params.width) for _ in range(attentions + 1))
-
-    def forward(self, x: Tensor, position: Tensor, *memories: Tensor) -> Tensor:
-        x = self.norms[0](x + self.attentions[0](x + position, x + position, x)[0])
-        for attention, norm, memory in zip(self.attentions[1:], self.norms[1:], memories, strict=False):
-            x = norm(x + attention(x + position, memory + position, memory)[0])
-        return self.norms[-1](x + self.ffn(x))
-
-
-class Reference(nn.Module):
-    """The same network, the learned query embedding in place of DETR's zeros."""
-
-    def __init__(self, params: Model) -> None:
-        super().__init__()
-        self.reduce, self.recover = nn.Linear(C, params.width), nn.Linear(params.width, C)
-        self.position, self.query = (nn.Parameter(torch.empty(N, params.width)) for _ in range(2))
-        self.encoder = nn.ModuleList(ReferenceLayer(params, 1) for _ in range(params.encoder_layers))
-        self.decoder = nn.ModuleList(ReferenceLayer(params, 2) for _ in range(params.decoder_layers))
-        self.norm = nn.LayerNorm(params.width)
-
-    def forward(self, f: Tensor) -> Tensor:
-        memory = self.reduce(f)
-        for layer in self.encoder:
-            memory = layer(memory, self.position)
-        x = self.query.expand(len(f), -1, -1)
-        for layer in self.decoder:
-            x = layer(x, self.position, memory)
-        return self.recover(self.norm(x))
-
-
 Pair = tuple[Tensor, Tensor, slice]
 
 
-def pairs(ours: ADTR, theirs: Reference) -> Iterator[Pair]:
+def pairs(ours: ADTR, theirs: plain.Transformer) -> Iterator[Pair]:
     """Each of our parameters with the reference's that holds it, and the rows where it lies."""
 
     def same(a: nn.Module, b: nn.Module) -> Iterator[Pair]:
@@ -133,7 +93,7 @@ def pairs(ours: ADTR, theirs: Reference) -> Iterator[Pair]:
         mine = [layer.self_attention, layer.cross_attention] if decodes else [layer.attention]
         for a, b in zip(mine, other.attentions, strict=True):
             yield from attention(a, b)
-        for a, b in zip([layer.ffn.widen, layer.ffn.narrow], [other.ffn[0], other.ffn[2]], strict=True):
+        for a, b in zip([layer.ffn.widen, layer.ffn.narrow], [other.ffn[0], other.ffn[3]], strict=True):
             yield from same(a, b)
         norms = [layer.norm1, layer.norm2, layer.norm3] if decodes else [layer.norm1, layer.norm2]
         for a, b in zip(norms, other.norms, strict=True):
@@ -144,7 +104,7 @@ def pairs(ours: ADTR, theirs: Reference) -> Iterator[Pair]:
 @pytest.mark.parametrize("seed", range(3))
 def test_output_and_gradients_are_those_of_pytorchs_layers(seed: int, heads: int) -> None:
     ours, f = model(seed, heads=heads), tokens(seed=seed)
-    theirs = Reference(settings(heads=heads)).double()
+    theirs = plain.Transformer(N, C, settings(heads=heads)).double()
     with torch.no_grad():
         for mine, other, rows in pairs(ours, theirs):
             other[rows] = mine
