@@ -113,6 +113,7 @@ class Train(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         description="of the matrix products; auto is bfloat16 where the device multiplies it natively"
     )
+    capture: bool = Field(description="on a GPU, record a step once and replay it (CUDA graphs)")
     save_every: Positive = Field(description="epochs between two saved states")
     snapshots: int = Field(ge=0, description="models kept and measured on the way, evenly spaced; 0 for none")
     threads: Positive = Field(description="CPU threads of the training")

@@ -25,7 +25,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C_in) to (..., C_out)."""
-        plain = x.is_cuda or x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        plain = not x.is_cpu or x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
         if plain or not torch.backends.mkldnn.is_available():
             return super().forward(x)
         found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
@@ -39,7 +39,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
         q: (B, h, N, d).
         k, v: (B, h, M, d).
     """
-    if q.is_cuda or not torch.is_grad_enabled():
+    if not q.is_cpu or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     out: Tensor = _Attend.apply(*(x.flatten(0, 1) for x in (q, k, v)), dropout)
     return out.unflatten(0, q.shape[:2])
@@ -92,7 +92,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
-        if x.is_cuda or not (self.training and self.p):
+        if not (x.is_cpu and self.training and self.p):
             return F.dropout(x, self.p, self.training)
         return x * _kept(x.shape, self.p, x.dtype) / (1 - _levels(self.p) / LEVELS)
 

@@ -94,16 +94,19 @@ def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Flat:
     return flat
 
 
-def unflatten(flat: Flat) -> dict[str, Any]:
-    """The inverse of `flatten`, without the sources."""
+def unflatten(flat: Flat, errors: list[str]) -> dict[str, Any]:
+    """The inverse of `flatten`, without the sources; what does not fit is left out and added to `errors`."""
     tree: dict[str, Any] = {}
     for path, (value, _) in flat.items():
         *parents, leaf = path.split(".")
-        node = tree
+        node: Any = tree
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise UserError(f"{flat[path][1]}: {path}: {parent} is a value, not a section")
+                errors.append(f"{flat[path][1]}: {path}: {parent} is a value, not a section")
+                break
+        if not isinstance(node, dict):
+            continue
         if value == {}:  # changes nothing of what the section holds
             node.setdefault(leaf, value)
         else:
@@ -222,19 +225,19 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
         for experiment in names:
             if not errors.known(experiment, experiments, "experiment", f"{study_file}: datasets.{dataset}"):
                 continue
-            if dataset not in datasets or study.recipe not in recipes:
-                continue
             flat = flatten(default, f"{folder}/default.yaml")
-            flat |= flatten(datasets[dataset].set, f"{dataset_file}: {dataset}.set")
+            if dataset in datasets:
+                flat |= flatten(datasets[dataset].set, f"{dataset_file}: {dataset}.set")
             changed = flatten(experiments[experiment].set, f"{folder}/experiments.yaml: {experiment}.set")
             paper[dataset, experiment] = {key: value for key, (value, _) in (flat | changed).items()}
-            flat |= flatten(recipes[study.recipe], f"{folder}/recipes.yaml: {study.recipe}")
+            flat |= flatten(recipes.get(study.recipe, {}), f"{folder}/recipes.yaml: {study.recipe}")
             flat |= flatten(study.set, f"{study_file}: set")
             flat |= changed
             flat |= flatten(study.overrides.get(experiment, {}), f"{study_file}: overrides.{experiment}")
             flat |= flatten(settings or {}, "command line")
-            resolved = errors.check(model, unflatten(flat), flat, f"{folder}/default.yaml")
-            if resolved is not None and errors.known(resolved.method, _methods(), "method", flat["method"][1]):
+            resolved = errors.check(model, unflatten(flat, errors), flat, f"{folder}/default.yaml")
+            known = resolved is not None and errors.known(resolved.method, _methods(), "method", flat["method"][1])
+            if known and dataset in datasets:
                 params[dataset, experiment] = resolved
     layouts = {key: value.layout for key, value in datasets.items()}
     outliers = _outliers(definitions, folder, study_file, params, layouts, errors)

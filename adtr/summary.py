@@ -65,18 +65,19 @@ def misfits(plan: Plan, results: Path) -> Iterator[Path]:
     """
     for dataset, experiment, category, seed in plan.runs():
         folder, params = run_folder(results, dataset, experiment, category, seed), plan.params[dataset, experiment]
+        asked = params.decisive()
         trained, evaluated = _read(folder / "run.json"), _read(folder / "evaluation.json")
         start = run_folder(results, dataset, params.adtr_plus.start, category, seed) / "run.json"
         expected = {
             "method": params.method,
             "seed": seed,
-            "params": {name: params.decisive()[name] for name in params.method_sections()},
+            "params": {name: asked[name] for name in params.method_sections()},
             "start": _read(start).get("model") if params.method == "adtr_plus" else None,
         }
         as_asked = all(trained.get(key) == value for key, value in expected.items())
-        if trained and not (as_asked and trained["features"]["features"] == params.decisive()["features"]):
+        if trained and not (as_asked and trained["features"]["features"] == asked["features"]):
             yield folder
-        elif (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), params.decisive()["score"]):
+        elif (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), asked["score"]):
             yield from (folder / name for name in EVALUATED if trained and (folder / name).is_file())
 
 

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from adtr.methods import Context, Fitted, precision
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
+Loss = Callable[[Tensor], Tensor]
 TOKENS = 1024  # of a piece
 
 
 def optimize(
     network: nn.Module,
     draw: Callable[[], Tensor],
-    loss: Callable[[Tensor], Tensor],
+    loss: Loss,
     train: Train,
     context: Context,
     piece: int | None = None,
@@ -40,33 +42,26 @@ def optimize(
     Args:
         network: on its device; a `seeded` one has the same initial weights every time.
         draw: the order of an epoch's images, as indices (n,).
-        loss: the mean over images of a batch, given as indices (b,).
+        loss: the mean over images of a batch, given as indices (b,) on the device; on a GPU it must not wait for any
+            result (`item`, `nonzero`, a copy from the host).
         piece: images of a batch that are worked on at a time, their gradients added up; None for all.
 
     Raises:
         UserError: the loss is no longer finite, or the state cannot be saved.
     """
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    history, snapshots = _resume(context.state, network, optimizer)
+    step = Step(network, loss, train, context.device, piece)
+    history, snapshots = _resume(context.state, network, step.optimizer)
     bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
     for epoch in range(len(history) + 1, train.epochs + 1):
-        began, total = time.monotonic(), torch.zeros((), device=context.device)
+        began, total, rate = time.monotonic(), torch.zeros((), device=context.device), train.lr
         seeded(context.seed, epoch)
-        order = draw()
+        order = draw().to(context.device)
         batches = order.split(train.batch_size)
-        for step, batch in enumerate(batches):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(train, epoch, (epoch - 1) * len(batches) + step, len(batches))
-            optimizer.zero_grad()
-            for part in batch.split(piece or len(batch)):
-                value = loss(part) * (len(part) / len(batch))
-                value.backward()
-                total += value.detach() * len(batch)
-            if train.grad_clip:
-                nn.utils.clip_grad_norm_(network.parameters(), train.grad_clip)
-            optimizer.step()
-        history.append({"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "loss": total.item() / len(order)})
+        for i, batch in enumerate(batches):
+            rate = learning_rate(train, epoch, (epoch - 1) * len(batches) + i, len(batches))
+            total += step(batch, rate) * len(batch)
+        history.append({"epoch": epoch, "lr": rate, "loss": total.item() / len(order)})
         _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - began))
         if not math.isfinite(history[-1]["loss"]):
             raise UserError(
@@ -75,9 +70,75 @@ def optimize(
         if epoch in snapshot_epochs(train):
             snapshots[epoch] = _copied(network)
         if context.state and (epoch % train.save_every == 0 or epoch == train.epochs):
-            _save(context.state, network, optimizer, history, snapshots)
+            _save(context.state, network, step.optimizer, history, snapshots)
     bar.close()
     return Fitted(_copied(network), history, sum(parameter.numel() for parameter in network.parameters()), snapshots)
+
+
+class Step:
+    """One step of AdamW on a batch.
+
+    Launching the thousand kernels of a step takes longer than a GPU needs for their work. There, the second batch of a
+    size is recorded as a CUDA graph (the first has set up what its kernels need), and replayed from then on.
+    """
+
+    def __init__(self, network: nn.Module, loss: Loss, train: Train, device: str, piece: int | None):
+        self.network, self.loss, self.train, self.piece = network, loss, train, piece
+        self.captured = device != "cpu" and train.capture
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True, capturable=self.captured
+        )
+        self.rate = torch.zeros((), device=device)  # where a recorded step reads it
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor] | None] = {}  # by size; batch and loss in it
+
+    def __call__(self, batch: Tensor, rate: float) -> Tensor:
+        """The loss of a batch of indices (b,) before the step; overwritten by the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate if self.captured else rate
+        if not self.captured:
+            return self._taken(batch)
+        self.rate.fill_(rate)
+        with torch.cuda.device(batch.device):
+            return self._replayed(batch)
+
+    def _taken(self, batch: Tensor) -> Tensor:
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=batch.device)
+        for part in batch.split(self.piece or len(batch)):
+            value = self.loss(part) * (len(part) / len(batch))
+            value.backward()
+            total += value.detach()
+        if self.train.grad_clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.train.grad_clip)
+        self.optimizer.step()
+        return total
+
+    def _replayed(self, batch: Tensor) -> Tensor:
+        if len(batch) not in self.graphs:
+            self.graphs[len(batch)] = None
+            return self._aside(batch)
+        graph, place, value = self.graphs[len(batch)] or self._recorded(batch)
+        place.copy_(batch)
+        graph.replay()
+        return value
+
+    def _aside(self, batch: Tensor) -> Tensor:
+        """On a stream of its own, as what is to be recorded later has to be."""
+        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            value = self._taken(batch)
+        current.wait_stream(stream)
+        return value
+
+    def _recorded(self, batch: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        """Records without computing."""
+        self.optimizer.zero_grad()
+        graph, place = torch.cuda.CUDAGraph(), batch.clone()
+        with torch.cuda.graph(graph):
+            value = self._taken(place)
+        self.graphs[len(batch)] = graph, place, value
+        return graph, place, value
 
 
 def piece_size(network: nn.Module, tokens: int, device: str) -> int | None:
@@ -94,10 +155,10 @@ def seeded(seed: int, epoch: int = 0) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
 
 
-def autocast(train: Train, device: str) -> torch.autocast:
+def autocast(train: Train, device: str) -> AbstractContextManager:
     """The context of a forward pass in the precision that is asked for."""
     half = precision(train.precision, device) == "bfloat16"
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half)
+    return torch.autocast(torch.device(device).type, torch.bfloat16) if half else nullcontext()
 
 
 def learning_rate(train: Train, epoch: int, step: int, each: int) -> float:

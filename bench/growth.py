@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from measure import machine, paper, seconds
-from training import training_step
+from training import our_step
 
 from adtr.config import Params
 
@@ -45,9 +45,7 @@ def main() -> None:
     figure = Figure((9, 3), layout="constrained")
     for axes, (name, values) in zip(figure.subplots(1, 3, sharey=True), SIZES.items(), strict=True):
         shapes = [PAPER | {name: value} for value in values]
-        steps = {
-            str(s[name]): training_step(torch.randn(s["images"], s["tokens"], s["channels"]), params) for s in shapes
-        }
+        steps = {str(s[name]): our_step(torch.randn(s["images"], s["tokens"], s["channels"]), params) for s in shapes}
         taken = list(seconds(steps, options.rounds).values())
         counted = [products(params=params, **shape) for shape in shapes]
         text = ", ".join(f"{value}: {1000 * t:.0f}" for value, t in zip(values, taken, strict=True))

@@ -1,19 +1,23 @@
 """What every measurement here needs: sides that take turns, the median of each, and the machine it was taken on."""
 
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adtr.config import Params, params_model, read_yaml
 from adtr.provenance import _cpu
 
+Work = Callable[[], object]
 
-def seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+
+def seconds(sides: Mapping[str, Work], rounds: int) -> dict[str, float]:
     """The median time of each side, s: they take turns, and a first round does not count."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds + 1):
@@ -24,10 +28,35 @@ def seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
+def side_by_side(count: int, make: Callable[..., Work], *args: object, duration: float = 30) -> float:
+    """How often a second `make(*args)()` runs in `count` processes at once, a thread each; in all of them together."""
+    context = multiprocessing.get_context("spawn")
+    barrier, rates = context.Barrier(count), context.Queue()
+    workers = [context.Process(target=_repeat, args=(barrier, rates, duration, make, *args)) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    found = sum(rates.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return float(found)
+
+
+def _repeat(barrier: Any, rates: Any, duration: float, make: Callable[..., Work], *args: object) -> None:
+    torch.set_num_threads(1)
+    work = make(*args)
+    for _ in range(3):
+        work()
+    barrier.wait()
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() < began + duration:
+        work()
+        done += 1
+    rates.put(done / (time.perf_counter() - began))
+
+
 def paper(**features: str) -> Params:
-    """The paper's parameters, in the precision that is native here, with other parameters of the features."""
+    """The paper's parameters, with other ones of the features."""
     default = read_yaml(Path("params/default.yaml"))
-    default["train"]["precision"] = "auto"
     default["features"] |= features
     return params_model(default).model_validate(default)
 

@@ -10,7 +10,7 @@ import torch
 from growth import PAPER, products
 from measure import machine, paper, seconds
 from torch.profiler import ProfilerActivity, profile
-from training import training_step
+from training import our_step
 
 from adtr.methods import precision
 
@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     params = paper()
     torch.set_num_threads(1)
-    step = training_step(torch.randn(PAPER["images"], PAPER["tokens"], PAPER["channels"]), params)
+    step = our_step(torch.randn(PAPER["images"], PAPER["tokens"], PAPER["channels"]), params)
     taken = seconds({"": step}, options.steps)[""]
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for _ in range(options.steps):

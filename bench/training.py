@@ -6,13 +6,12 @@ Single steps are measured, in turns, and counted up: an epoch has images / 16 of
 
 import argparse
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import plain
 import torch
-from measure import machine, paper, seconds
+from measure import Work, machine, paper, seconds, side_by_side
 
 from adtr.backbones import build
 from adtr.config import Params
@@ -21,17 +20,15 @@ from adtr.images import normalized
 from adtr.losses import normal_loss
 from adtr.methods import precision
 from adtr.model import ADTR
-from adtr.training import autocast, piece_size
+from adtr.training import Step, autocast, piece_size
 
-Step = Callable[[], object]
+CHANNELS = 720  # of EfficientNet-B4's five layers
 
 
-def plain_steps(params: Params, images: np.ndarray) -> dict[str, Step]:
-    """Of a batch: backbone, then training of the transformer on what it gave."""
-    features, network = params.features, plain.backbone(params.features.backbone, params.features.image_size)
-    model = plain.Transformer(features.grid_size**2, 720, params.model)
+def plain_step(f: torch.Tensor, params: Params) -> Work:
+    """A step of the field on a batch of features (B, N, C)."""
+    model = plain.Transformer(f.shape[1], f.shape[2], params.model).to(f.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay)
-    f = plain.features_of(network, torch.from_numpy(normalized(images)), features)
 
     def train() -> None:
         loss = (f - model(f)).square().mean()
@@ -39,33 +36,36 @@ def plain_steps(params: Params, images: np.ndarray) -> dict[str, Step]:
         loss.backward()
         optimizer.step()
 
-    return {
-        "plain backbone": lambda: plain.features_of(network, torch.from_numpy(normalized(images)), features),
-        "plain step": train,
-    }
-
-
-def training_step(data: torch.Tensor, params: Params) -> Step:
-    """A step of ours on a batch of features (B, N, C), as adtr.methods.adtr and adtr.training do it."""
-    images, tokens, channels = data.shape
-    model = ADTR(tokens, channels, params.model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay, fused=True
-    )
-
-    def train() -> None:
-        optimizer.zero_grad()
-        for part in data.split(piece_size(model, tokens, "cpu") or images):
-            f = model.standardized(part)
-            with autocast(params.train, "cpu"):
-                reconstruction = model(f)
-            (normal_loss(f, reconstruction.float()) * (len(part) / images)).backward()
-        optimizer.step()
-
     return train
 
 
-def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Step]:
+def our_step(data: torch.Tensor, params: Params) -> Work:
+    """A step of ours on a batch of features (B, N, C), with the loss of adtr.methods.adtr."""
+    device = str(data.device)
+    model = ADTR(*data.shape[1:], params.model).to(device)
+
+    def loss(batch: torch.Tensor) -> torch.Tensor:
+        f = model.standardized(data[batch])
+        with autocast(params.train, device):
+            reconstruction = model(f)
+        return normal_loss(f, reconstruction.float())
+
+    step = Step(model, loss, params.train, device, piece_size(model, data.shape[1], device))
+    whole = torch.arange(len(data), device=device)
+    return lambda: step(whole, params.train.lr)
+
+
+def plain_steps(params: Params, images: np.ndarray) -> dict[str, Work]:
+    """Of a batch: the backbone, and a step of training on what it gave."""
+    features, network = params.features, plain.backbone(params.features.backbone, params.features.image_size)
+
+    def extract() -> torch.Tensor:
+        return plain.features_of(network, torch.from_numpy(normalized(images)), features)
+
+    return {"plain backbone": extract, "plain step": plain_step(extract(), params)}
+
+
+def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Work]:
     backbone = build(params.features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def extract() -> list[np.ndarray]:
@@ -74,11 +74,18 @@ def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> d
 
     return {
         "our backbone": extract,
-        "our step": training_step(torch.from_numpy(np.concatenate(extract())), params),
+        "our step": our_step(torch.from_numpy(np.concatenate(extract())), params),
     }
 
 
-def on(threads: int, step: Step) -> Step:
+def a_training(side: str) -> Work:
+    """Of one of several processes: steps on random features."""
+    params = paper()
+    make = {"plain": plain_step, "our": our_step}[side]
+    return make(torch.randn(params.train.batch_size, params.features.grid_size**2, CHANNELS), params)
+
+
+def on(threads: int, step: Work) -> Work:
     """A step with so many threads of PyTorch's."""
 
     def run() -> None:
@@ -107,11 +114,21 @@ def main() -> None:
     print(f"{machine()}, {kind}, {params.features}")
     for name, value in median.items():
         print(f"{name:16} {1000 * value:8.0f} ms a batch of {batch}")
-    batches = options.images / batch
-    theirs = options.epochs * batches * (median["plain backbone"] + median["plain step"])
-    ours = batches * median["our backbone"] + options.epochs * batches * median["our step"]
-    print(f"{options.epochs} epochs of {options.images} images: plain {theirs / 3600:.2f} h, ours {ours / 3600:.2f} h")
-    print(f"ratio {theirs / ours:.1f}; of the steps alone {median['plain step'] / median['our step']:.1f}")
+    beside = {side: 1 / side_by_side(cores, a_training, side) for side in ("plain", "our")}
+    for side, value in beside.items():
+        print(f"{side + ' step':16} {1000 * value:8.0f} ms, of {cores} trainings side by side, a thread each")
+
+    def hours(side: str, passes: int, step: float) -> float:
+        """Of all epochs, with so many passes through the backbone."""
+        batches = options.images / batch
+        return batches * (passes * median[f"{side} backbone"] + options.epochs * step) / 3600
+
+    for what, step in (("one training", {side: median[f"{side} step"] for side in beside}), ("side by side", beside)):
+        plain_hours, our_hours = hours("plain", options.epochs, step["plain"]), hours("our", 1, step["our"])
+        print(
+            f"{options.epochs} epochs of {options.images} images, {what}: plain {plain_hours:.2f} h, ours"
+            f" {our_hours:.2f} h, ratio {plain_hours / our_hours:.1f}; of the steps {step['plain'] / step['our']:.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ FEATURES = {"backbone": "resnet18", "weights": "random", "layers": [1], "image_s
 TINY = {
     "features": FEATURES,
     "model": {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "ffn_width": 16, "standardize": True},
-    "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_every": 1},
+    "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_every": 1, "precision": "float32"},
     "padim": {"channels": 4},
     "spade": {"neighbours": 3},
     "patchcore": {"coreset": 0.5, "neighbourhood": 1},

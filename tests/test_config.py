@@ -94,7 +94,8 @@ def test_a_tree_survives_flattening() -> None:
     tree = {"a": {"b": {"c": 1, "d": [1, 2]}, "e": None}, "f": {}, "g": 0}
     flat = flatten(tree, "here")
     assert flat["a.b.d"] == ([1, 2], "here")
-    assert unflatten(flat) == tree
+    errors: list[str] = []
+    assert (unflatten(flat, errors), errors) == (tree, [])
 
 
 @pytest.mark.parametrize(
@@ -432,6 +433,19 @@ def test_all_errors_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         "studies/mine.yaml: set: train.lr",
         "command line: score.pooling",
         "studies/mine.yaml: datasets.cups: no experiment 'gone'; known: adtr, spade, small",
+    ]
+
+
+def test_an_unknown_recipe_data_set_or_section_hides_no_other_error(tmp_path: Path) -> None:
+    changes = study(recipe="shrot", datasets={"cusp": ["adtr"]}, set={"train": {"epochs": -1}})
+    heading, *lines = errors(tmp_path, changes, "train.lr.drop=1 score.pooling=0")
+    assert heading == "5 errors in the parameters:"
+    assert [line.partition(" (it is")[0].partition(": Input")[0].partition("; known")[0] for line in lines] == [
+        "studies/mine.yaml: no recipe 'shrot', did you mean 'short'?",
+        "studies/mine.yaml: datasets: no data set 'cusp', did you mean 'cups'?",
+        "command line: train.lr.drop: lr is a value, not a section",
+        "studies/mine.yaml: set: train.epochs",
+        "command line: score.pooling",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import planted
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from adtr import training
 from adtr.config import Train
 from adtr.errors import UserError
-from adtr.methods import Context, Fitted, precision
+from adtr.methods import Anomalies, Context, Fitted, adtr, adtr_plus, autoencoder, precision
 
 IMAGES = 10
 
@@ -156,6 +157,51 @@ def test_a_forward_pass_is_in_the_precision_asked_for(asked: str) -> None:
     with training.autocast(settings(precision=asked), "cpu"):
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked]
     assert precision(asked, "cpu") == asked
+
+
+# On a GPU
+
+CASES = [(adtr, {"model": {"variant": variant}}) for variant in ("transformer", "no_attention", "no_query", "cnn")]
+CASES += [(adtr_plus, {"adtr_plus": {"loss": loss}}) for loss in ("pixel", "image")] + [(autoencoder, {})]
+
+
+@pytest.mark.parametrize(("method", "changes"), CASES, ids=str)
+def test_a_step_of_a_gpu_waits_for_no_result(
+    method: ModuleType, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the device "meta", whatever asks for a value raises, as it would while a step is recorded."""
+    normal, test = planted.features()
+    start = adtr.fit(normal, planted.params(train={"epochs": 1}), Context(0)).state
+    anomalies = Anomalies(test, torch.zeros(test.shape[:2], dtype=torch.bool))
+    losses: list[Tensor] = []
+
+    def one_step(network: nn.Module, _: Any, loss: Callable[[Tensor], Tensor], *__: Any) -> Fitted:
+        losses.append(loss(torch.zeros(4, dtype=torch.long, device="meta")))
+        losses[0].backward()
+        assert all(parameter.grad is not None for parameter in network.parameters())
+        return Fitted({})
+
+    monkeypatch.setattr(method, "optimize", one_step)
+    method.fit(normal, planted.params(**changes), Context(0, "meta", start=start, anomalies=anomalies))
+    assert losses[0].shape == ()
+    with pytest.raises(RuntimeError, match="meta"):
+        losses[0].item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recorded_step_is_the_step(precision: str) -> None:
+    """By losses and maps: biases of keys change nothing, and their gradients are rounding errors."""
+    normal, test = planted.features()
+    losses, maps = [], []
+    for capture in (False, True):
+        train = {"epochs": 5, "capture": capture, "precision": precision, "grad_clip": 1.0, "warmup_steps": 3}
+        params = planted.params(train=train, model={"dropout": 0.1})
+        fitted = adtr.fit(normal, params, Context(0, "cuda"))
+        losses.append([row["loss"] for row in fitted.history])
+        maps.append(torch.from_numpy(adtr.anomaly_map(fitted.state, test, params, "cuda")))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    torch.testing.assert_close(maps[1], maps[0], rtol=1e-2, atol=1e-2)
 
 
 # Snapshots

@@ -29,7 +29,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     network.to(context.device)
 
     def loss(batch: Tensor) -> Tensor:
-        f = network.standardized(data[batch.to(data.device)])
+        f = network.standardized(data[batch])
         with autocast(params.train, context.device):
             reconstruction = network(f)
         return normal_loss(f, reconstruction.float())

@@ -1,5 +1,7 @@
 """ADTR+: the training of ADTR goes on with anomalies at hand (Sec. 3.3)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,13 +32,14 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     network = reconstruction_network(features.shape[1:], params.model)
     network.load_state_dict(context.start)
     network.to(context.device)
-    labels = torch.cat([torch.zeros(normal, features.shape[1], dtype=torch.bool), anomalies.tokens])
+    labels = torch.cat([torch.zeros(normal, features.shape[1], dtype=torch.bool), anomalies.tokens]).to(context.device)
+    rows = _rows(features, anomalies, context.device)
 
     def loss(batch: Tensor) -> Tensor:
-        f = network.standardized(_rows(batch, features, anomalies).to(context.device))
+        f = network.standardized(rows(batch))
         with autocast(params.train, context.device):
             reconstruction = network(f)
-        phi, anomalous = pseudo_huber(f, reconstruction.float()), labels[batch].to(context.device)
+        phi, anomalous = pseudo_huber(f, reconstruction.float()), labels[batch]
         if plus.loss == "pixel":
             return pixel_loss(phi, anomalous, plus.alpha)
         return image_loss(phi, anomalous.any(dim=1), plus.alpha, plus.top_k)
@@ -60,8 +63,15 @@ def noisy_order(images: int, variants: int, share: float) -> Tensor:
     return torch.where(torch.rand(images) < share, variant, order)
 
 
-def _rows(batch: Tensor, features: np.ndarray, anomalies: Anomalies) -> Tensor:
-    """The features (b, N, C) float16 of normal and anomalous images; the anomalies may lie on disk."""
+def _rows(features: np.ndarray, anomalies: Anomalies, device: str) -> Callable[[Tensor], Tensor]:
+    """What gives the features (b, N, C) float16 of images, normal and anomalous: a GPU holds all, a CPU reads them."""
+    if device != "cpu":
+        whole = torch.from_numpy(np.concatenate([features, anomalies.features])).to(device)
+        return lambda batch: whole[batch]
     normal = len(features)
-    rows = [features[i] if i < normal else anomalies.features[i - normal] for i in batch.tolist()]
-    return torch.from_numpy(np.stack(rows))
+
+    def read(batch: Tensor) -> Tensor:
+        rows = [features[i] if i < normal else anomalies.features[i - normal] for i in batch.tolist()]
+        return torch.from_numpy(np.stack(rows))
+
+    return read

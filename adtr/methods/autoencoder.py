@@ -66,7 +66,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     network = _network(data.shape[1:], params).to(context.device)
 
     def loss(batch: Tensor) -> Tensor:
-        images = unpatched(data[batch.to(data.device)].float())
+        images = unpatched(data[batch].float())
         with autocast(params.train, context.device):
             reconstruction = network(images)
         return F.mse_loss(reconstruction.float(), images)

@@ -240,17 +240,20 @@ def tell_missing_data():
         )
 
 
+def stop_touching_misfits():
+    """Refuses to record runs of other parameters as those that are asked for."""
+    for other in misfits(PLAN, Path(RESULTS)):
+        raise WorkflowError(
+            f"runs of other parameters, such as {other}, cannot be taken for these.\n"
+            f"  `adtr prune --study {STUDY}` removes them; or ask with the parameters that they were made with"
+        )
+
+
 def stop_with_unknown_results():
     """Refuses runs that were brought here without Snakemake's records: it would take them for whatever is asked for."""
     records = Path(".snakemake/metadata")
     known = records.is_dir() and any(records.iterdir())
     found = Path(RESULTS, "runs").is_dir() and any(Path(RESULTS, "runs").iterdir())
-    other = [str(path) for path in misfits(PLAN, Path(RESULTS))] if TOUCH else []
-    if other:
-        raise WorkflowError(
-            f"runs of other parameters, such as {other[0]}, cannot be taken for these.\n"
-            f"  `adtr prune --study {STUDY}` removes them; or ask with the parameters that they were made with"
-        )
     if workflow.is_main_process and found and not known and not TOUCH:
         raise WorkflowError(
             f"{RESULTS}/runs was not made here. If it is of these parameters and this code, say so first:\n"
@@ -324,5 +327,7 @@ SCORES = runs(
 REPORTS = [f"reports/{STUDY}/report.{suffix}" for suffix in ("html", "md", "tex")]
 
 stop_with_unknown_results()
+if TOUCH:
+    stop_touching_misfits()
 if DRY_RUN:
     tell_missing_data()
