@@ -69,7 +69,7 @@ class Convolution(nn.Module):
             self.padding = (bottom, right)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda or not torch.backends.mkldnn.is_available():
+        if not x.is_cpu or not torch.backends.mkldnn.is_available():
             return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
         return torch.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, (1, 1), self.groups)
 

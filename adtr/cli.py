@@ -154,7 +154,7 @@ def _device(name: str) -> str:
 
     if name == "auto":
         if torch.cuda.is_available():
-            return "cuda"
+            return _device("cuda")
         if slurm.given_gpu():
             logger.warning("this job was given a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
         return "cpu"
@@ -162,6 +162,7 @@ def _device(name: str) -> str:
         raise UserError(f"--device {name}: it is cpu, cuda or auto")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: PyTorch sees no GPU here")
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU, too
     return name
 
 

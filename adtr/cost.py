@@ -99,12 +99,21 @@ def fit(params: Params, images: Images, cluster: Cluster) -> float:
     """Seconds of a training, or of a baseline's fit."""
     if "train" not in params.method_sections():
         return images.train / cluster.baseline
-    anomalies = 2 if params.method == "adtr_plus" else 1  # an outlier beside each normal image
-    tokens = params.features.grid_size**2
-    seen = images.train * params.train.epochs * anomalies
-    steps = math.ceil(images.train / params.train.batch_size) * params.train.epochs
+    tokens, each = params.features.grid_size**2, epoch_images(params, images.train)
+    seen, steps = each * params.train.epochs, steps_of(params, images.train)
     operations = 6 * multiplications(params.model, tokens) * tokens * seen  # two of each; twice again backwards
     return max(steps * cluster.step, operations / (cluster.teraflops * 1e12))
+
+
+def epoch_images(params: Params, train: int) -> int:
+    """How many images an epoch has: outliers stand beside those of training, confetti in their place."""
+    beside = params.method == "adtr_plus" and params.adtr_plus.anomalies == "outliers"
+    return train + (params.outliers.count if beside else 0)
+
+
+def steps_of(params: Params, train: int) -> int:
+    """How many steps a training on `train` images has."""
+    return math.ceil(epoch_images(params, train) / params.train.batch_size) * params.train.epochs
 
 
 def multiplications(model: Model, tokens: int) -> int:

@@ -67,7 +67,6 @@ def extract(
 
     # A thread a batch, each on one core: the bytes do not depend on how many there are
     torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU, too
     remove_partial(store)
     with written_atomically(store) as temporary, ThreadPoolExecutor(threads, initializer=_one_core) as pool:
         shape = _write(temporary, progress(_in_order(pool, batch, range(0, len(rows), size), 2 * threads)))

@@ -117,11 +117,14 @@ def unflatten(flat: Flat, errors: list[str]) -> dict[str, Any]:
 class _Errors(list[str]):
     """Everything that is wrong, to be told at once."""
 
-    def check(self, model: type[Section], tree: Any, flat: Flat | None, source: str) -> Any:
+    def check(self, model: type[Section], tree: Any, flat: Flat | None, source: str, whole: bool = True) -> Any:
+        """The section, or nothing; if levels are lacking (not `whole`), what keys mean together is not judged."""
         try:
             return model.model_validate(tree)
         except ValidationError as error:
             for problem in error.errors():
+                if not whole and problem["type"] == "value_error" and isinstance(problem["input"], dict):
+                    continue
                 path = ".".join(str(part) for part in problem["loc"])
                 parts = (_source_of(path, flat, source), path, _describe(problem, model))
                 self.append(": ".join(filter(None, parts)))
@@ -235,9 +238,10 @@ def resolve(name: str, folder: Path = Path("params"), settings: Mapping[str, Any
             flat |= changed
             flat |= flatten(study.overrides.get(experiment, {}), f"{study_file}: overrides.{experiment}")
             flat |= flatten(settings or {}, "command line")
-            resolved = errors.check(model, unflatten(flat, errors), flat, f"{folder}/default.yaml")
+            whole = dataset in datasets and study.recipe in recipes
+            resolved = errors.check(model, unflatten(flat, errors), flat, f"{folder}/default.yaml", whole)
             known = resolved is not None and errors.known(resolved.method, _methods(), "method", flat["method"][1])
-            if known and dataset in datasets:
+            if known and whole:
                 params[dataset, experiment] = resolved
     layouts = {key: value.layout for key, value in datasets.items()}
     outliers = _outliers(definitions, folder, study_file, params, layouts, errors)

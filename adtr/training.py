@@ -4,6 +4,7 @@ import io
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 State = dict[str, Tensor]
 Loss = Callable[[Tensor], Tensor]
 TOKENS = 1024  # of a piece
+WARM_UP = 2  # steps launched before one is recorded
 
 
 def optimize(
@@ -37,13 +39,13 @@ def optimize(
     """Minimises `loss` over the parameters of `network` by AdamW.
 
     The random state of an epoch depends on the seed and the epoch only, so a training that was killed and resumed gives
-    the bytes of an undisturbed one.
+    the bytes of an undisturbed one (on a CPU; on a GPU it was not tried).
 
     Args:
         network: on its device; a `seeded` one has the same initial weights every time.
         draw: the order of an epoch's images, as indices (n,).
-        loss: the mean over images of a batch, given as indices (b,) on the device; on a GPU it must not wait for any
-            result (`item`, `nonzero`, a copy from the host).
+        loss: the mean over images of a batch, given as indices (b,) on the device; on a GPU it must neither read a
+            result on the host (`item`, `nonzero`) nor copy from it.
         piece: images of a batch that are worked on at a time, their gradients added up; None for all.
 
     Raises:
@@ -54,7 +56,7 @@ def optimize(
     history, snapshots = _resume(context.state, network, step.optimizer)
     bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
     for epoch in range(len(history) + 1, train.epochs + 1):
-        began, total, rate = time.monotonic(), torch.zeros((), device=context.device), train.lr
+        began, total = time.monotonic(), torch.zeros((), device=context.device)
         seeded(context.seed, epoch)
         order = draw().to(context.device)
         batches = order.split(train.batch_size)
@@ -78,30 +80,32 @@ def optimize(
 class Step:
     """One step of AdamW on a batch.
 
-    Launching the thousand kernels of a step takes longer than a GPU needs for their work. There, the second batch of a
-    size is recorded as a CUDA graph (the first has set up what its kernels need), and replayed from then on.
+    Launching the many kernels of a step may take longer than a GPU needs for their work. With `train.capture`, a step
+    is recorded there as a CUDA graph, once for each size of batch after WARM_UP steps of it, and then replayed.
     """
 
     def __init__(self, network: nn.Module, loss: Loss, train: Train, device: str, piece: int | None):
         self.network, self.loss, self.train, self.piece = network, loss, train, piece
-        self.captured = device != "cpu" and train.capture
+        self.capture = device.startswith("cuda") and train.capture
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True, capturable=self.captured
+            network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True, capturable=self.capture
         )
         self.rate = torch.zeros((), device=device)  # where a recorded step reads it
-        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor] | None] = {}  # by size; batch and loss in it
+        self.taken: Counter[int] = Counter()  # steps that were launched, by size of batch
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}  # with the indices and the loss in it
 
     def __call__(self, batch: Tensor, rate: float) -> Tensor:
         """The loss of a batch of indices (b,) before the step; overwritten by the next step."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate if self.captured else rate
-        if not self.captured:
-            return self._taken(batch)
+            group["lr"] = self.rate if self.capture else rate
+        if not self.capture:
+            return self._launch(batch)
         self.rate.fill_(rate)
         with torch.cuda.device(batch.device):
-            return self._replayed(batch)
+            return self._replay(batch)
 
-    def _taken(self, batch: Tensor) -> Tensor:
+    def _launch(self, batch: Tensor) -> Tensor:
+        """Gradient, clipping and update; gives the loss, a scalar on the device."""
         self.optimizer.zero_grad()
         total = torch.zeros((), device=batch.device)
         for part in batch.split(self.piece or len(batch)):
@@ -113,32 +117,35 @@ class Step:
         self.optimizer.step()
         return total
 
-    def _replayed(self, batch: Tensor) -> Tensor:
-        if len(batch) not in self.graphs:
-            self.graphs[len(batch)] = None
-            return self._aside(batch)
-        graph, place, value = self.graphs[len(batch)] or self._recorded(batch)
-        place.copy_(batch)
+    def _replay(self, batch: Tensor) -> Tensor:
+        """The same, recorded before, once there were enough launched steps of this size."""
+        size = len(batch)
+        if self.taken[size] < WARM_UP:
+            self.taken[size] += 1
+            return self._launch_aside(batch)
+        if size not in self.graphs:
+            self.graphs[size] = self._recorded(batch)
+        graph, indices, value = self.graphs[size]
+        indices.copy_(batch)
         graph.replay()
         return value
 
-    def _aside(self, batch: Tensor) -> Tensor:
-        """On a stream of its own, as what is to be recorded later has to be."""
+    def _launch_aside(self, batch: Tensor) -> Tensor:
+        """On a stream of its own, as steps before a recording have to be."""
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            value = self._taken(batch)
+            value = self._launch(batch)
         current.wait_stream(stream)
         return value
 
     def _recorded(self, batch: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
-        """Records without computing."""
+        """Records a step without taking it: the graph, the indices that it reads, and the loss that it writes."""
         self.optimizer.zero_grad()
-        graph, place = torch.cuda.CUDAGraph(), batch.clone()
+        graph, indices = torch.cuda.CUDAGraph(), batch.clone()
         with torch.cuda.graph(graph):
-            value = self._taken(place)
-        self.graphs[len(batch)] = graph, place, value
-        return graph, place, value
+            value = self._launch(indices)
+        return graph, indices, value
 
 
 def piece_size(network: nn.Module, tokens: int, device: str) -> int | None:

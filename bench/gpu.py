@@ -1,11 +1,14 @@
-"""What is to be measured on a GPU: steps as they are and recorded, trainings side by side, extraction, Tables 1-4.
+"""What is to be measured on a GPU: steps launched and recorded, trainings side by side, extraction, Tables 1-4.
 
-Features, images and weights are random; "plain" is torch's own transformer in float32, bench/plain.py.
+Features, images and weights are random; "plain" is torch's own transformer in float32 (bench/plain.py), also with its
+fused attention. Trainings side by side are processes; without NVIDIA's MPS they take turns on the GPU.
     python bench/gpu.py
 """
 
 import argparse
 import math
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +20,13 @@ from training import CHANNELS, our_step, plain_step
 
 from adtr.backbones import build
 from adtr.config import Features
-from adtr.cost import read_cluster
-from adtr.features import _tokens, batch_size
+from adtr.cost import read_cluster, steps_of
+from adtr.features import _one_core, _tokens, batch_size
 from adtr.images import normalized
 from adtr.study import resolve
 
 STEPS = 10  # between two waits for the device
+OURS = ("float32 launched", "float32 recorded", "bfloat16 launched", "bfloat16 recorded")
 
 
 class Shape(NamedTuple):
@@ -31,12 +35,22 @@ class Shape(NamedTuple):
     images: int
     tokens: int
 
+    def __str__(self) -> str:
+        return f"{self.tokens:5} tokens x {self.images:3} images"
 
-SHAPES = {"mvtec": Shape(16, 256), "cifar10": Shape(128, 64)}  # as in the study `paper`
+
+SHAPES = (Shape(16, 256), Shape(128, 64), Shape(16, 1024))  # MVTec-AD, CIFAR-10, MVTec-AD at 512 px
 
 
-def waited(step: Work, device: str) -> Work:
-    """STEPS steps, and the wait for the last."""
+def a_training(shape: Shape, side: str, device: str) -> Work:
+    """STEPS steps of a side, and the wait for the last."""
+    params, f = paper(), torch.randn(*shape, CHANNELS, device=device)
+    precision, _, how = side.partition(" ")
+    if precision == "plain":
+        step = plain_step(f, params, fused=how == "fused")
+    else:
+        train = params.train.model_copy(update={"precision": precision, "capture": how == "recorded"})
+        step = our_step(f, params.model_copy(update={"train": train}))
 
     def run() -> None:
         for _ in range(STEPS):
@@ -47,71 +61,64 @@ def waited(step: Work, device: str) -> Work:
     return run
 
 
-def a_training(shape: Shape, side: str, device: str) -> Work:
-    """Steps of a side: plain, or ours in a precision, 'eager' (each launched) or 'captured' (recorded once)."""
-    params = paper()
-    f = torch.randn(*shape, CHANNELS, device=device)
-    if side == "plain":
-        return waited(plain_step(f, params), device)
-    precision, _, how = side.partition(" ")
-    train = params.train.model_copy(update={"precision": precision, "capture": how == "captured"})
-    return waited(our_step(f, params.model_copy(update={"train": train})), device)
-
-
-def training(device: str, rounds: int) -> dict[str, float]:
-    """Prints seconds of a step; gives the best side's, alone, by data set."""
-    sides = ["plain", *(f"{p} {how}" for p in ("float32", "bfloat16") for how in ("eager", "captured"))]
+def training(device: str, rounds: int) -> dict[Shape, float]:
+    """Prints the time of a step of each side; gives seconds of the fastest of ours."""
     best = {}
-    for name, shape in SHAPES.items():
-        taken = seconds({side: a_training(shape, side, device) for side in sides}, rounds)
+    for shape in SHAPES:
+        sides = {side: a_training(shape, side, device) for side in ("plain", "plain fused", *OURS)}
+        taken = seconds(sides, rounds)
         for side, value in taken.items():
-            print(
-                f"{name:8} {shape.tokens:4} tokens x {shape.images:3}  {side:18} {1000 * value / STEPS:8.2f} ms a step"
-            )
-        best[name] = min(taken.values()) / STEPS
+            print(f"{shape}  {side:18} {1000 * value / STEPS:8.2f} ms a step")
+        best[shape] = min(taken[side] for side in OURS) / STEPS
     return best
 
 
-def together(device: str, most: int, duration: float) -> dict[str, float]:
-    """Prints seconds of a step of several trainings at once, each a process; gives the least by data set."""
+def together(device: str, most: int, duration: float) -> dict[Shape, float]:
+    """Prints the time of a step of several trainings at once, counted over all; gives the least, in seconds."""
     best = {}
-    for name, shape in SHAPES.items():
+    for shape in SHAPES:
         taken = []
         for count in (2**i for i in range(int(math.log2(most)) + 1)):
-            rate = STEPS * side_by_side(count, a_training, shape, "bfloat16 captured", device, duration=duration)
+            rate = STEPS * side_by_side(count, a_training, shape, "bfloat16 recorded", device, duration=duration)
             taken.append(1 / rate)
-            print(f"{name:8} {count:2} trainings side by side   {1000 / rate:8.2f} ms a step of one of them")
-        best[name] = min(taken)
+            print(f"{shape}  {count:2} at once {1000 / rate:8.2f} ms a step of all")
+        best[shape] = min(taken)
     return best
 
 
 def extraction(device: str, rounds: int, size: int = 256, backbone: str = "efficientnet_b4") -> None:
+    """Prints images a second of the library's model and of ours, the images in memory, batches of the same size."""
     features = Features(backbone=backbone, weights="random", layers=(1, 2, 3, 4, 5), image_size=size, grid_size=16)
-    images = np.random.default_rng(0).integers(0, 256, (4 * batch_size(size, device), size, size, 3), np.uint8)
+    each = batch_size(size, device)
+    batches = list(np.random.default_rng(0).integers(0, 256, (4, each, size, size, 3), np.uint8))
     theirs = plain.backbone(backbone, size).to(device)
     ours = build(features, None).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with ThreadPoolExecutor(4, initializer=_one_core) as pool:  # threads prepare images while the GPU works
 
-    def plainly() -> None:
-        for batch in np.array_split(images, max(1, len(images) // 8)):
-            plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).cpu()
+        def of_theirs(batch: np.ndarray) -> torch.Tensor:
+            return plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).cpu()
 
-    def here() -> None:
-        for batch in np.split(images, 4):
-            _tokens(batch, ours, features, device)
+        sides: dict[str, Work] = {
+            "plain": lambda: list(pool.map(of_theirs, batches)),
+            "ours": lambda: list(pool.map(lambda batch: _tokens(batch, ours, features, device), batches)),
+        }
+        for side, taken in seconds(sides, rounds).items():
+            print(f"{backbone} at {size} px, float32, {side}: {4 * each / taken:.0f} images/s")
 
-    for side, taken in seconds({"plain": plainly, "ours": here}, rounds).items():
-        print(f"{backbone} at {size} px, {side}: {len(images) / taken:.0f} images/s")
 
+def steps_of_the_paper() -> Counter[Shape]:
+    """Of all trainings of ADTR, ADTR+ and their variants in the study `paper`, with one seed.
 
-def steps_of_the_paper() -> dict[str, int]:
-    """Of all trainings of the study `paper`, with one seed, by data set."""
+    A category has as many images as params/cluster.yaml expects; a CNN's step counts as a transformer's.
+    """
     plan, cluster = resolve("paper"), read_cluster(Path("params/cluster.yaml"))
-    steps = dict.fromkeys(SHAPES, 0)
+    steps: Counter[Shape] = Counter()
     for (dataset, _), params in plan.params.items():
-        if dataset in steps and "train" in params.method_sections():
+        if params.method in ("adtr", "adtr_plus"):
             definition = plan.datasets[dataset]
-            each = math.ceil(cluster.expected(definition).train / params.train.batch_size) * params.train.epochs
-            steps[dataset] += each * len(definition.categories or [])
+            shape = Shape(params.train.batch_size, params.features.grid_size**2)
+            each = steps_of(params, cluster.expected(definition).train)
+            steps[shape] += each * len(definition.categories or [])
     return steps
 
 
@@ -124,15 +131,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("there is no GPU: nothing was measured")
-    name = torch.cuda.get_device_name() if options.device == "cuda" else "no GPU"
-    print(f"{name}; {machine()}")
+    torch.backends.cudnn.allow_tf32 = False  # as `adtr` does
+    print(f"{torch.cuda.get_device_name() if options.device == 'cuda' else 'no GPU'}; {machine()}")
     alone = training(options.device, options.rounds)
     beside = together(options.device, options.most, options.duration)
     extraction(options.device, options.rounds)
     steps = steps_of_the_paper()
     for what, taken in (("one after the other", alone), ("side by side", beside)):
-        hours = sum(steps[dataset] * taken[dataset] for dataset in steps) / 3600
-        print(f"trainings of Tables 1-4, {sum(steps.values()):,} steps with one seed, {what}: {hours:.2f} h")
+        hours = sum(count * taken[shape] for shape, count in steps.items()) / 3600
+        print(f"trainings of Tables 1-4 with one seed, {steps.total():,} steps, {what}: {hours:.2f} h")
 
 
 if __name__ == "__main__":

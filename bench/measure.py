@@ -29,23 +29,32 @@ def seconds(sides: Mapping[str, Work], rounds: int) -> dict[str, float]:
 
 
 def side_by_side(count: int, make: Callable[..., Work], *args: object, duration: float = 30) -> float:
-    """How often a second `make(*args)()` runs in `count` processes at once, a thread each; in all of them together."""
+    """How often a second `make(*args)()` runs in `count` processes at once, a thread each; in all of them together.
+
+    Raises:
+        SystemExit: one of them failed, which has told why.
+    """
     context = multiprocessing.get_context("spawn")
-    barrier, rates = context.Barrier(count), context.Queue()
+    barrier, rates = context.Barrier(count), context.SimpleQueue()
     workers = [context.Process(target=_repeat, args=(barrier, rates, duration, make, *args)) for _ in range(count)]
     for worker in workers:
         worker.start()
-    found = sum(rates.get() for _ in workers)
     for worker in workers:
         worker.join()
-    return float(found)
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit("one of the processes failed")
+    return float(sum(rates.get() for _ in workers))
 
 
 def _repeat(barrier: Any, rates: Any, duration: float, make: Callable[..., Work], *args: object) -> None:
     torch.set_num_threads(1)
-    work = make(*args)
-    for _ in range(3):
-        work()
+    try:
+        work = make(*args)
+        for _ in range(3):
+            work()
+    except BaseException:
+        barrier.abort()  # or the others would wait for ever
+        raise
     barrier.wait()
     began, done = time.perf_counter(), 0
     while time.perf_counter() < began + duration:

@@ -11,11 +11,14 @@ from adtr.config import Features, Model
 
 
 class Layer(nn.Module):
-    """DETR's layer of torch.nn.MultiheadAttention: one attention in the encoder, two in the decoder."""
+    """DETR's layer of torch.nn.MultiheadAttention: one attention in the encoder, two in the decoder.
 
-    def __init__(self, params: Model, attentions: int):
+    As DETR, it asks for the weights of attention, which keeps torch from its fused attention; that is slower on a CPU.
+    """
+
+    def __init__(self, params: Model, attentions: int, fused: bool):
         super().__init__()
-        width, p = params.width, params.dropout
+        width, p, self.fused = params.width, params.dropout, fused
         self.attentions = nn.ModuleList(
             nn.MultiheadAttention(width, params.heads, dropout=p, batch_first=True) for _ in range(attentions)
         )
@@ -27,19 +30,20 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor, *memories: Tensor) -> Tensor:
         for attention, norm, memory in zip(self.attentions, self.norms, (x, *memories), strict=False):
-            x = norm(x + self.dropout(attention(x + position, memory + position, memory)[0]))
+            found, _ = attention(x + position, memory + position, memory, need_weights=not self.fused)
+            x = norm(x + self.dropout(found))
         return self.norms[-1](x + self.dropout(self.ffn(x)))
 
 
 class Transformer(nn.Module):
     """ADTR of such layers: (B, N, C) to (B, N, C)."""
 
-    def __init__(self, tokens: int, channels: int, params: Model):
+    def __init__(self, tokens: int, channels: int, params: Model, fused: bool = False):
         super().__init__()
         self.reduce, self.recover = nn.Linear(channels, params.width), nn.Linear(params.width, channels)
         self.position, self.query = (nn.Parameter(torch.randn(tokens, params.width)) for _ in range(2))
-        self.encoder = nn.ModuleList(Layer(params, 1) for _ in range(params.encoder_layers))
-        self.decoder = nn.ModuleList(Layer(params, 2) for _ in range(params.decoder_layers))
+        self.encoder = nn.ModuleList(Layer(params, 1, fused) for _ in range(params.encoder_layers))
+        self.decoder = nn.ModuleList(Layer(params, 2, fused) for _ in range(params.decoder_layers))
         self.norm = nn.LayerNorm(params.width)
 
     def forward(self, f: Tensor) -> Tensor:

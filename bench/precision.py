@@ -17,7 +17,7 @@ from measure import machine
 from tabulate import tabulate
 
 from adtr.config import Params
-from adtr.datasets import parts_of, read_manifest
+from adtr.datasets import parts_of, read_manifest, root_of
 from adtr.features import select
 from adtr.images import verified_masks
 from adtr.methods import Context
@@ -66,7 +66,7 @@ def trained(asked: Asked, precision: str, seed: int) -> Found:
     fitted = fit(normal, params, Context(seed))
     features, images = select(manifest, stores, ["test"])
     maps = anomaly_map(fitted.state, features, params)
-    masks = verified_masks(Path(dataset.root), images, size) if (images["mask"] != "").any() else None
+    masks = verified_masks(root_of(dataset.root), images, size) if (images["mask"] != "").any() else None
     rows = measure(score(maps, images, size, params.score), maps, masks, size, params.score)
     metrics = {str(row["metric"]): float(row["value"]) for row in rows if row["metric"] in MEASURED}
     return Found(np.array([row["loss"] for row in fitted.history]), maps, metrics)

@@ -1,6 +1,7 @@
 """500 epochs of one MVTec category: the backbone in every step and float32, against cached features and bfloat16.
 
-Single steps are measured, in turns, and counted up: an epoch has images / 16 of them. Images and weights are random.
+Single steps are measured, in turns, and counted up: an epoch has images / 16 of them; then as many trainings side by
+side as there are cores, first of one side, then of the other. Images and weights are random.
     python bench/training.py
 """
 
@@ -25,9 +26,9 @@ from adtr.training import Step, autocast, piece_size
 CHANNELS = 720  # of EfficientNet-B4's five layers
 
 
-def plain_step(f: torch.Tensor, params: Params) -> Work:
+def plain_step(f: torch.Tensor, params: Params, fused: bool = False) -> Work:
     """A step of the field on a batch of features (B, N, C)."""
-    model = plain.Transformer(f.shape[1], f.shape[2], params.model).to(f.device)
+    model = plain.Transformer(f.shape[1], f.shape[2], params.model, fused).to(f.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay)
 
     def train() -> None:
@@ -116,7 +117,7 @@ def main() -> None:
         print(f"{name:16} {1000 * value:8.0f} ms a batch of {batch}")
     beside = {side: 1 / side_by_side(cores, a_training, side) for side in ("plain", "our")}
     for side, value in beside.items():
-        print(f"{side + ' step':16} {1000 * value:8.0f} ms, of {cores} trainings side by side, a thread each")
+        print(f"{side + ' step':16} {1000 * value:8.0f} ms of all {cores} trainings side by side, a thread each")
 
     def hours(side: str, passes: int, step: float) -> float:
         """Of all epochs, with so many passes through the backbone."""

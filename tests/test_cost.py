@@ -40,10 +40,13 @@ def test_large_steps_take_the_time_of_their_operations() -> None:
     assert cost.fit(adtr, Images(100, 0), CLUSTER) == pytest.approx(6 * multiplications * 256 * 100 * 10 / 1e12)
 
 
-def test_adtr_plus_sees_an_anomaly_for_each_normal_image() -> None:
-    runs = [params(name, train__epochs=10) for name in ("adtr", "adtr_plus")]
-    adtr, plus = (cost.fit(run, Images(100, 0), CLUSTER) for run in runs)
-    assert plus == pytest.approx(2 * adtr)
+def test_confetti_stands_in_the_place_of_normal_images_and_outliers_beside_them() -> None:
+    for dataset, more in (("mvtec", 0), ("cifar10", 5000)):
+        runs = [params(name, dataset, train__epochs=10) for name in ("adtr", "adtr_plus")]
+        adtr, plus = (cost.fit(run, Images(100, 0), CLUSTER) for run in runs)
+        assert plus == pytest.approx((100 + more) / 100 * adtr)
+        batch = runs[0].train.batch_size
+        assert cost.steps_of(runs[1], 100) == 10 * -(-(100 + more) // batch)
 
 
 def test_a_baseline_takes_no_epochs() -> None:

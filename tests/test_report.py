@@ -127,8 +127,8 @@ def run_record(plan: Plan, dataset: str, experiment: str, seed: int, model: str)
     features: dict[str, Any] = {"features": params.features.model_dump(mode="json")}
     features |= {"data": "da7a" * 16, "weights": "3e16" * 16}
     features |= {"shape": [12, 64, 512], "code": "fea7" * 4}
-    told = {"code": "c0de" * 4, "commit": "c0331700c033", "time": "2026-01-02T03:04:05+00:00", "device": "cpu"}
-    machine = {"cpu": "a CPU", "cores": 2, "python": "3.11", "torch": "2.0"}
+    told = {"code": "c0de" * 4, "commit": "c0331700c033", "time": "2026-01-02T03:04:05+00:00"}
+    machine = {"device": "cpu", "precision": "float32", "cpu": "a CPU", "cores": 2, "python": "3.11", "torch": "2.0"}
     fitted = {"images": 12, "parameters": 59872, "seconds": 1.5 + seed, "model": model}
     return {"seed": seed, "params": used, "features": features} | told | machine | fitted
 
@@ -344,6 +344,15 @@ def test_random_weights_and_made_up_images_are_warned_of() -> None:
     assert report_content.warnings(resolve("demo", ROOT / "params")) == []
 
 
+def test_runs_of_one_experiment_on_different_devices_are_told() -> None:
+    run = {"experiment": "ADTR", "dataset": "Cups", "device": "cpu, float32"}
+    others = [run | {"experiment": "PaDiM"}, run | {"device": "a GPU, bfloat16"}]
+    assert report_content.mixtures([run, run]) == []
+    assert report_content.mixtures([run, *others]) == [
+        "Trained on different devices: ADTR on Cups (a GPU, bfloat16; cpu, float32)."
+    ]
+
+
 def test_the_label_says_whose_recipe_it_is(made: tuple[str, str, Path]) -> None:
     assert "Not the paper’s recipe" in made[0]
     assert "Not the paper's recipe" in made[1]
@@ -428,7 +437,7 @@ def test_the_table_of_runs_tells_each_in_full(made: tuple[str, str, Path]) -> No
     rows = [row for row in page.tables[-1] if row[0].isdigit()]
     title = study().datasets["smoke_mvtec"].title
     assert [row[0] for row in rows] == [str(number) for number in range(1, 25)]
-    assert rows[0][1:10] == ["ADTR", title, NASTY, "0", "4", "12", "59,872", "1.5", "cpu"]
+    assert rows[0][1:10] == ["ADTR", title, NASTY, "0", "4", "12", "59,872", "1.5", "cpu, float32"]
     assert rows[4][5] == "–"  # PaDiM has no epochs
     titles = [attrs["title"] for attrs in page.all("code", "title")]
     models = [hashlib.sha256("/".join(map(str, run)).encode()).hexdigest() for run in study().runs()]

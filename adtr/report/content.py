@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def context(
         "study": plan.name,
         "title": plan.study.title,
         "about": about(plan, metrics),
-        "warnings": warnings(plan),
+        "warnings": [*warnings(plan), *mixtures(runs.values())],
         "departures": departures(plan),
         "datasets": [_dataset(plan, name, metrics, runs) for name in plan.datasets],
         "papers": papers,
@@ -119,6 +119,18 @@ def _setting(plan: Plan, name: str, masks: bool) -> str:
     elif plan.datasets[name].layout == "mvtec":
         told += "; no masks, so that nothing is measured by pixels"
     return f"{plan.datasets[name].title}: {told}. {plan.datasets[name].note}".strip()
+
+
+def mixtures(runs: Iterable[Row]) -> list[str]:
+    """Experiments whose runs were trained on different devices or in different precision."""
+    devices: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        devices.setdefault((run["experiment"], run["dataset"]), []).append(run["device"])
+    return [
+        f"Trained on different devices: {experiment} on {dataset} ({'; '.join(sorted(set(found)))})."
+        for (experiment, dataset), found in devices.items()
+        if len(set(found)) > 1
+    ]
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -37,9 +37,10 @@ def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
 
 
 def _facts(record: Mapping[str, Any]) -> Row:
-    kept = ["seed", "images", "parameters", "seconds", "device", "time", "code", "commit", "model"]
+    kept = ["seed", "images", "parameters", "seconds", "time", "code", "commit", "model"]
     features = record["features"]
     return {key: record[key] for key in kept} | {
+        "device": f"{record['device']}, {record['precision']}",
         "epochs": record["params"].get("train", {}).get("epochs", "–"),
         "machine": f"{record['cpu']}, {record['cores']} cores, Python {record['python']}, PyTorch {record['torch']}",
         "data": features["data"],

@@ -242,7 +242,7 @@ def tell_missing_data():
 
 def stop_touching_misfits():
     """Refuses to record runs of other parameters as those that are asked for."""
-    for other in misfits(PLAN, Path(RESULTS)):
+    if other := next(misfits(PLAN, Path(RESULTS)), None):
         raise WorkflowError(
             f"runs of other parameters, such as {other}, cannot be taken for these.\n"
             f"  `adtr prune --study {STUDY}` removes them; or ask with the parameters that they were made with"
