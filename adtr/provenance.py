@@ -88,14 +88,18 @@ def device_name(device: str) -> str:
 
 
 def _commit() -> str:
-    """The git commit of the working tree, '+' behind it where tracked files differ; 'unknown' outside a checkout."""
+    """The git commit of the working tree, '+' behind it where tracked files differ; 'unknown' outside a checkout.
+
+    What a reproduction itself writes does not count: `dvc.lock`, results/, the checksums in data/.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=True).stdout
 
     try:
         commit = git("rev-parse", "--short=12", "HEAD").strip()
-        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no").strip() else "")
+        made = [f":(top,exclude){name}" for name in ("dvc.lock", "results", "data")]
+        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/", *made).strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

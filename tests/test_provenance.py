@@ -222,3 +222,18 @@ def test_the_commit_is_marked_where_files_differ_from_it(folder: Path) -> None:
     assert record("features")["commit"] == commit
     (folder / "a.py").write_text("2")
     assert record("features")["commit"] == f"{commit}+"
+
+
+def test_what_a_reproduction_writes_does_not_mark_the_commit(folder: Path) -> None:
+    (folder / "features.py").touch()
+    git(folder, "init", "--quiet")
+    made = [folder / name for name in ("dvc.lock", "results/demo/metrics.csv", "data/own.dvc")]
+    for number in (1, 2):
+        for file in made:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(number))
+        if number == 1:
+            git(folder, "add", ".")
+            git(folder, "commit", "--quiet", "--message", "one")
+    assert git(folder, "status", "--porcelain") != ""
+    assert record("features")["commit"] == git(folder, "rev-parse", "--short=12", "HEAD")

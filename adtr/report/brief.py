@@ -62,8 +62,8 @@ def _cells(table: Row) -> str:
     for row in table["rows"]:
         text = [" ± ".join(filter(None, [cell["text"], cell["sd"]])) for cell in row["cells"]]
         made_by = span(run for cell in row["cells"] for run in cell["runs"])
-        rows.append({"per cent": row["name"], **dict(zip(table["columns"], text, strict=True)), "runs": made_by})
-    return _table(["per cent", *table["columns"], "runs"], rows)
+        rows.append({"per cent": row["name"], **dict(zip(table["columns"], text, strict=True)), "run no.": made_by})
+    return _table(["per cent", *table["columns"], "run no."], rows)
 
 
 def _sheet(table: Row) -> str:
