@@ -86,12 +86,14 @@ def together(device: str, most: int, duration: float) -> dict[Shape, float]:
     return best
 
 
-def extraction(device: str, rounds: int, size: int = 256, backbone: str = "efficientnet_b4") -> None:
+def extraction(device: str, rounds: int, size: int = 256) -> None:
     """Prints images a second of the library's model and of ours, the images in memory, batches of the same size."""
-    features = Features(backbone=backbone, weights="random", layers=(1, 2, 3, 4, 5), image_size=size, grid_size=16)
+    features = Features(
+        backbone="efficientnet_b4", weights="random", layers=(1, 2, 3, 4, 5), image_size=size, grid_size=16
+    )
     each = batch_size(size, device)
     batches = list(np.random.default_rng(0).integers(0, 256, (4, each, size, size, 3), np.uint8))
-    theirs = plain.backbone(backbone, size).to(device)
+    theirs = plain.backbone(features.backbone, size).to(device)
     ours = build(features, None).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with ThreadPoolExecutor(4, initializer=_one_core) as pool:  # threads prepare images while the GPU works
 
@@ -103,7 +105,7 @@ def extraction(device: str, rounds: int, size: int = 256, backbone: str = "effic
             "ours": lambda: list(pool.map(lambda batch: _tokens(batch, ours, features, device), batches)),
         }
         for side, taken in seconds(sides, rounds).items():
-            print(f"{backbone} at {size} px, float32, {side}: {4 * each / taken:.0f} images/s")
+            print(f"{features.backbone} at {size} px, float32, {side}: {4 * each / taken:.0f} images/s")
 
 
 def steps_of_the_paper() -> Counter[Shape]:

@@ -42,8 +42,8 @@ def plain_step(f: torch.Tensor, params: Params, fused: bool = False) -> Work:
 
 def our_step(data: torch.Tensor, params: Params) -> Work:
     """A step of ours on a batch of features (B, N, C), with the loss of adtr.methods.adtr."""
-    device = str(data.device)
-    model = ADTR(*data.shape[1:], params.model).to(device)
+    device, (images, tokens, channels) = str(data.device), data.shape
+    model = ADTR(tokens, channels, params.model).to(device)
 
     def loss(batch: torch.Tensor) -> torch.Tensor:
         f = model.standardized(data[batch])
@@ -51,8 +51,8 @@ def our_step(data: torch.Tensor, params: Params) -> Work:
             reconstruction = model(f)
         return normal_loss(f, reconstruction.float())
 
-    step = Step(model, loss, params.train, device, piece_size(model, data.shape[1], device))
-    whole = torch.arange(len(data), device=device)
+    step = Step(model, loss, params.train, device, piece_size(model, tokens, device))
+    whole = torch.arange(images, device=device)
     return lambda: step(whole, params.train.lr)
 
 
@@ -82,8 +82,8 @@ def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> d
 def a_training(side: str) -> Work:
     """Of one of several processes: steps on random features."""
     params = paper()
-    make = {"plain": plain_step, "our": our_step}[side]
-    return make(torch.randn(params.train.batch_size, params.features.grid_size**2, CHANNELS), params)
+    f = torch.randn(params.train.batch_size, params.features.grid_size**2, CHANNELS)
+    return plain_step(f, params) if side == "plain" else our_step(f, params)
 
 
 def on(threads: int, step: Work) -> Work:
