@@ -105,12 +105,11 @@ def unflatten(flat: Flat, errors: list[str]) -> dict[str, Any]:
             if not isinstance(node, dict):
                 errors.append(f"{flat[path][1]}: {path}: {parent} is a value, not a section")
                 break
-        if not isinstance(node, dict):
-            continue
-        if value == {}:  # changes nothing of what the section holds
-            node.setdefault(leaf, value)
         else:
-            node[leaf] = value
+            if value == {}:  # changes nothing of what the section holds
+                node.setdefault(leaf, value)
+            else:
+                node[leaf] = value
     return tree
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import plain
 import torch
-from measure import machine, seconds
+from measure import machine, paper, seconds
 
 from adtr.backbones import Backbone, build
 from adtr.config import Features
@@ -38,9 +38,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    features = Features(
-        backbone=options.backbone, weights="random", layers=(1, 2, 3, 4, 5), image_size=options.size, grid_size=16
-    )
+    features = paper(backbone=options.backbone, weights="random", image_size=options.size).features
     images = np.random.default_rng(0).integers(0, 256, (options.images, options.size, options.size, 3), np.uint8)
     network = plain.backbone(options.backbone, options.size)
     backbone = build(features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

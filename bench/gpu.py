@@ -19,7 +19,6 @@ from measure import Work, machine, paper, seconds, side_by_side
 from training import CHANNELS, our_step, plain_step
 
 from adtr.backbones import build
-from adtr.config import Features
 from adtr.cost import read_cluster, steps_of
 from adtr.features import _one_core, _tokens, batch_size
 from adtr.images import normalized
@@ -86,11 +85,10 @@ def together(device: str, most: int, duration: float) -> dict[Shape, float]:
     return best
 
 
-def extraction(device: str, rounds: int, size: int = 256) -> None:
+def extraction(device: str, rounds: int) -> None:
     """Prints images a second of the library's model and of ours, the images in memory, batches of the same size."""
-    features = Features(
-        backbone="efficientnet_b4", weights="random", layers=(1, 2, 3, 4, 5), image_size=size, grid_size=16
-    )
+    features = paper(weights="random").features
+    size = features.image_size
     each = batch_size(size, device)
     batches = list(np.random.default_rng(0).integers(0, 256, (4, each, size, size, 3), np.uint8))
     theirs = plain.backbone(features.backbone, size).to(device)

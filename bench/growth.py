@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from measure import machine, paper, seconds
-from training import our_step
+from training import CHANNELS, our_step
 
 from adtr.config import Params
 
 SIZES = {"tokens": [64, 144, 256, 576, 1024], "channels": [64, 256, 720, 1440, 2880], "images": [4, 8, 16, 32, 64]}
-PAPER = {"tokens": 256, "channels": 720, "images": 16}
+PAPER = {"tokens": 256, "channels": CHANNELS, "images": 16}
 
 
 def products(tokens: int, channels: int, images: int, params: Params) -> float:

@@ -63,7 +63,7 @@ def _repeat(barrier: Any, rates: Any, duration: float, make: Callable[..., Work]
     rates.put(done / (time.perf_counter() - began))
 
 
-def paper(**features: str) -> Params:
+def paper(**features: str | int) -> Params:
     """The paper's parameters, with other ones of the features."""
     default = read_yaml(Path("params/default.yaml"))
     default["features"] |= features
