@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 class Convolution(nn.Module):
     """A convolution that is not learned, (B, C_in, H, W) to (B, C_out, H', W').
 
-    On a CPU it is oneDNN's, which torch itself passes by where it has one thread only. What EfficientNets pad before
+    In float32 on a CPU it is oneDNN's, which torch passes by where it has one thread. What EfficientNets pad before
     a convolution, it pads itself: one row more below than above is as many, for a kernel whose first row is zero.
     """
 
@@ -69,7 +69,7 @@ class Convolution(nn.Module):
             self.padding = (bottom, right)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cpu or not torch.backends.mkldnn.is_available():
+        if not x.is_cpu or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
             return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
         return torch.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, (1, 1), self.groups)
 
@@ -88,7 +88,7 @@ def pyramid(layers: list[Tensor], chosen: tuple[int, ...], grid: int) -> Tensor:
 
 
 def build(features: Features, weights: Path | None) -> Backbone:
-    """The backbone that `features` names, in evaluation mode, folded, frozen.
+    """The backbone that `features` names, in its precision, in evaluation mode, folded, frozen, channels last.
 
     Args:
         weights: file of its state dict; None draws random weights from a fixed seed.
@@ -102,7 +102,8 @@ def build(features: Features, weights: Path | None) -> Backbone:
     network.eval().requires_grad_(False)
     backbone = _resnet_chain if features.backbone.startswith("resnet") else _efficientnet_chain
     stem, blocks = backbone(network)
-    return Backbone(stem, blocks, features.image_size).eval()
+    built = Backbone(stem, blocks, features.image_size).eval()
+    return built.to(getattr(torch, features.precision), memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def weights_file(features: Features, sources: dict[str, Source], root: Path) -> Path | None:

@@ -60,6 +60,7 @@ class Features(Section):
     )
     image_size: Positive = Field(description="side of the input, px")
     grid_size: Positive = Field(description="side of the feature grid, tokens")
+    precision: Literal["float32", "bfloat16"] = Field(description="of the backbone's weights and activations")
 
     @field_validator("layers")
     @classmethod

@@ -58,7 +58,6 @@ def extract(
     backbone = None
     if features.backbone != "pixels":
         backbone = build(features, weights).to(device)
-        backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows, size = list(zip(manifest.image, manifest.sha256, strict=True)), batch_size(features.image_size, device)
 
     def batch(start: int) -> np.ndarray:
@@ -102,7 +101,8 @@ def data_digest(manifest: pd.DataFrame) -> str:
 def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
     """(B, S, S, 3) uint8 to (B, G·G, C) float16; without a backbone a token is a patch of the normalised image."""
     with torch.inference_mode():
-        batch = torch.from_numpy(normalized(images)).to(device, memory_format=torch.channels_last)
+        pixels = torch.from_numpy(normalized(images))
+        batch = pixels.to(device, getattr(torch, features.precision), memory_format=torch.channels_last)
         if backbone is None:
             grid = F.pixel_unshuffle(batch, features.image_size // features.grid_size)
         else:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 Loss = Callable[[Tensor], Tensor]
-TOKENS = 1024  # of a piece
+TOKENS = {"float32": 512, "bfloat16": 1024}  # of a piece
 WARM_UP = 2  # steps launched before one is recorded
 
 
@@ -148,13 +148,13 @@ class Step:
         return graph, indices, value
 
 
-def piece_size(network: nn.Module, tokens: int, device: str) -> int | None:
+def piece_size(network: nn.Module, tokens: int, train: Train, device: str) -> int | None:
     """For `optimize`: so many images that what a CPU keeps of them for the backward pass is small; all on a GPU.
 
     Batch normalisation sees a batch as a whole.
     """
     whole = device != "cpu" or any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    return None if whole else max(1, TOKENS // tokens)
+    return None if whole else max(1, TOKENS[precision(train.precision, device)] // tokens)
 
 
 def seeded(seed: int, epoch: int = 0) -> None:

@@ -1,17 +1,21 @@
 """Feature extraction: the library's model as it is, against this project's (folded, channels_last, a batch a thread).
 
-Both sides read the same images from memory, in float32, on all cores; they take turns, and the ratio is of medians.
+All sides read the same images from memory, on all cores; they take turns, and ratios are of medians. The library's is
+in float32, ours in float32 and in bfloat16.
     python bench/extraction.py --backbone efficientnet_b4 --images 64
 """
 
 import argparse
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import plain
 import torch
-from measure import machine, paper, seconds
+from measure import Work, machine, paper, seconds
+from roofline import best
+from torch.utils.flop_counter import FlopCounterMode
 
 from adtr.backbones import Backbone, build
 from adtr.config import Features
@@ -27,6 +31,7 @@ def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
 
 def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: ThreadPoolExecutor) -> None:
     """As adtr.features.extract does it, without the files."""
+    torch.set_num_threads(1)
     batches = np.split(images, max(1, len(images) // batch_size(images.shape[1])))
     list(pool.map(lambda batch: _tokens(batch, backbone, features, "cpu"), batches))
 
@@ -38,26 +43,31 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    features = paper(backbone=options.backbone, weights="random", image_size=options.size).features
+    asked: dict[str, str | int] = {"backbone": options.backbone, "weights": "random", "image_size": options.size}
+    ours_in = {name: paper(**asked, precision=name).features for name in ("float32", "bfloat16")}
     images = np.random.default_rng(0).integers(0, 256, (options.images, options.size, options.size, 3), np.uint8)
     network = plain.backbone(options.backbone, options.size)
-    backbone = build(features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores, initializer=_one_core) as pool:
 
         def plainly() -> None:
             torch.set_num_threads(cores)
-            theirs(network, images, features)
+            theirs(network, images, ours_in["float32"])
 
-        def here() -> None:
-            torch.set_num_threads(1)
-            ours(backbone, images, features, pool)
-
-        median = seconds({"plain": plainly, "ours": here}, options.rounds)
+        sides: dict[str, Work] = {"plain": plainly}
+        for name, features in ours_in.items():
+            sides[f"ours in {name}"] = partial(ours, build(features, None), images, features, pool)
+        median = seconds(sides, options.rounds)
     speed = {name: options.images / taken for name, taken in median.items()}
-    print(f"{machine()}, {options.backbone}, {options.size} px, float32")
-    ratio = speed["ours"] / speed["plain"]
-    print(f"plain {speed['plain']:.1f} images/s, ours {speed['ours']:.1f} images/s, ratio {ratio:.1f}")
+    print(f"{machine()}, {options.backbone}, {options.size} px")
+    for name, value in speed.items():
+        print(f"{name:16} {value:6.1f} images/s, ratio {value / speed['plain']:.1f}")
+    with FlopCounterMode(display=False) as counter:
+        plain.features_of(network, torch.from_numpy(normalized(images[:1])), ours_in["float32"])
+    operations = counter.get_total_flops()
+    print(f"{operations / 1e9:.1f} GFLOP an image; all of them as fast as one large product, on {cores} cores:")
+    for name in ours_in:
+        print(f"{name:16} {cores * best(getattr(torch, name)) / operations:6.1f} images/s")
 
 
 if __name__ == "__main__":

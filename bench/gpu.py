@@ -9,6 +9,7 @@ import argparse
 import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ import torch
 from measure import Work, machine, paper, seconds, side_by_side
 from training import CHANNELS, our_step, plain_step
 
-from adtr.backbones import build
+from adtr.backbones import Backbone, build
+from adtr.config import Features
 from adtr.cost import read_cluster, steps_of
 from adtr.features import _one_core, _tokens, batch_size
 from adtr.images import normalized
@@ -87,23 +89,24 @@ def together(device: str, most: int, duration: float) -> dict[Shape, float]:
 
 def extraction(device: str, rounds: int) -> None:
     """Prints images a second of the library's model and of ours, the images in memory, batches of the same size."""
-    features = paper(weights="random").features
+    features, half = (paper(weights="random", precision=name).features for name in ("float32", "bfloat16"))
     size = features.image_size
     each = batch_size(size, device)
     batches = list(np.random.default_rng(0).integers(0, 256, (4, each, size, size, 3), np.uint8))
     theirs = plain.backbone(features.backbone, size).to(device)
-    ours = build(features, None).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ours = {f"ours in {asked.precision}": (build(asked, None).to(device), asked) for asked in (features, half)}
     with ThreadPoolExecutor(4, initializer=_one_core) as pool:  # threads prepare images while the GPU works
 
         def of_theirs(batch: np.ndarray) -> torch.Tensor:
             return plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).cpu()
 
-        sides: dict[str, Work] = {
-            "plain": lambda: list(pool.map(of_theirs, batches)),
-            "ours": lambda: list(pool.map(lambda batch: _tokens(batch, ours, features, device), batches)),
-        }
+        def of_ours(backbone: Backbone, asked: Features) -> list[np.ndarray]:
+            return list(pool.map(lambda batch: _tokens(batch, backbone, asked, device), batches))
+
+        sides: dict[str, Work] = {"plain": lambda: list(pool.map(of_theirs, batches))}
+        sides |= {side: partial(of_ours, *built) for side, built in ours.items()}
         for side, taken in seconds(sides, rounds).items():
-            print(f"{features.backbone} at {size} px, float32, {side}: {4 * each / taken:.0f} images/s")
+            print(f"{features.backbone} at {size} px, {side}: {4 * each / taken:.0f} images/s")
 
 
 def steps_of_the_paper() -> Counter[Shape]:

@@ -1,23 +1,31 @@
 """How the cost of a training step and of a study grows: measured slopes against those of the arithmetic, and a plot.
 
 One thread, bfloat16 where it is native. The paper's network with other numbers of tokens, channels and images, one at a
-time; the cost of categories, seeds and epochs is a multiple of it.
+time; then more and more categories, as many side by side as there are cores, and a step of each.
     python bench/growth.py --output docs/growth.png
 """
 
 import argparse
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from measure import machine, paper, seconds
-from training import CHANNELS, our_step
+from measure import Work, machine, paper, seconds
+from training import CHANNELS, a_training, our_step
 
 from adtr.config import Params
 
 SIZES = {"tokens": [64, 144, 256, 576, 1024], "channels": [64, 256, 720, 1440, 2880], "images": [4, 8, 16, 32, 64]}
 PAPER = {"tokens": 256, "channels": CHANNELS, "images": 16}
+CATEGORIES = [1, 2, 4, 8, 16]
+STEPS = 4  # of each category
 
 
 def products(tokens: int, channels: int, images: int, params: Params) -> float:
@@ -34,6 +42,41 @@ def slope(x: list[int], y: list[float]) -> float:
     return float(np.polyfit(np.log(x[-3:]), np.log(y[-3:]), 1)[0])
 
 
+@cache
+def training() -> Work:
+    """Of this process."""
+    torch.set_num_threads(1)
+    return a_training("our")
+
+
+def steps(count: int) -> None:
+    for _ in range(count):
+        training()()
+
+
+def of_categories() -> list[float]:
+    """Seconds of a step of each of so many categories."""
+    cores, taken = os.cpu_count() or 1, []
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(steps, [STEPS] * 2 * cores))  # which starts all processes
+        for count in CATEGORIES:
+            began = time.perf_counter()
+            list(pool.map(steps, [STEPS] * count))
+            taken.append((time.perf_counter() - began) / STEPS)
+    return taken
+
+
+def show(axes: Axes, name: str, values: list[int], taken: list[float], counted: list[float]) -> None:
+    """A row of the table, and its plot; `counted` are operations."""
+    text = ", ".join(f"{value}: {1000 * t:.0f}" for value, t in zip(values, taken, strict=True))
+    print(f"| {name} | {text} | {slope(values, taken):.2f} | {slope(values, counted):.2f} |")
+    axes.loglog(values, taken, "o-", label="a step")
+    fastest = max(n / t for n, t in zip(counted, taken, strict=True))
+    axes.loglog(values, [n / fastest for n in counted], "--", label="its products, as fast as they were at best")
+    axes.set(xlabel=name, xticks=values, xticklabels=values)
+    axes.minorticks_off()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -42,19 +85,15 @@ def main() -> None:
     params = paper()
     torch.set_num_threads(1)
     print(f"{machine()}, one thread\n\n| | measured, ms | slope | of the arithmetic |\n| --- | --- | --- | --- |")
-    figure = Figure((9, 3), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(1, 3, sharey=True), SIZES.items(), strict=True):
+    figure = Figure((10, 3), layout="constrained")
+    *sized, last = figure.subplots(1, 4, sharey=True)
+    for axes, (name, values) in zip(sized, SIZES.items(), strict=True):
         shapes = [PAPER | {name: value} for value in values]
-        steps = {str(s[name]): our_step(torch.randn(s["images"], s["tokens"], s["channels"]), params) for s in shapes}
-        taken = list(seconds(steps, options.rounds).values())
-        counted = [products(params=params, **shape) for shape in shapes]
-        text = ", ".join(f"{value}: {1000 * t:.0f}" for value, t in zip(values, taken, strict=True))
-        print(f"| {name} | {text} | {slope(values, taken):.2f} | {slope(values, counted):.2f} |")
-        axes.loglog(values, taken, "o-", label="a step")
-        fastest = max(n / t for n, t in zip(counted, taken, strict=True))
-        axes.loglog(values, [n / fastest for n in counted], "--", label="its products, as fast as they were at best")
-        axes.set(xlabel=name, xticks=values, xticklabels=values)
-        axes.minorticks_off()
+        works = {str(s[name]): our_step(torch.randn(s["images"], s["tokens"], s["channels"]), params) for s in shapes}
+        taken = list(seconds(works, options.rounds).values())
+        show(axes, name, values, taken, [products(params=params, **shape) for shape in shapes])
+    one = products(params=params, **PAPER)
+    show(last, "categories", CATEGORIES, of_categories(), [one * count for count in CATEGORIES])
     figure.axes[0].set_ylabel("seconds")
     figure.axes[1].legend(loc="lower center", fontsize="small")
     if options.output:

@@ -31,7 +31,7 @@ def main() -> None:
     params = paper(backbone=options.backbone, weights="random")
     size, grid = params.features.image_size, params.features.grid_size
     network = plain.backbone(options.backbone, size)
-    backbone = build(params.features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone = build(params.features, None)
     torch.set_num_threads(os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         pixels = np.random.default_rng(0).integers(0, 256, (options.side, options.side, 3), np.uint8)

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from measure import machine
+from measure import machine, paper
 
-from adtr.config import Features
 from adtr.features import data_digest
 
 
@@ -32,9 +31,7 @@ def main() -> None:
         manifest.to_csv(folder / "x.csv", index=False)
         features = np.random.default_rng(0).standard_normal(shape, np.float32).astype(np.float16)
         np.save(folder / "x.npy", features)
-        asked = Features(
-            backbone="efficientnet_b4", weights="random", layers=(1, 2, 3, 4, 5), image_size=256, grid_size=16
-        ).model_dump(mode="json")
+        asked = paper(weights="random").features.model_dump(mode="json")
         made = {"shape": shape, "features": asked, "data": data_digest(manifest), "weights": "random", "code": ""}
         (folder / "x.json").write_text(json.dumps(made))
         words = ["adtr", "train", "--manifest", "x.csv", "--features", "x.npy", "--device", "cpu"]

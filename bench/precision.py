@@ -1,11 +1,13 @@
-"""What bfloat16 changes: the same seeds trained in float32 and in bfloat16, side by side, on a category's features.
+"""What bfloat16 changes: the same seeds in float32 and in bfloat16, side by side, on a category of a study.
 
-Manifest and features are those that a study has left in results/; its recipe, with other epochs if so asked.
+In bfloat16 are the trainings, or else the features (`--of features`), all other things in float32. Recipe and images
+are the study's, with other parameters if so asked.
     python bench/precision.py --study demo --dataset elpv --category mono --seeds 5
 """
 
 import argparse
 import multiprocessing
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,27 +18,34 @@ import torch
 from measure import machine
 from tabulate import tabulate
 
-from adtr.config import Params
-from adtr.datasets import parts_of, read_manifest, root_of
-from adtr.features import select
+from adtr.backbones import weights_file
+from adtr.config import Dataset, Params
+from adtr.datasets import index, root_of
+from adtr.features import extract, select
 from adtr.images import verified_masks
 from adtr.methods import Context
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.score import measure, score
-from adtr.study import data_key, feature_key, resolve
+from adtr.sources import read_sources
+from adtr.study import parse_settings, resolve
 
 SIDES = ("float32", "bfloat16")
 MEASURED = ("image_auroc", "pixel_auroc")
 
 
 class Asked(NamedTuple):
-    """A category of a study, as words."""
+    """A category of a study, as words, and where a side's features are."""
 
     study: str
     dataset: str
     category: str
-    results: Path
-    epochs: int | None  # the recipe's
+    settings: str
+    stores: Path
+
+    def params(self) -> tuple[Params, Dataset]:
+        """Of ADTR."""
+        plan = resolve(self.study, settings=parse_settings(self.settings))
+        return plan.params[self.dataset, "adtr"], plan.datasets[self.dataset]
 
 
 class Found(NamedTuple):
@@ -47,21 +56,20 @@ class Found(NamedTuple):
     metrics: dict[str, float]  # per cent
 
 
-def params_of(asked: Asked, precision: str) -> Params:
-    """Of ADTR."""
-    params = resolve(asked.study).params[asked.dataset, "adtr"]
-    changes = {"precision": precision, "epochs": asked.epochs or params.train.epochs}
-    return params.model_copy(update={"train": params.train.model_copy(update=changes)})
+def extracted(asked: Asked) -> None:
+    """Writes the features of all parts."""
+    params, dataset = asked.params()
+    weights = weights_file(params.features, read_sources(Path("params/sources.yaml")), Path())
+    for part, rows in index(dataset, asked.category).groupby("part", sort=False):
+        extract(rows, root_of(dataset.root), params.features, weights, asked.stores / f"{part}.npy")
 
 
-def trained(asked: Asked, precision: str, seed: int) -> Found:
+def trained(asked: Asked, seed: int) -> Found:
     """On one thread."""
     torch.set_num_threads(1)
-    params, dataset = params_of(asked, precision), resolve(asked.study).datasets[asked.dataset]
-    key, size = data_key(asked.dataset, dataset), params.features.image_size
-    manifest = read_manifest(asked.results / "manifests" / key / f"{asked.category}.csv")
-    folder = asked.results / "features" / key / feature_key(params.features)
-    stores = {part: folder / f"{part}.npy" for part in parts_of(dataset.layout, asked.category)}
+    params, dataset = asked.params()
+    manifest, size = index(dataset, asked.category), params.features.image_size
+    stores = {str(part): asked.stores / f"{part}.npy" for part in manifest.part.unique()}
     normal, _ = select(manifest, stores, ["train"])
     fitted = fit(normal, params, Context(seed))
     features, images = select(manifest, stores, ["test"])
@@ -87,18 +95,28 @@ def main() -> None:
     parser.add_argument("--study", default="demo")
     parser.add_argument("--dataset", default="elpv")
     parser.add_argument("--category", default="mono")
-    parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, help="other than the recipe's")
+    parser.add_argument("--of", choices=["training", "features"], default="training", help="what differs [training]")
+    parser.add_argument("--set", default="", metavar="'train.epochs=5 ...'", help="other parameters than the study's")
     options = parser.parse_args()
-    asked = Asked(options.study, options.dataset, options.category, options.results, options.epochs)
-    jobs = [(asked, precision, seed) for seed in range(options.seeds) for precision in SIDES]
-    with ProcessPoolExecutor(len(SIDES), multiprocessing.get_context("spawn")) as pool:
+    changed, kept = ("train", "features") if options.of == "training" else ("features", "train")
+    words = (options.study, options.dataset, options.category)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(len(SIDES), multiprocessing.get_context("spawn")) as pool,
+    ):
+        asked = [
+            Asked(*words, f"{options.set} {kept}.precision=float32 {changed}.precision={side}", Path(folder) / side)
+            for side in SIDES
+        ]
+        list(pool.map(extracted, asked))
+        jobs = [(side, seed) for seed in range(options.seeds) for side in asked]
         found = list(pool.map(trained, *zip(*jobs, strict=True)))
     table = pd.DataFrame([differences(i, *found[2 * i : 2 * i + 2]) for i in range(options.seeds)]).set_index("seed")
     epochs = len(found[0].losses)
     summary = pd.DataFrame({"mean": table.mean(), "sd": table.std()}).T
-    print(f"{machine()}; {options.study}, {options.dataset} {options.category}, {epochs} epochs\n")
+    what = f"{options.study}, {options.dataset} {options.category}, {epochs} epochs {options.set}"
+    print(f"{machine()}; {what}; bfloat16 in {options.of}\n")
     print(tabulate(pd.concat([table, summary]), "keys", "github", floatfmt=".3f"))
 
 

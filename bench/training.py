@@ -51,7 +51,7 @@ def our_step(data: torch.Tensor, params: Params) -> Work:
             reconstruction = model(f)
         return normal_loss(f, reconstruction.float())
 
-    step = Step(model, loss, params.train, device, piece_size(model, tokens, device))
+    step = Step(model, loss, params.train, device, piece_size(model, tokens, params.train, device))
     whole = torch.arange(images, device=device)
     return lambda: step(whole, params.train.lr)
 
@@ -67,7 +67,7 @@ def plain_steps(params: Params, images: np.ndarray) -> dict[str, Work]:
 
 
 def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Work]:
-    backbone = build(params.features, None).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone = build(params.features, None)
 
     def extract() -> list[np.ndarray]:
         parts = np.split(images, max(1, len(images) // batch_size(images.shape[1])))

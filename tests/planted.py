@@ -16,7 +16,14 @@ from adtr.features import data_digest
 REPOSITORY = Path(__file__).parent.parent
 SIDE, CHANNELS = 4, 12  # three colours of 2x2 px, as a token of the autoencoder is
 ANOMALIES = [None, 0, None, 5, None, 10, None, 15]  # the anomalous token of each test image
-FEATURES = {"backbone": "resnet18", "weights": "random", "layers": [1], "image_size": 32, "grid_size": SIDE}
+FEATURES = {
+    "backbone": "resnet18",
+    "weights": "random",
+    "layers": [1],
+    "image_size": 32,
+    "grid_size": SIDE,
+    "precision": "float32",
+}
 TINY = {
     "features": FEATURES,
     "model": {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "ffn_width": 16, "standardize": True},

@@ -37,7 +37,7 @@ CHANNELS = {
 
 def features(backbone: str, image_size: int = 64, weights: str = "random") -> Features:
     fields = {"backbone": backbone, "weights": weights, "layers": (1, 2, 3, 4, 5)}
-    return Features.model_validate(fields | {"image_size": image_size, "grid_size": 4})
+    return Features.model_validate(fields | {"image_size": image_size, "grid_size": 4, "precision": "float32"})
 
 
 def images(count: int, size: int, seed: int = 0) -> Tensor:

@@ -482,7 +482,9 @@ def test_a_missing_folder_of_parameters_says_where_to_run(tmp_path: Path) -> Non
 # Names and options made of parameters
 
 FEATURES = {"backbone": "resnet18", "weights": "random", "layers": [2, 3], "image_size": 64, "grid_size": 8}
+FEATURES |= {"precision": "float32"}
 OTHER = {"backbone": "resnet34", "weights": "imagenet", "layers": [2, 4], "image_size": 128, "grid_size": 16}
+OTHER |= {"precision": "bfloat16"}
 
 
 def key_of(**changes: Any) -> str:
@@ -491,7 +493,7 @@ def key_of(**changes: Any) -> str:
 
 def test_the_feature_key_is_what_stores_on_disk_are_named_by() -> None:
     """Another key would have all features computed again."""
-    assert key_of() == key_of(layers=(2, 3)) == "resnet18-64px-8x8-26d66eb7"
+    assert key_of() == key_of(layers=(2, 3)) == "resnet18-64px-8x8-9d6db29d"
 
 
 @pytest.mark.parametrize("name", Features.model_fields)
@@ -516,7 +518,7 @@ def test_options_say_all_of_a_section(name: str) -> None:
 
 def test_options_of_several_sections_follow_each_other() -> None:
     features = Features.model_validate(FEATURES)
-    text = "--backbone resnet18 --weights random --layers 2,3 --image-size 64 --grid-size 8"
+    text = "--backbone resnet18 --weights random --layers 2,3 --image-size 64 --grid-size 8 --precision float32"
     assert as_options(features) == text
     assert as_options(features, features) == f"{text} {text}"
 
@@ -544,6 +546,7 @@ PAPER = {
     "features.layers": fixed([1, 2, 3, 4, 5]),
     "features.image_size": fixed(256, cifar10=32),
     "features.grid_size": fixed(16, cifar10=8),
+    "features.precision": fixed("float32"),
     "model.width": fixed(256),
     "model.encoder_layers": fixed(4),
     "model.decoder_layers": fixed(4),

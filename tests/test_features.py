@@ -30,7 +30,7 @@ LAST_BLOCKS = (0, 2, 4, 10, 15)  # of EfficientNet-Lite0, at strides 2 to 32
 
 def features(**changes: Any) -> Features:
     fields = {"backbone": "efficientnet_lite0", "weights": "random", "layers": [1, 2, 3, 4, 5]}
-    return Features.model_validate(fields | {"image_size": 64, "grid_size": 4} | changes)
+    return Features.model_validate(fields | {"image_size": 64, "grid_size": 4, "precision": "float32"} | changes)
 
 
 LITE0 = weights_file(features(weights="imagenet"), {}, Path())
@@ -158,6 +158,15 @@ def test_the_number_of_threads_does_not_change_the_bytes(mvtec_root: Path, tmp_p
     for count in (1, threads):
         extract(manifest, mvtec_root, features(), None, tmp_path / f"{count}.npy", threads=count)
     assert sha256(tmp_path / "1.npy") == sha256(tmp_path / f"{threads}.npy")
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "efficientnet_b0", "resnet18"])
+def test_bfloat16_is_within_two_per_cent_of_float32(tmp_path: Path, backbone: str) -> None:
+    for name in ("float32", "bfloat16"):
+        asked = features(backbone=backbone, precision=name)
+        extract(manifest_of(tmp_path, noise(3)), tmp_path, asked, None, tmp_path / f"{name}.npy")
+    exact, rounded = (np.load(tmp_path / f"{name}.npy").astype(np.float32) for name in ("float32", "bfloat16"))
+    assert 0.001 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.02
 
 
 @pytest.mark.parametrize(("layers", "channels"), [([5], slice(192, 512)), ([2, 3], slice(16, 80))])

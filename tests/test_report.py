@@ -368,6 +368,12 @@ def test_one_seed_is_said_to_tell_no_spread() -> None:
     assert "± is the standard deviation" in report_content.about(more, NOTHING)[0]
 
 
+@pytest.mark.parametrize(("asked", "told"), [("float32", "8 × 8 tokens;"), ("bfloat16", "8 × 8 tokens, in bfloat16;")])
+def test_features_that_are_not_in_float32_are_told(asked: str, told: str) -> None:
+    plan = resolve("demo", ROOT / "params", settings={"features.precision": asked})
+    assert told in report_content.about(plan, NOTHING)[1]
+
+
 # The page
 
 

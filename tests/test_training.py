@@ -131,10 +131,12 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(grad_clip: float) -> No
 
 
 def test_a_piece_is_a_batch_where_it_is_normalised_or_on_a_gpu() -> None:
-    assert training.piece_size(nn.Linear(1, 1), 256, "cpu") == 4
-    assert training.piece_size(nn.Linear(1, 1), 4096, "cpu") == 1
-    assert training.piece_size(nn.Linear(1, 1), 256, "cuda") is None
-    assert training.piece_size(nn.Sequential(nn.BatchNorm2d(1)), 256, "cpu") is None
+    exact, half = settings(precision="float32"), settings(precision="bfloat16")
+    assert training.piece_size(nn.Linear(1, 1), 256, exact, "cpu") == 2
+    assert training.piece_size(nn.Linear(1, 1), 256, half, "cpu") == 4
+    assert training.piece_size(nn.Linear(1, 1), 4096, half, "cpu") == 1
+    assert training.piece_size(nn.Linear(1, 1), 256, half, "cuda") is None
+    assert training.piece_size(nn.Sequential(nn.BatchNorm2d(1)), 256, half, "cpu") is None
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:

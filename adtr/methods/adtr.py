@@ -34,7 +34,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
             reconstruction = network(f)
         return normal_loss(f, reconstruction.float())
 
-    piece = piece_size(network, data.shape[1], context.device)
+    piece = piece_size(network, data.shape[1], params.train, context.device)
     return optimize(network, lambda: torch.randperm(len(data)), loss, params.train, context, piece)
 
 

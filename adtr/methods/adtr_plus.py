@@ -49,7 +49,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
             return noisy_order(normal, len(anomalies.features) // normal, plus.share)
         return torch.randperm(normal + len(anomalies.features))
 
-    piece = piece_size(network, features.shape[1], context.device)
+    piece = piece_size(network, features.shape[1], params.train, context.device)
     return optimize(network, draw, loss, params.train, context, piece)
 
 

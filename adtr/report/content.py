@@ -102,6 +102,7 @@ def _setting(plan: Plan, name: str, masks: bool) -> str:
     seen = first.features
     told = f"features of a frozen {seen.backbone} with {seen.weights} weights, from images of {seen.image_size} px, "
     told += f"on a grid of {seen.grid_size} × {seen.grid_size} tokens"
+    told += f", in {seen.precision}" if seen.precision != "float32" else ""
     others = [plan.titles[e] for e, p in params.items() if p.features != seen]
     told = told.replace("imagenet", "ImageNet") + (f" ({listed(others)}: others, see parameters)" if others else "")
     plain = {e: p for e, p in params.items() if "train" in p.method_sections() and p.method != "adtr_plus"}
