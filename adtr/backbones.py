@@ -38,10 +38,10 @@ class Backbone(nn.Module):
         self.image_size = image_size
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S), normalised, to five maps (B, C_i, S/2^i, S/2^i)."""
+        """(B, 3, S, S), normalised, to five maps (B, C_i, S/2^i, S/2^i) of the weights' type."""
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(f"built for {self.image_size} px, got {tuple(images.shape[-2:])}")
-        x = self.stem(images)
+        x = self.stem(images.to(next(self.parameters()).dtype))
         layers = []
         for block in self.blocks:
             following = block(x)
@@ -100,10 +100,9 @@ def build(features: Features, weights: Path | None) -> Backbone:
     if weights is not None:
         _load(network, weights)
     network.eval().requires_grad_(False)
-    backbone = _resnet_chain if features.backbone.startswith("resnet") else _efficientnet_chain
-    stem, blocks = backbone(network)
-    built = Backbone(stem, blocks, features.image_size).eval()
-    return built.to(getattr(torch, features.precision), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    chain = _resnet_chain if features.backbone.startswith("resnet") else _efficientnet_chain
+    backbone = Backbone(*chain(network), features.image_size).eval()
+    return backbone.to(getattr(torch, features.precision), memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def weights_file(features: Features, sources: dict[str, Source], root: Path) -> Path | None:

@@ -158,7 +158,7 @@ def _device(name: str) -> str:
         if slurm.given_gpu():
             logger.warning("this job was given a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
         return "cpu"
-    if name.partition(":")[0] not in ("cpu", "cuda"):
+    if name != "cpu" and name.partition(":")[0] != "cuda":
         raise UserError(f"--device {name}: it is cpu, cuda or auto")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: PyTorch sees no GPU here")

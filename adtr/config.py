@@ -46,7 +46,7 @@ NETWORKS = {"adtr_plus": ["model", "train", "adtr_plus"], "autoencoder": ["train
 class Section(BaseModel):
     """A group of parameters that cannot be changed once read, and admits no unknown key."""
 
-    prefix: ClassVar[str] = ""  # of its command-line options, where its words could be another section's, too
+    prefix: ClassVar[str] = ""  # of its command-line options, where a command has these words from another section, too
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -60,7 +60,9 @@ class Features(Section):
     )
     image_size: Positive = Field(description="side of the input, px")
     grid_size: Positive = Field(description="side of the feature grid, tokens")
-    precision: Literal["float32", "bfloat16"] = Field(description="of the backbone's weights and activations")
+    precision: Literal["float32", "bfloat16"] = Field(
+        description="of the backbone's weights and activations; bfloat16 is slow on a CPU without products in it"
+    )
 
     @field_validator("layers")
     @classmethod

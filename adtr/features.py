@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 
 from adtr import provenance
 from adtr.backbones import Backbone, build, pyramid
-from adtr.config import Features
+from adtr.config import Features, problems
 from adtr.errors import UserError
 from adtr.files import remove_partial, sha256, write_text, written_atomically
 from adtr.images import normalized, verified_rgb
@@ -101,8 +102,7 @@ def data_digest(manifest: pd.DataFrame) -> str:
 def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
     """(B, S, S, 3) uint8 to (B, G·G, C) float16; without a backbone a token is a patch of the normalised image."""
     with torch.inference_mode():
-        pixels = torch.from_numpy(normalized(images))
-        batch = pixels.to(device, getattr(torch, features.precision), memory_format=torch.channels_last)
+        batch = torch.from_numpy(normalized(images)).to(device, memory_format=torch.channels_last)
         if backbone is None:
             grid = F.pixel_unshuffle(batch, features.image_size // features.grid_size)
         else:
@@ -162,6 +162,10 @@ def read_store(store: Path) -> tuple[np.ndarray, dict[str, Any]]:
     try:
         info = json.loads(store.with_suffix(".json").read_text(encoding="utf-8"))
         array = np.load(store, mmap_mode="r")
+        Features.model_validate(info["features"])
+    except ValidationError as error:
+        told = "; ".join(problems(error))
+        raise UserError(f"{store}: made by another version ({told}): remove it and run `adtr features`") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{store}: not readable as features ({error}): remove it and run `adtr features`") from None
     if list(array.shape) != list(info["shape"]):

@@ -148,8 +148,9 @@ def _features(plan: Plan, dataset: str) -> dict[str, dict[str, Any]]:
 def _setting(plan: Plan, dataset: str, params: Params) -> str:
     """What our numbers were measured with, for a table's title."""
     seen, grid = params.features, params.features.grid_size
+    weights = f"{seen.weights} weights" + (" in bfloat16" if seen.precision == "bfloat16" else "")
     return (
-        f"ours: {plan.datasets[dataset].title}, {seen.backbone} with {seen.weights} weights, {seen.image_size} px, "
+        f"ours: {plan.datasets[dataset].title}, {seen.backbone} with {weights}, {seen.image_size} px, "
         f"grid {grid}x{grid}, {params.train.epochs} epochs, recipe {plan.study.recipe}"
     )
 

@@ -4,7 +4,6 @@ import io
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,13 +18,12 @@ from adtr.config import Train
 from adtr.errors import UserError
 from adtr.files import write_bytes
 from adtr.methods import Context, Fitted, precision
+from adtr.steps import Loss, RecordedStep, Step
 
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
-Loss = Callable[[Tensor], Tensor]
-TOKENS = {"float32": 512, "bfloat16": 1024}  # of a piece
-WARM_UP = 2  # steps launched before one is recorded
+PIECE_TOKENS = {"float32": 512, "bfloat16": 1024}
 
 
 def optimize(
@@ -52,18 +50,14 @@ def optimize(
         UserError: the loss is no longer finite, or the state cannot be saved.
     """
     network.train()
-    step = Step(network, loss, train, context.device, piece)
+    step = step_of(network, loss, train, context.device, piece)
     history, snapshots = _resume(context.state, network, step.optimizer)
     bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
     for epoch in range(len(history) + 1, train.epochs + 1):
-        began, total = time.monotonic(), torch.zeros((), device=context.device)
+        began = time.monotonic()
         seeded(context.seed, epoch)
         order = draw().to(context.device)
-        batches = order.split(train.batch_size)
-        for i, batch in enumerate(batches):
-            rate = learning_rate(train, epoch, (epoch - 1) * len(batches) + i, len(batches))
-            total += step(batch, rate) * len(batch)
-        history.append({"epoch": epoch, "lr": rate, "loss": total.item() / len(order)})
+        history.append(_epoch(step, order, train, epoch))
         _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - began))
         if not math.isfinite(history[-1]["loss"]):
             raise UserError(
@@ -77,84 +71,28 @@ def optimize(
     return Fitted(_copied(network), history, sum(parameter.numel() for parameter in network.parameters()), snapshots)
 
 
-class Step:
-    """One step of AdamW on a batch.
+def step_of(network: nn.Module, loss: Loss, train: Train, device: str, piece: int | None) -> Step:
+    """Recorded on a GPU, if so asked; launched elsewhere."""
+    kind = RecordedStep if device.startswith("cuda") and train.capture else Step
+    return kind(network, loss, train, piece)
 
-    Launching the many kernels of a step may take longer than a GPU needs for their work. With `train.capture`, a step
-    is recorded there as a CUDA graph, once for each size of batch after WARM_UP steps of it, and then replayed.
-    """
 
-    def __init__(self, network: nn.Module, loss: Loss, train: Train, device: str, piece: int | None):
-        self.network, self.loss, self.train, self.piece = network, loss, train, piece
-        self.capture = device.startswith("cuda") and train.capture
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True, capturable=self.capture
-        )
-        self.rate = torch.zeros((), device=device)  # where a recorded step reads it
-        self.taken: Counter[int] = Counter()  # steps that were launched, by size of batch
-        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}  # with the indices and the loss in it
-
-    def __call__(self, batch: Tensor, rate: float) -> Tensor:
-        """The loss of a batch of indices (b,) before the step; overwritten by the next step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate if self.capture else rate
-        if not self.capture:
-            return self._launch(batch)
-        self.rate.fill_(rate)
-        with torch.cuda.device(batch.device):
-            return self._replay(batch)
-
-    def _launch(self, batch: Tensor) -> Tensor:
-        """Gradient, clipping and update; gives the loss, a scalar on the device."""
-        self.optimizer.zero_grad()
-        total = torch.zeros((), device=batch.device)
-        for part in batch.split(self.piece or len(batch)):
-            value = self.loss(part) * (len(part) / len(batch))
-            value.backward()
-            total += value.detach()
-        if self.train.grad_clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.train.grad_clip)
-        self.optimizer.step()
-        return total
-
-    def _replay(self, batch: Tensor) -> Tensor:
-        """The same, recorded before, once there were enough launched steps of this size."""
-        size = len(batch)
-        if self.taken[size] < WARM_UP:
-            self.taken[size] += 1
-            return self._launch_aside(batch)
-        if size not in self.graphs:
-            self.graphs[size] = self._recorded(batch)
-        graph, indices, value = self.graphs[size]
-        indices.copy_(batch)
-        graph.replay()
-        return value
-
-    def _launch_aside(self, batch: Tensor) -> Tensor:
-        """On a stream of its own, as steps before a recording have to be."""
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            value = self._launch(batch)
-        current.wait_stream(stream)
-        return value
-
-    def _recorded(self, batch: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
-        """Records a step without taking it: the graph, the indices that it reads, and the loss that it writes."""
-        self.optimizer.zero_grad()
-        graph, indices = torch.cuda.CUDAGraph(), batch.clone()
-        with torch.cuda.graph(graph):
-            value = self._launch(indices)
-        return graph, indices, value
+def _epoch(step: Step, order: Tensor, train: Train, epoch: int) -> dict[str, float]:
+    """A pass over the images; its row of the history: the last learning rate, and the mean loss over images."""
+    total, batches = torch.zeros((), device=order.device), order.split(train.batch_size)
+    for i, batch in enumerate(batches):
+        rate = learning_rate(train, epoch, (epoch - 1) * len(batches) + i, len(batches))
+        total += step(batch, rate) * len(batch)
+    return {"epoch": epoch, "lr": rate, "loss": total.item() / len(order)}
 
 
 def piece_size(network: nn.Module, tokens: int, train: Train, device: str) -> int | None:
-    """For `optimize`: so many images that what a CPU keeps of them for the backward pass is small; all on a GPU.
+    """For `optimize`: so many images that what a CPU keeps of them for the backward pass is small, in either precision.
 
-    Batch normalisation sees a batch as a whole.
+    One at least; all on a GPU, and where batch normalisation sees the batch as a whole.
     """
     whole = device != "cpu" or any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    return None if whole else max(1, TOKENS[precision(train.precision, device)] // tokens)
+    return None if whole else max(1, PIECE_TOKENS[precision(train.precision, device)] // tokens)
 
 
 def seeded(seed: int, epoch: int = 0) -> None:

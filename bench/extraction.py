@@ -13,8 +13,7 @@ from functools import partial
 import numpy as np
 import plain
 import torch
-from measure import Work, machine, paper, seconds
-from roofline import best
+from measure import Work, machine, paper, product_rate, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from adtr.backbones import Backbone, build
@@ -25,15 +24,20 @@ from adtr.images import normalized
 
 def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
     """The library's own blocks in evaluation mode, PyTorch's threads, batches of 8."""
-    for batch in np.split(images, len(images) // 8):
+    for batch in batches(images, 8):
         plain.features_of(network, torch.from_numpy(normalized(batch)), features)
 
 
 def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: ThreadPoolExecutor) -> None:
     """As adtr.features.extract does it, without the files."""
     torch.set_num_threads(1)
-    batches = np.split(images, max(1, len(images) // batch_size(images.shape[1])))
-    list(pool.map(lambda batch: _tokens(batch, backbone, features, "cpu"), batches))
+    each = batch_size(features.image_size)
+    list(pool.map(lambda batch: _tokens(batch, backbone, features, "cpu"), batches(images, each)))
+
+
+def batches(images: np.ndarray, each: int) -> list[np.ndarray]:
+    """So many images each, the last one perhaps fewer."""
+    return [images[start : start + each] for start in range(0, len(images), each)]
 
 
 def main() -> None:
@@ -65,9 +69,9 @@ def main() -> None:
     with FlopCounterMode(display=False) as counter:
         plain.features_of(network, torch.from_numpy(normalized(images[:1])), ours_in["float32"])
     operations = counter.get_total_flops()
-    print(f"{operations / 1e9:.1f} GFLOP an image; all of them as fast as one large product, on {cores} cores:")
+    print(f"{operations / 1e9:.1f} GFLOP an image; if they were one large product, {cores} times one core's rate:")
     for name in ours_in:
-        print(f"{name:16} {cores * best(getattr(torch, name)) / operations:6.1f} images/s")
+        print(f"{name:16} {cores * product_rate(getattr(torch, name)) / operations:6.1f} images/s")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def extraction(device: str, rounds: int) -> None:
     with ThreadPoolExecutor(4, initializer=_one_core) as pool:  # threads prepare images while the GPU works
 
         def of_theirs(batch: np.ndarray) -> torch.Tensor:
-            return plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).cpu()
+            return plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).half().cpu()
 
         def of_ours(backbone: Backbone, asked: Features) -> list[np.ndarray]:
             return list(pool.map(lambda batch: _tokens(batch, backbone, asked, device), batches))

@@ -1,30 +1,30 @@
 """How the cost of a training step and of a study grows: measured slopes against those of the arithmetic, and a plot.
 
 One thread, bfloat16 where it is native. The paper's network with other numbers of tokens, channels and images, one at a
-time; then more and more categories, as many side by side as there are cores, and a step of each.
+time; then more and more categories, as many side by side as there are cores, a thread each.
     python bench/growth.py --output docs/growth.png
 """
 
 import argparse
+import math
 import multiprocessing
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from measure import Work, machine, paper, seconds
+from measure import machine, paper, seconds
 from training import CHANNELS, a_training, our_step
 
 from adtr.config import Params
 
 SIZES = {"tokens": [64, 144, 256, 576, 1024], "channels": [64, 256, 720, 1440, 2880], "images": [4, 8, 16, 32, 64]}
 PAPER = {"tokens": 256, "channels": CHANNELS, "images": 16}
-CATEGORIES = [1, 2, 4, 8, 16]
+CATEGORIES = [1, 2, 4, 8]
 STEPS = 4  # of each category
 
 
@@ -42,32 +42,27 @@ def slope(x: list[int], y: list[float]) -> float:
     return float(np.polyfit(np.log(x[-3:]), np.log(y[-3:]), 1)[0])
 
 
-@cache
-def training() -> Work:
-    """Of this process."""
+def train(steps: int) -> None:
+    """A category: features and network of its own, on one thread."""
     torch.set_num_threads(1)
-    return a_training("our")
+    step = a_training("our")
+    for _ in range(steps):
+        step()
 
 
-def steps(count: int) -> None:
-    for _ in range(count):
-        training()()
-
-
-def of_categories() -> list[float]:
-    """Seconds of a step of each of so many categories."""
-    cores, taken = os.cpu_count() or 1, []
+def of_categories(cores: int, rounds: int) -> list[float]:
+    """Seconds of STEPS steps of each of so many categories, by STEPS."""
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(steps, [STEPS] * 2 * cores))  # which starts all processes
-        for count in CATEGORIES:
-            began = time.perf_counter()
-            list(pool.map(steps, [STEPS] * count))
-            taken.append((time.perf_counter() - began) / STEPS)
-    return taken
+        sides = {str(count): partial(_all, pool, count) for count in CATEGORIES}
+        return [taken / STEPS for taken in seconds(sides, rounds).values()]
+
+
+def _all(pool: ProcessPoolExecutor, count: int) -> None:
+    list(pool.map(train, [STEPS] * count))
 
 
 def show(axes: Axes, name: str, values: list[int], taken: list[float], counted: list[float]) -> None:
-    """A row of the table, and its plot; `counted` are operations."""
+    """A row of the table, and its plot; `counted` are the operations of the core that has most of them."""
     text = ", ".join(f"{value}: {1000 * t:.0f}" for value, t in zip(values, taken, strict=True))
     print(f"| {name} | {text} | {slope(values, taken):.2f} | {slope(values, counted):.2f} |")
     axes.loglog(values, taken, "o-", label="a step")
@@ -84,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     params = paper()
     torch.set_num_threads(1)
-    print(f"{machine()}, one thread\n\n| | measured, ms | slope | of the arithmetic |\n| --- | --- | --- | --- |")
+    print(f"{machine()}, a thread each\n\n| | measured, ms | slope | of the arithmetic |\n| --- | --- | --- | --- |")
     figure = Figure((10, 3), layout="constrained")
     *sized, last = figure.subplots(1, 4, sharey=True)
     for axes, (name, values) in zip(sized, SIZES.items(), strict=True):
@@ -92,8 +87,9 @@ def main() -> None:
         works = {str(s[name]): our_step(torch.randn(s["images"], s["tokens"], s["channels"]), params) for s in shapes}
         taken = list(seconds(works, options.rounds).values())
         show(axes, name, values, taken, [products(params=params, **shape) for shape in shapes])
-    one = products(params=params, **PAPER)
-    show(last, "categories", CATEGORIES, of_categories(), [one * count for count in CATEGORIES])
+    one, cores = products(params=params, **PAPER), os.cpu_count() or 1
+    most = [one * math.ceil(count / cores) for count in CATEGORIES]
+    show(last, f"categories, {cores} at a time", CATEGORIES, of_categories(cores, options.rounds), most)
     figure.axes[0].set_ylabel("seconds")
     figure.axes[1].legend(loc="lower center", fontsize="small")
     if options.output:

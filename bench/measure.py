@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from adtr.config import Params, params_model, read_yaml
+from adtr.layers import Linear
 from adtr.provenance import _cpu
 
 Work = Callable[[], object]
@@ -26,6 +27,14 @@ def seconds(sides: Mapping[str, Work], rounds: int) -> dict[str, float]:
             side()
             taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """Operations a second of one large matrix product on one thread, the median."""
+    torch.set_num_threads(1)
+    layer, x = Linear(1024, 256).to(dtype), torch.randn(4096, 1024, dtype=dtype)
+    with torch.inference_mode():
+        return 2 * 4096 * 1024 * 256 / seconds({"": lambda: layer(x)}, 20)[""]
 
 
 def side_by_side(count: int, make: Callable[..., Work], *args: object, duration: float = 30) -> float:

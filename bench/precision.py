@@ -19,7 +19,7 @@ from measure import machine
 from tabulate import tabulate
 
 from adtr.backbones import weights_file
-from adtr.config import Dataset, Params
+from adtr.config import Params
 from adtr.datasets import index, root_of
 from adtr.features import extract, select
 from adtr.images import verified_masks
@@ -27,25 +27,19 @@ from adtr.methods import Context
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.score import measure, score
 from adtr.sources import read_sources
-from adtr.study import parse_settings, resolve
+from adtr.study import feature_key, parse_settings, resolve
 
-SIDES = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16")
 MEASURED = ("image_auroc", "pixel_auroc")
 
 
-class Asked(NamedTuple):
-    """A category of a study, as words, and where a side's features are."""
+class Side(NamedTuple):
+    """A category's images, with what parameters ADTR is trained on them, and the folder of its features."""
 
-    study: str
-    dataset: str
-    category: str
-    settings: str
+    manifest: pd.DataFrame
+    root: Path
+    params: Params
     stores: Path
-
-    def params(self) -> tuple[Params, Dataset]:
-        """Of ADTR."""
-        plan = resolve(self.study, settings=parse_settings(self.settings))
-        return plan.params[self.dataset, "adtr"], plan.datasets[self.dataset]
 
 
 class Found(NamedTuple):
@@ -56,25 +50,23 @@ class Found(NamedTuple):
     metrics: dict[str, float]  # per cent
 
 
-def extracted(asked: Asked) -> None:
+def extracted(side: Side) -> None:
     """Writes the features of all parts."""
-    params, dataset = asked.params()
-    weights = weights_file(params.features, read_sources(Path("params/sources.yaml")), Path())
-    for part, rows in index(dataset, asked.category).groupby("part", sort=False):
-        extract(rows, root_of(dataset.root), params.features, weights, asked.stores / f"{part}.npy")
+    weights = weights_file(side.params.features, read_sources(Path("params/sources.yaml")), Path())
+    for part, rows in side.manifest.groupby("part", sort=False):
+        extract(rows, side.root, side.params.features, weights, side.stores / f"{part}.npy")
 
 
-def trained(asked: Asked, seed: int) -> Found:
+def trained(side: Side, seed: int) -> Found:
     """On one thread."""
     torch.set_num_threads(1)
-    params, dataset = asked.params()
-    manifest, size = index(dataset, asked.category), params.features.image_size
-    stores = {str(part): asked.stores / f"{part}.npy" for part in manifest.part.unique()}
+    manifest, params, size = side.manifest, side.params, side.params.features.image_size
+    stores = {str(part): side.stores / f"{part}.npy" for part in manifest.part.unique()}
     normal, _ = select(manifest, stores, ["train"])
     fitted = fit(normal, params, Context(seed))
     features, images = select(manifest, stores, ["test"])
     maps = anomaly_map(fitted.state, features, params)
-    masks = verified_masks(root_of(dataset.root), images, size) if (images["mask"] != "").any() else None
+    masks = verified_masks(side.root, images, size) if (images["mask"] != "").any() else None
     rows = measure(score(maps, images, size, params.score), maps, masks, size, params.score)
     metrics = {str(row["metric"]): float(row["value"]) for row in rows if row["metric"] in MEASURED}
     return Found(np.array([row["loss"] for row in fitted.history]), maps, metrics)
@@ -100,17 +92,23 @@ def main() -> None:
     parser.add_argument("--set", default="", metavar="'train.epochs=5 ...'", help="other parameters than the study's")
     options = parser.parse_args()
     changed, kept = ("train", "features") if options.of == "training" else ("features", "train")
-    words = (options.study, options.dataset, options.category)
+    plans = [
+        resolve(
+            options.study, settings=parse_settings(f"{options.set} {kept}.precision=float32 {changed}.precision={name}")
+        )
+        for name in PRECISIONS
+    ]
+    dataset = plans[0].datasets[options.dataset]
+    manifest = index(dataset, options.category)
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(len(SIDES), multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(len(PRECISIONS), multiprocessing.get_context("spawn")) as pool,
     ):
-        asked = [
-            Asked(*words, f"{options.set} {kept}.precision=float32 {changed}.precision={side}", Path(folder) / side)
-            for side in SIDES
-        ]
-        list(pool.map(extracted, asked))
-        jobs = [(side, seed) for seed in range(options.seeds) for side in asked]
+        params = [plan.params[options.dataset, "adtr"] for plan in plans]
+        stores = [Path(folder) / feature_key(each.features) for each in params]
+        sides = [Side(manifest, root_of(dataset.root), *of) for of in zip(params, stores, strict=True)]
+        list(pool.map(extracted, {side.stores: side for side in sides}.values()))
+        jobs = [(side, seed) for seed in range(options.seeds) for side in sides]
         found = list(pool.map(trained, *zip(*jobs, strict=True)))
     table = pd.DataFrame([differences(i, *found[2 * i : 2 * i + 2]) for i in range(options.seeds)]).set_index("seed")
     epochs = len(found[0].losses)

@@ -1,4 +1,4 @@
-"""Where a training step's time goes, by kind of operation, and what its products would take at the machine's best.
+"""Where a training step's time goes, by kind of operation, and what its products would take if all were large.
 
 One thread, the paper's network and batch, bfloat16 where it is native.
     python bench/roofline.py
@@ -8,11 +8,10 @@ import argparse
 
 import torch
 from growth import PAPER, products
-from measure import machine, paper, seconds
+from measure import machine, paper, product_rate, seconds
 from torch.profiler import ProfilerActivity, profile
 from training import our_step
 
-from adtr.layers import Linear
 from adtr.methods import precision
 
 KINDS = {
@@ -25,14 +24,6 @@ KINDS = {
     "ReLU": ("clamp_min", "relu", "threshold_backward"),
     "AdamW": ("_fused_adamw_",),
 }
-
-
-def best(dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product on one thread."""
-    torch.set_num_threads(1)
-    layer, x = Linear(1024, 256).to(dtype), torch.randn(4096, 1024, dtype=dtype)
-    with torch.inference_mode():
-        return 2 * 4096 * 1024 * 256 / seconds({"": lambda: layer(x)}, 20)[""]
 
 
 def main() -> None:
@@ -49,7 +40,7 @@ def main() -> None:
     own = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiled.key_averages()}
     whole, dtype = sum(own.values()), getattr(torch, precision("auto", "cpu"))
     count = products(params=params, **PAPER)
-    floor = count / best(dtype)
+    floor = count / product_rate(dtype)
     print(f"{machine()}, one thread, {dtype}\n\n| | ms | share |\n| --- | --- | --- |")
     for kind, names in KINDS.items():
         share = sum(own.pop(name, 0) for name in names) / whole
@@ -57,7 +48,7 @@ def main() -> None:
     print(f"| the rest | {1000 * taken * sum(own.values()) / whole:.0f} | {100 * sum(own.values()) / whole:.0f} % |")
     print(f"| a step | {1000 * taken:.0f} | |")
     share = 100 * floor / taken
-    print(f"\n{count / 1e9:.0f} GFLOP of products take {1000 * floor:.0f} ms at best: {share:.0f} % of a step")
+    print(f"\n{count / 1e9:.0f} GFLOP of products, if they were one: {1000 * floor:.0f} ms, {share:.0f} % of a step")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import plain
 import torch
+from extraction import batches
 from measure import Work, machine, paper, seconds, side_by_side
 
 from adtr.backbones import build
@@ -21,7 +22,7 @@ from adtr.images import normalized
 from adtr.losses import normal_loss
 from adtr.methods import precision
 from adtr.model import ADTR
-from adtr.training import Step, autocast, piece_size
+from adtr.training import autocast, piece_size, step_of
 
 CHANNELS = 720  # of EfficientNet-B4's five layers
 
@@ -51,7 +52,7 @@ def our_step(data: torch.Tensor, params: Params) -> Work:
             reconstruction = model(f)
         return normal_loss(f, reconstruction.float())
 
-    step = Step(model, loss, params.train, device, piece_size(model, tokens, params.train, device))
+    step = step_of(model, loss, params.train, device, piece_size(model, tokens, params.train, device))
     whole = torch.arange(images, device=device)
     return lambda: step(whole, params.train.lr)
 
@@ -70,7 +71,7 @@ def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> d
     backbone = build(params.features, None)
 
     def extract() -> list[np.ndarray]:
-        parts = np.split(images, max(1, len(images) // batch_size(images.shape[1])))
+        parts = batches(images, batch_size(params.features.image_size))
         return list(pool.map(lambda part: _tokens(part, backbone, params.features, "cpu"), parts))
 
     return {

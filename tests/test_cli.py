@@ -144,6 +144,7 @@ def test_a_missing_option_is_named(command: str, capsys: pytest.CaptureFixture[s
         ("seed", "-1", "'-1' is not a whole number from 0 on"),
         ("seed", "first", "'first' is not a whole number from 0 on"),
         ("device", "gpu", "it is cpu, cuda or auto"),
+        ("device", "cpu:0", "it is cpu, cuda or auto"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_option(
@@ -398,7 +399,10 @@ def test_train_and_evaluate_by_hand_find_the_planted_anomalies(method: str, case
     assert metrics.provenance[0].startswith(f"{tmp_path / 'run'}@")
 
 
-@pytest.mark.parametrize(("key", "value"), [("weights", "others"), ("code", "edited"), ("features", {})])
+OTHER_FEATURES = planted.FEATURES | {"layers": [2]}
+
+
+@pytest.mark.parametrize(("key", "value"), [("weights", "others"), ("code", "edited"), ("features", OTHER_FEATURES)])
 def test_a_run_is_not_evaluated_on_features_made_otherwise(
     key: str, value: object, case: planted.Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

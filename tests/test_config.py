@@ -481,10 +481,22 @@ def test_a_missing_folder_of_parameters_says_where_to_run(tmp_path: Path) -> Non
 
 # Names and options made of parameters
 
-FEATURES = {"backbone": "resnet18", "weights": "random", "layers": [2, 3], "image_size": 64, "grid_size": 8}
-FEATURES |= {"precision": "float32"}
-OTHER = {"backbone": "resnet34", "weights": "imagenet", "layers": [2, 4], "image_size": 128, "grid_size": 16}
-OTHER |= {"precision": "bfloat16"}
+FEATURES = {
+    "backbone": "resnet18",
+    "weights": "random",
+    "layers": [2, 3],
+    "image_size": 64,
+    "grid_size": 8,
+    "precision": "float32",
+}
+OTHER = {
+    "backbone": "resnet34",
+    "weights": "imagenet",
+    "layers": [2, 4],
+    "image_size": 128,
+    "grid_size": 16,
+    "precision": "bfloat16",
+}
 
 
 def key_of(**changes: Any) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from adtr.backbones import weights_file
 from adtr.config import Dataset, Features
-from adtr.datasets import index
+from adtr.datasets import index, root_of
 from adtr.errors import UserError
 from adtr.features import data_digest, extract, read_store, select
 from adtr.files import sha256
@@ -126,10 +126,11 @@ def test_tokens_are_in_reading_order(tmp_path: Path, row: int, column: int) -> N
     assert np.flatnonzero((array[0] != array[1]).any(axis=1)).tolist() == [4 * row + column]
 
 
-def test_without_a_backbone_a_token_is_a_patch_of_the_normalised_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_without_a_backbone_a_token_is_a_patch_of_the_normalised_image(tmp_path: Path, precision: str) -> None:
     images = noise(2, 32)
     store = tmp_path / "x.npy"
-    pixels = features(backbone="pixels", image_size=32, grid_size=4)
+    pixels = features(backbone="pixels", image_size=32, grid_size=4, precision=precision)
     extract(manifest_of(tmp_path, images), tmp_path, pixels, weights_file(pixels, {}, Path()), store)
     array, info = read_store(store)
     assert array.shape == (2, 16, 3 * 8 * 8)
@@ -151,22 +152,37 @@ def test_rows_are_in_the_order_of_the_manifest(tmp_path: Path) -> None:
     np.testing.assert_allclose(mixed, plain[order], rtol=2**-9, atol=1e-6)  # other neighbours in a batch
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("threads", [2, 5])
-def test_the_number_of_threads_does_not_change_the_bytes(mvtec_root: Path, tmp_path: Path, threads: int) -> None:
-    manifest = indexed("mvtec", mvtec_root, "screw")
+def test_the_number_of_threads_does_not_change_the_bytes(
+    mvtec_root: Path, tmp_path: Path, threads: int, precision: str
+) -> None:
+    manifest, asked = indexed("mvtec", mvtec_root, "screw"), features(precision=precision)
     assert len(manifest) > 2 * BATCH
     for count in (1, threads):
-        extract(manifest, mvtec_root, features(), None, tmp_path / f"{count}.npy", threads=count)
+        extract(manifest, mvtec_root, asked, None, tmp_path / f"{count}.npy", threads=count)
     assert sha256(tmp_path / "1.npy") == sha256(tmp_path / f"{threads}.npy")
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "efficientnet_b0", "resnet18"])
-def test_bfloat16_is_within_two_per_cent_of_float32(tmp_path: Path, backbone: str) -> None:
+def rounding(rows: pd.DataFrame, root: Path, weights: Path | None, folder: Path, backbone: str) -> float:
+    """How far features in bfloat16 are from those in float32, as a share of their norm."""
     for name in ("float32", "bfloat16"):
-        asked = features(backbone=backbone, precision=name)
-        extract(manifest_of(tmp_path, noise(3)), tmp_path, asked, None, tmp_path / f"{name}.npy")
-    exact, rounded = (np.load(tmp_path / f"{name}.npy").astype(np.float32) for name in ("float32", "bfloat16"))
-    assert 0.001 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.02
+        asked = features(backbone=backbone, precision=name, image_size=256)
+        extract(rows, root, asked, weights, folder / f"{name}.npy")
+    exact, rounded = (np.load(folder / f"{name}.npy").astype(np.float32) for name in ("float32", "bfloat16"))
+    return float(np.linalg.norm(rounded - exact) / np.linalg.norm(exact))
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "efficientnet_b0", "resnet18"])
+def test_bfloat16_is_within_two_per_cent_of_float32_where_weights_are_random(tmp_path: Path, backbone: str) -> None:
+    assert 0.001 < rounding(manifest_of(tmp_path, noise(3)), tmp_path, None, tmp_path, backbone) < 0.02
+
+
+def test_bfloat16_is_a_few_per_cent_off_with_real_weights_and_images(tmp_path: Path) -> None:
+    """4 to 5 %; the library's own network in bfloat16 is as far off."""
+    root = root_of("package:elpv_dataset/data")
+    rows = indexed("elpv", Path("package:elpv_dataset/data"), "mono").iloc[::300]
+    assert 0.01 < rounding(rows, root, LITE0, tmp_path, "efficientnet_lite0") < 0.08
 
 
 @pytest.mark.parametrize(("layers", "channels"), [([5], slice(192, 512)), ([2, 3], slice(16, 80))])
@@ -294,6 +310,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "half of the .json": lambda store: store.with_suffix(".json").write_text('{"shape": ['),
     "half of the features": lambda store: os.truncate(store, 20_000),
     "no header": lambda store: store.write_bytes(bytes(1000)),
+    "another version": lambda store: store.with_suffix(".json").write_text('{"shape": [2, 16, 512], "features": {}}'),
     "another shape": lambda store: np.save(store, np.zeros((1, 16, 512), np.float16)),
 }
 

@@ -438,6 +438,12 @@ def test_a_difference_leads_to_the_runs_of_our_number(made: tuple[str, str, Path
     assert links[:2] == ["3 4", "3 4"]  # of screw, ADTR: ours and the difference
 
 
+def test_a_run_on_features_in_bfloat16_says_so() -> None:
+    plan = resolve("smoke", ROOT / "params", {"features.precision": "bfloat16"})
+    record = run_record(plan, "smoke_mvtec", "padim", 0, "a model")
+    assert report_runs._facts(record)["device"] == "cpu, float32, features in bfloat16"
+
+
 def test_the_table_of_runs_tells_each_in_full(made: tuple[str, str, Path]) -> None:
     page = Page(made[0])
     rows = [row for row in page.tables[-1] if row[0].isdigit()]

@@ -354,6 +354,15 @@ def test_a_table_of_a_study_has_an_experiment_a_row_and_a_category_a_column(plan
     assert text.loc["ADTR"].tolist() == ["60.5 ± 0.7", "62.5 ± 0.7", "61.5 ± 0.7"]  # 60, 61; 62, 63; 61, 62
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"), [("float32", "imagenet weights, 64"), ("bfloat16", "imagenet weights in bfloat16,")]
+)
+def test_a_title_tells_features_that_are_not_in_float32(asked: str, told: str) -> None:
+    plan = resolve("smoke", settings={"features.precision": asked})
+    title, _ = tables.build(plan, metrics_of(plan), SPECS)["table1"]
+    assert told in title
+
+
 def test_a_table_of_the_paper_takes_the_data_set_that_stands_for_its_benchmark(plan: Plan) -> None:
     _, table = tables.build(plan, metrics_of(plan), SPECS)["table1"]
     assert [shown(table, "ADTR (ours)", c) for c in ("carpet", "screw", "grid")] == ["60.5 ± 0.7", "62.5 ± 0.7", DASH]

@@ -39,8 +39,9 @@ def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
 def _facts(record: Mapping[str, Any]) -> Row:
     kept = ["seed", "images", "parameters", "seconds", "time", "code", "commit", "model"]
     features = record["features"]
+    half = ", features in bfloat16" if features["features"]["precision"] == "bfloat16" else ""
     return {key: record[key] for key in kept} | {
-        "device": f"{record['device']}, {record['precision']}",
+        "device": f"{record['device']}, {record['precision']}{half}",
         "epochs": record["params"].get("train", {}).get("epochs", "–"),
         "machine": f"{record['cpu']}, {record['cores']} cores, Python {record['python']}, PyTorch {record['torch']}",
         "data": features["data"],
