@@ -21,7 +21,7 @@ BFLOAT16_ONE = 0x3F80
 
 
 class Linear(nn.Linear):
-    """x W^T + b."""
+    """x W^T + b; its last bits are others where gradients are wanted."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C_in) to (..., C_out)."""

@@ -99,3 +99,9 @@ class RecordedStep(Step):
         with torch.cuda.graph(graph):
             value = self.launch(indices)
         return graph, indices, value
+
+
+def step_of(network: nn.Module, loss: Loss, train: Train, device: str, piece: int | None) -> Step:
+    """Recorded on a GPU, if so asked; launched elsewhere."""
+    kind = RecordedStep if device.startswith("cuda") and train.capture else Step
+    return kind(network, loss, train, piece)

@@ -18,7 +18,7 @@ from adtr.config import Train
 from adtr.errors import UserError
 from adtr.files import write_bytes
 from adtr.methods import Context, Fitted, precision
-from adtr.steps import Loss, RecordedStep, Step
+from adtr.steps import Loss, Step, step_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +69,6 @@ def optimize(
             _save(context.state, network, step.optimizer, history, snapshots)
     bar.close()
     return Fitted(_copied(network), history, sum(parameter.numel() for parameter in network.parameters()), snapshots)
-
-
-def step_of(network: nn.Module, loss: Loss, train: Train, device: str, piece: int | None) -> Step:
-    """Recorded on a GPU, if so asked; launched elsewhere."""
-    kind = RecordedStep if device.startswith("cuda") and train.capture else Step
-    return kind(network, loss, train, piece)
 
 
 def _epoch(step: Step, order: Tensor, train: Train, epoch: int) -> dict[str, float]:

@@ -22,7 +22,8 @@ from adtr.images import normalized
 from adtr.losses import normal_loss
 from adtr.methods import precision
 from adtr.model import ADTR
-from adtr.training import autocast, piece_size, step_of
+from adtr.steps import step_of
+from adtr.training import autocast, piece_size
 
 CHANNELS = 720  # of EfficientNet-B4's five layers
 
