@@ -26,7 +26,7 @@ from adtr.errors import UserError
 from adtr.files import remove_partial, sha256, write_text, written_atomically
 from adtr.images import normalized, verified_rgb
 
-PIXELS = {"cpu": 1 << 18, "cuda": 1 << 21}  # of a batch; a processor's cache is soon full
+LARGEST = {"cpu": (1 << 17, 32), "cuda": (1 << 21, 256)}  # batch: pixels and images; a processor's cache is soon full
 
 
 def extract(
@@ -85,7 +85,8 @@ def extract(
 
 def batch_size(image_size: int, device: str = "cpu") -> int:
     """How many images of a size go through the backbone at once."""
-    return min(256, max(1, PIXELS[device.partition(":")[0]] // image_size**2))
+    pixels, images = LARGEST[device.partition(":")[0]]
+    return min(images, max(1, pixels // image_size**2))
 
 
 def _weights(features: Features, weights: Path | None) -> str:

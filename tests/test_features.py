@@ -38,7 +38,7 @@ LITE0 = weights_file(features(weights="imagenet"), {}, Path())
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adtr.features.PIXELS", {"cpu": BATCH * 64**2})
+    monkeypatch.setattr("adtr.features.LARGEST", {"cpu": (BATCH * 64**2, 256)})
 
 
 @pytest.fixture(autouse=True)
