@@ -80,7 +80,7 @@ def main() -> None:
     params = paper()
     torch.set_num_threads(1)
     print(f"{machine()}, a thread each\n\n| | measured, ms | slope | of the arithmetic |\n| --- | --- | --- | --- |")
-    figure = Figure((10, 3), layout="constrained")
+    figure = Figure((12, 3.6), layout="constrained")
     *sized, last = figure.subplots(1, 4, sharey=True)
     for axes, (name, values) in zip(sized, SIZES.items(), strict=True):
         shapes = [PAPER | {name: value} for value in values]
@@ -91,7 +91,7 @@ def main() -> None:
     most = [one * math.ceil(count / cores) for count in CATEGORIES]
     show(last, f"categories, {cores} at a time", CATEGORIES, of_categories(cores, options.rounds), most)
     figure.axes[0].set_ylabel("seconds")
-    figure.axes[1].legend(loc="lower center", fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     if options.output:
         figure.savefig(options.output, dpi=120)
 
