@@ -34,12 +34,23 @@ MEASURED = ("image_auroc", "pixel_auroc")
 
 
 class Side(NamedTuple):
-    """A category's images, with what parameters ADTR is trained on them, and the folder of its features."""
+    """A category's images, and ADTR's parameters as words: classes made of files cannot be sent to a process."""
 
     manifest: pd.DataFrame
-    root: Path
-    params: Params
-    stores: Path
+    study: str
+    dataset: str
+    settings: str
+    folder: Path
+
+    def plan(self) -> tuple[Params, Path]:
+        """The parameters, and the data set's folder."""
+        plan = resolve(self.study, settings=parse_settings(self.settings))
+        return plan.params[self.dataset, "adtr"], root_of(plan.datasets[self.dataset].root)
+
+    def stores(self) -> dict[str, Path]:
+        """Of each part, where the parameters of features are the same at the same place."""
+        key = feature_key(self.plan()[0].features)
+        return {str(part): self.folder / key / f"{part}.npy" for part in self.manifest.part.unique()}
 
 
 class Found(NamedTuple):
@@ -52,21 +63,23 @@ class Found(NamedTuple):
 
 def extracted(side: Side) -> None:
     """Writes the features of all parts."""
-    weights = weights_file(side.params.features, read_sources(Path("params/sources.yaml")), Path())
-    for part, rows in side.manifest.groupby("part", sort=False):
-        extract(rows, side.root, side.params.features, weights, side.stores / f"{part}.npy")
+    params, root = side.plan()
+    weights = weights_file(params.features, read_sources(Path("params/sources.yaml")), Path())
+    for part, store in side.stores().items():
+        if not store.is_file():
+            extract(side.manifest[side.manifest.part == part], root, params.features, weights, store)
 
 
 def trained(side: Side, seed: int) -> Found:
     """On one thread."""
     torch.set_num_threads(1)
-    manifest, params, size = side.manifest, side.params, side.params.features.image_size
-    stores = {str(part): side.stores / f"{part}.npy" for part in manifest.part.unique()}
+    (params, root), manifest, stores = side.plan(), side.manifest, side.stores()
+    size = params.features.image_size
     normal, _ = select(manifest, stores, ["train"])
     fitted = fit(normal, params, Context(seed))
     features, images = select(manifest, stores, ["test"])
     maps = anomaly_map(fitted.state, features, params)
-    masks = verified_masks(side.root, images, size) if (images["mask"] != "").any() else None
+    masks = verified_masks(root, images, size) if (images["mask"] != "").any() else None
     rows = measure(score(maps, images, size, params.score), maps, masks, size, params.score)
     metrics = {str(row["metric"]): float(row["value"]) for row in rows if row["metric"] in MEASURED}
     return Found(np.array([row["loss"] for row in fitted.history]), maps, metrics)
@@ -92,22 +105,15 @@ def main() -> None:
     parser.add_argument("--set", default="", metavar="'train.epochs=5 ...'", help="other parameters than the study's")
     options = parser.parse_args()
     changed, kept = ("train", "features") if options.of == "training" else ("features", "train")
-    plans = [
-        resolve(
-            options.study, settings=parse_settings(f"{options.set} {kept}.precision=float32 {changed}.precision={name}")
-        )
-        for name in PRECISIONS
-    ]
-    dataset = plans[0].datasets[options.dataset]
-    manifest = index(dataset, options.category)
+    manifest = index(resolve(options.study).datasets[options.dataset], options.category)
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(len(PRECISIONS), multiprocessing.get_context("spawn")) as pool,
     ):
-        params = [plan.params[options.dataset, "adtr"] for plan in plans]
-        stores = [Path(folder) / feature_key(each.features) for each in params]
-        sides = [Side(manifest, root_of(dataset.root), *of) for of in zip(params, stores, strict=True)]
-        list(pool.map(extracted, {side.stores: side for side in sides}.values()))
+        settings = [f"{options.set} {kept}.precision=float32 {changed}.precision={name}" for name in PRECISIONS]
+        sides = [Side(manifest, options.study, options.dataset, each, Path(folder)) for each in settings]
+        for side in sides:
+            pool.submit(extracted, side).result()
         jobs = [(side, seed) for seed in range(options.seeds) for side in sides]
         found = list(pool.map(trained, *zip(*jobs, strict=True)))
     table = pd.DataFrame([differences(i, *found[2 * i : 2 * i + 2]) for i in range(options.seeds)]).set_index("seed")
