@@ -19,7 +19,7 @@ from measure import machine
 from tabulate import tabulate
 
 from adtr.backbones import weights_file
-from adtr.config import Params
+from adtr.config import Features, Params
 from adtr.datasets import index, root_of
 from adtr.features import extract, select
 from adtr.images import verified_masks
@@ -47,10 +47,9 @@ class Side(NamedTuple):
         plan = resolve(self.study, settings=parse_settings(self.settings))
         return plan.params[self.dataset, "adtr"], root_of(plan.datasets[self.dataset].root)
 
-    def stores(self) -> dict[str, Path]:
-        """Of each part, where the parameters of features are the same at the same place."""
-        key = feature_key(self.plan()[0].features)
-        return {str(part): self.folder / key / f"{part}.npy" for part in self.manifest.part.unique()}
+    def stores(self, features: Features) -> dict[str, Path]:
+        """Of each part; sides with the same features share them."""
+        return {str(part): self.folder / feature_key(features) / f"{part}.npy" for part in self.manifest.part.unique()}
 
 
 class Found(NamedTuple):
@@ -65,7 +64,7 @@ def extracted(side: Side) -> None:
     """Writes the features of all parts."""
     params, root = side.plan()
     weights = weights_file(params.features, read_sources(Path("params/sources.yaml")), Path())
-    for part, store in side.stores().items():
+    for part, store in side.stores(params.features).items():
         if not store.is_file():
             extract(side.manifest[side.manifest.part == part], root, params.features, weights, store)
 
@@ -73,8 +72,8 @@ def extracted(side: Side) -> None:
 def trained(side: Side, seed: int) -> Found:
     """On one thread."""
     torch.set_num_threads(1)
-    (params, root), manifest, stores = side.plan(), side.manifest, side.stores()
-    size = params.features.image_size
+    (params, root), manifest = side.plan(), side.manifest
+    stores, size = side.stores(params.features), params.features.image_size
     normal, _ = select(manifest, stores, ["train"])
     fitted = fit(normal, params, Context(seed))
     features, images = select(manifest, stores, ["test"])
