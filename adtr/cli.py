@@ -11,10 +11,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from adtr import __version__, slurm
-from adtr.config import Confetti, Dataset, Features, Outliers, Params, Score, Section, option, params_model, read_yaml
+from adtr.config.schema import (
+    Confetti,
+    Dataset,
+    Features,
+    Outliers,
+    Params,
+    Score,
+    Section,
+    option,
+    params_model,
+    read_yaml,
+)
+from adtr.config.study import EVALUATED, Plan, parse_settings, resolve
 from adtr.errors import UserError
 from adtr.files import sha256, write_text
-from adtr.study import EVALUATED, Plan, parse_settings, resolve
 
 DEFAULTS = Path("params/default.yaml")
 logger = logging.getLogger(__name__)
@@ -189,8 +200,8 @@ def _fetch(commands: Any) -> None:
 
 
 def _run_fetch(options: argparse.Namespace) -> None:
-    from adtr.fetch import fetch
-    from adtr.sources import read_sources
+    from adtr.data.fetch import fetch
+    from adtr.data.sources import read_sources
 
     sources = read_sources(options.sources)
     unknown = [name for name in options.names if name not in sources]
@@ -216,7 +227,7 @@ def _generate(commands: Any) -> None:
 
 
 def _run_generate(options: argparse.Namespace) -> None:
-    from adtr.generated import write_cifar10, write_cifar100, write_mvtec
+    from adtr.data.synthetic import write_cifar10, write_cifar100, write_mvtec
 
     if options.layout == "mvtec":
         write_mvtec(options.root, options.categories, options.images, options.size, options.seed)
@@ -241,7 +252,7 @@ def _index(commands: Any) -> None:
 def _run_index(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from adtr.datasets import index
+    from adtr.data.manifest import index
 
     given = {"title": "the data set", "categories": [options.category]} | _given(options, "dataset")
     manifest = index(_checked(Dataset, given), options.category, partial(tqdm, unit="image", disable=None))
@@ -264,8 +275,8 @@ def _confetti(commands: Any) -> None:
 
 
 def _run_confetti(options: argparse.Namespace) -> None:
-    from adtr.confetti import write_bank
-    from adtr.datasets import read_manifest, root_of
+    from adtr.data.confetti import write_bank
+    from adtr.data.manifest import read_manifest, root_of
 
     params = _checked(Confetti, read_yaml(DEFAULTS)["confetti"] | _given(options, "confetti"))
     manifest, root = read_manifest(options.manifest), root_of(options.root)
@@ -289,7 +300,7 @@ def _outliers(commands: Any) -> None:
 
 
 def _run_outliers(options: argparse.Namespace) -> None:
-    from adtr.datasets import draw_outliers
+    from adtr.data.manifest import draw_outliers
 
     params = _checked(Outliers, read_yaml(DEFAULTS)["outliers"] | _given(options, "outliers"))
     given = {"title": "the data set", "categories": []} | _given(options, "dataset")
@@ -319,10 +330,10 @@ def _features(commands: Any) -> None:
 
 
 def _run_features(options: argparse.Namespace) -> None:
-    from adtr.backbones import weights_file
-    from adtr.datasets import read_manifest, root_of
-    from adtr.features import batch_size, extract
-    from adtr.sources import read_sources
+    from adtr.data.manifest import read_manifest, root_of
+    from adtr.data.sources import read_sources
+    from adtr.features.backbones import weights_file
+    from adtr.features.extract import batch_size, extract
 
     if options.output.name != f"{options.part}.npy":
         raise UserError(f"--output {options.output}: a store carries its part's name, {options.part}.npy")
@@ -337,7 +348,7 @@ def _run_features(options: argparse.Namespace) -> None:
     progress = _progress("batch", -(-len(rows) // batch_size(features.image_size, device)))
     made = [options.output.with_suffix(".json"), options.output]
     work = partial(extract, rows, root, features, weights, options.output, device, options.threads, progress)
-    _once(options, work, made, [options.manifest, options.sources], "features")
+    _once(options, work, made, [options.manifest, options.sources], "features.extract")
 
 
 def _add_kept(parser: argparse.ArgumentParser) -> None:
@@ -348,8 +359,8 @@ def _once(
     options: argparse.Namespace, work: Callable[[], None], files: list[Path], read: list[Path], *code: str
 ) -> None:
     """Makes the files, unless `--kept` has them, of the same options, files read and modules."""
-    from adtr.kept import bring_back, keep
     from adtr.provenance import code_digest
+    from adtr.train.kept import bring_back, keep
 
     words = [f"{name}={value}" for name, value in sorted(vars(options).items()) if name != "run"]
     identity = " ".join([*words, *(sha256(file) for file in read), code_digest(*code)])
@@ -387,8 +398,8 @@ def _train(commands: Any) -> None:
 
 
 def _run_train(options: argparse.Namespace) -> None:
-    from adtr.datasets import read_manifest
-    from adtr.train import Bank, train
+    from adtr.data.manifest import read_manifest
+    from adtr.train.stage import Bank, train
 
     if bool(options.bank) != bool(options.bank_features):
         raise UserError("--bank and --bank-features go together")
@@ -439,8 +450,8 @@ def _differences(commands: Any) -> None:
 def _run_differences(options: argparse.Namespace) -> None:
     import torch
 
-    from adtr.datasets import read_manifest, root_of
-    from adtr.differences import write_differences
+    from adtr.data.manifest import read_manifest, root_of
+    from adtr.evaluate.differences import write_differences
 
     torch.set_num_threads(1)
     params, manifest = _params_of_run(options.folder), read_manifest(options.manifest)
@@ -467,8 +478,8 @@ def _key_value(text: str) -> tuple[str, str]:
 def _run_evaluate(options: argparse.Namespace) -> None:
     import torch
 
-    from adtr.datasets import read_manifest, root_of
-    from adtr.score import evaluate
+    from adtr.data.manifest import read_manifest, root_of
+    from adtr.evaluate.stage import evaluate
 
     torch.set_num_threads(options.threads)
     params = _params_of_run(options.folder, score=_given(options, "score"))
@@ -477,7 +488,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     made = [options.output / name for name in EVALUATED]
     read = [options.folder / "run.json", options.manifest, *(store.with_suffix(".json") for store in stores.values())]
     work = partial(evaluate, options.folder, manifest, stores, root, params, options.label, options.output, device)
-    _once(options, work, made, read, "score", f"methods.{params.method}")
+    _once(options, work, made, read, "evaluate.stage", f"methods.{params.method}")
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
@@ -501,8 +512,8 @@ def _tables(commands: Any) -> None:
 
 
 def _run_tables(options: argparse.Namespace) -> None:
-    from adtr.summary import collect, networks
-    from adtr.tables import write
+    from adtr.tables.stage import write
+    from adtr.tables.summary import collect, networks
 
     plan, specs, claims = _plan_of(options), read_yaml(options.layout), read_yaml(DEFAULTS.parent / "paper/claims.yaml")
     metrics, sizes = collect(plan, options.output), networks(plan, options.output)
@@ -518,7 +529,7 @@ def _plots(commands: Any) -> None:
 
 
 def _run_plots(options: argparse.Namespace) -> None:
-    from adtr.plots import write_plots
+    from adtr.tables.plots import write_plots
 
     write_plots(_plan_of(options), options.output)
 

@@ -13,11 +13,11 @@ import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 from tabulate import tabulate
 
-from adtr.config import Dataset, Features, Model, Params, Section, problems, read_yaml
-from adtr.datasets import parts_of
+from adtr.config.schema import Dataset, Features, Model, Params, Section, problems, read_yaml
+from adtr.config.study import Plan, bank_key, data_key, feature_key
+from adtr.data.manifest import parts_of
 from adtr.errors import UserError
-from adtr.study import Plan, bank_key, data_key, feature_key
-from adtr.tables import experiments_of
+from adtr.tables.stage import experiments_of
 
 CHANNELS = 1000  # of a token, at most
 

@@ -14,7 +14,12 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-UNTRACKED = {"adtr.config", "adtr.study", "adtr.provenance", "adtr.errors"}  # parameters are tracked by their values
+UNTRACKED = {
+    "adtr.config.schema",
+    "adtr.config.study",
+    "adtr.provenance",
+    "adtr.errors",
+}  # parameters are tracked by their values
 
 
 @cache

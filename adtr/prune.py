@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from adtr.config.study import Plan, differences_file, run_folder
 from adtr.figures import all_files
-from adtr.study import Plan, differences_file, run_folder
-from adtr.summary import misfits
-from adtr.tables import table_names
+from adtr.tables.stage import table_names
+from adtr.tables.summary import misfits
 
 
 def prune(plan: Plan, folder: Path) -> Iterator[Path]:

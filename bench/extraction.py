@@ -16,10 +16,10 @@ import torch
 from measure import Work, machine, paper, product_rate, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
-from adtr.backbones import Backbone, build
-from adtr.config import Features
-from adtr.features import _one_core, _tokens, batch_size
-from adtr.images import normalized
+from adtr.config.schema import Features
+from adtr.data.images import normalized
+from adtr.features.backbones import Backbone, build
+from adtr.features.extract import _one_core, _tokens, batch_size
 
 
 def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
@@ -29,7 +29,7 @@ def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
 
 
 def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: ThreadPoolExecutor) -> None:
-    """As adtr.features.extract does it, without the files."""
+    """As adtr.features.extract.extract does it, without the files."""
     torch.set_num_threads(1)
     each = batch_size(features.image_size)
     list(pool.map(lambda batch: _tokens(batch, backbone, features, "cpu"), batches(images, each)))

@@ -19,12 +19,12 @@ import torch
 from measure import Work, machine, paper, seconds, side_by_side
 from training import CHANNELS, our_step, plain_step
 
-from adtr.backbones import Backbone, build
-from adtr.config import Features
+from adtr.config.schema import Features
+from adtr.config.study import resolve
 from adtr.cost import read_cluster, steps_of
-from adtr.features import _one_core, _tokens, batch_size
-from adtr.images import normalized
-from adtr.study import resolve
+from adtr.data.images import normalized
+from adtr.features.backbones import Backbone, build
+from adtr.features.extract import _one_core, _tokens, batch_size
 
 STEPS = 10  # between two waits for the device
 OURS = ("float32 launched", "float32 recorded", "bfloat16 launched", "bfloat16 recorded")

@@ -14,12 +14,12 @@ import torch
 from measure import machine, paper, seconds
 from PIL import Image
 
-from adtr.backbones import build
-from adtr.features import _tokens
-from adtr.images import normalized, read_rgb
+from adtr.data.images import normalized, read_rgb
+from adtr.evaluate.stage import upsampled
+from adtr.features.backbones import build
+from adtr.features.extract import _tokens
 from adtr.methods.adtr import differences
-from adtr.model import ADTR
-from adtr.score import upsampled
+from adtr.model.transformer import ADTR
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from adtr.config import Params, params_model, read_yaml
-from adtr.layers import Linear
+from adtr.config.schema import Params, params_model, read_yaml
+from adtr.model.cpu_layers import Linear
 from adtr.provenance import _cpu
 
 Work = Callable[[], object]

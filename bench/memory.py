@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from measure import machine, paper
 
-from adtr.features import data_digest
+from adtr.features.extract import data_digest
 
 
 def main() -> None:

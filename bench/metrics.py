@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from measure import machine
 
-from adtr import metrics
+from adtr.evaluate import metrics
 
 IMAGES, SIDE = 168, 256
 Side = Callable[[np.ndarray, np.ndarray], None]

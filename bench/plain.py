@@ -6,8 +6,8 @@ Shapes: B images, N tokens, C channels, D width, S side of an image in px.
 import torch
 from torch import Tensor, nn
 
-from adtr.backbones import Backbone, _network, pyramid
-from adtr.config import Features, Model
+from adtr.config.schema import Features, Model
+from adtr.features.backbones import Backbone, _network, pyramid
 
 
 class Layer(nn.Module):

@@ -18,16 +18,16 @@ import torch
 from measure import machine
 from tabulate import tabulate
 
-from adtr.backbones import weights_file
-from adtr.config import Features, Params
-from adtr.datasets import index, root_of
-from adtr.features import extract, select
-from adtr.images import verified_masks
-from adtr.methods import Context
+from adtr.config.schema import Features, Params
+from adtr.config.study import feature_key, parse_settings, resolve
+from adtr.data.images import verified_masks
+from adtr.data.manifest import index, root_of
+from adtr.data.sources import read_sources
+from adtr.evaluate.stage import measure, score
+from adtr.features.extract import extract, select
+from adtr.features.backbones import weights_file
 from adtr.methods.adtr import anomaly_map, fit
-from adtr.score import measure, score
-from adtr.sources import read_sources
-from adtr.study import feature_key, parse_settings, resolve
+from adtr.train.context import Context
 
 PRECISIONS = ("float32", "bfloat16")
 MEASURED = ("image_auroc", "pixel_auroc")

@@ -12,7 +12,7 @@ from measure import machine, paper, product_rate, seconds
 from torch.profiler import ProfilerActivity, profile
 from training import our_step
 
-from adtr.methods import precision
+from adtr.train.context import precision
 
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear", "mkldnn_linear"),

@@ -15,15 +15,15 @@ import torch
 from extraction import batches
 from measure import Work, machine, paper, seconds, side_by_side
 
-from adtr.backbones import build
-from adtr.config import Params
-from adtr.features import _one_core, _tokens, batch_size
-from adtr.images import normalized
-from adtr.losses import normal_loss
-from adtr.methods import precision
-from adtr.model import ADTR
-from adtr.steps import step_of
-from adtr.training import autocast, piece_size
+from adtr.config.schema import Params
+from adtr.data.images import normalized
+from adtr.features.backbones import build
+from adtr.features.extract import _one_core, _tokens, batch_size
+from adtr.model.losses import normal_loss
+from adtr.model.transformer import ADTR
+from adtr.train.context import precision
+from adtr.train.loop import autocast, piece_size
+from adtr.train.step import step_of
 
 CHANNELS = 720  # of EfficientNet-B4's five layers
 

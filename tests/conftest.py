@@ -11,8 +11,8 @@ import pytest
 import torch
 from workshop import HERE, TARGETS, Workshop, wait_for
 
-from adtr.generated import write_cifar10, write_mvtec
-from adtr.study import Plan, resolve
+from adtr.config.study import Plan, resolve
+from adtr.data.synthetic import write_cifar10, write_mvtec
 
 
 @pytest.fixture(scope="session", autouse=True)

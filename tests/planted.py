@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from adtr.config import Params, params_model, read_yaml
-from adtr.features import data_digest
+from adtr.config.schema import Params, params_model, read_yaml
+from adtr.features.extract import data_digest
 
 REPOSITORY = Path(__file__).parent.parent
 SIDE, CHANNELS = 4, 12  # three colours of 2x2 px, as a token of the autoencoder is

@@ -10,8 +10,8 @@ import yaml
 from sklearn.metrics import roc_auc_score
 from workshop import TARGETS, Workshop, ran
 
-from adtr.study import EVALUATED, Plan, resolve, run_folder
-from adtr.summary import misfits
+from adtr.config.study import EVALUATED, Plan, resolve, run_folder
+from adtr.tables.summary import misfits
 
 pytestmark = pytest.mark.pipeline
 
@@ -50,7 +50,7 @@ def test_a_second_run_does_nothing(done: Workshop) -> None:
 
 
 def test_an_edited_loss_retrains_adtr_alone_and_keeps_the_features(done: Workshop) -> None:
-    with done.edited("adtr/losses.py", ".mean()", ".mean() * 1.0"):
+    with done.edited("adtr/model/losses.py", ".mean()", ".mean() * 1.0"):
         planned = done.planned()
     assert planned["train"] == (8 + 2) * 2 * 2  # ADTR, its ablations, ADTR+; not the autoencoder
     assert "fit" not in planned  # the other baselines
@@ -59,7 +59,7 @@ def test_an_edited_loss_retrains_adtr_alone_and_keeps_the_features(done: Worksho
 
 
 def test_an_edited_comment_reruns_nothing(done: Workshop) -> None:
-    with done.edited("adtr/losses.py", "from torch", "# a comment\nfrom torch"):
+    with done.edited("adtr/model/losses.py", "from torch", "# a comment\nfrom torch"):
         assert done.planned() == {}
 
 

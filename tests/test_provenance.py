@@ -21,13 +21,13 @@ MODULES = {
     "errors.py": "class UserError(Exception): ...\n",
     "config.py": "from adtr.errors import UserError\nWIDTH = 3\n",
     "images.py": '"""Pixels."""\n\n\ndef read(path):\n    """Reads."""\n    # plainly\n    return f"{path}: read"\n',
-    "features.py": "import numpy\n\nfrom adtr.config import WIDTH\nfrom adtr.images import read\n",
+    "features.py": "import numpy\n\nfrom adtr.config.schema import WIDTH\nfrom adtr.data.images import read\n",
     "losses.py": "def norm(x):\n    return x * x\n",
     "train.py": "def train():\n    from adtr import features\n\n    return features\n",
     "report.py": "def write():\n    return 1\n",
     "report.html.j2": "<p>{{ title }}</p>\n",
     "methods/__init__.py": '"""Methods."""\n',
-    "methods/adtr.py": "import adtr.losses\n",
+    "methods/adtr.py": "import adtr.model.losses\n",
 }
 
 
@@ -99,7 +99,7 @@ def test_what_no_number_depends_on_changes_nothing(package: Path, name: str, old
         ("features.py", "import numpy", "import numpy as np", {"features", "train"}),
         ("losses.py", "x * x", "x + x", {"train"}),
         ("train.py", "return features", "return None", {"train"}),
-        ("methods/adtr.py", "import adtr.losses", "import adtr.losses\nSTEPS = 1", {"train"}),
+        ("methods/adtr.py", "import adtr.model.losses", "import adtr.model.losses\nSTEPS = 1", {"train"}),
         ("report.py", "1", "2", {"report"}),
         ("report.html.j2", "<p>", "<b>", {"report"}),
     ],
@@ -111,9 +111,9 @@ def test_what_a_stage_runs_changes_its_digest(package: Path, name: str, old: str
 
 @pytest.mark.usefixtures("package")
 def test_the_digest_does_not_know_in_which_order_modules_are_named() -> None:
-    before = code_digest("images"), code_digest("report")
+    before = code_digest("data.images"), code_digest("report")
     assert before[0] != before[1]
-    assert code_digest("images", "report") == code_digest("report", "images") not in before
+    assert code_digest("data.images", "report") == code_digest("report", "images") not in before
     assert len(before[0]) == 16
 
 
@@ -166,7 +166,7 @@ def test_an_edited_module_reruns_the_stages_that_it_serves(
 def test_the_digest_is_the_same_in_another_process() -> None:
     code = "from adtr.provenance import code_digest; print(code_digest('train', 'methods.adtr'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == code_digest("train", "methods.adtr")
+    assert done.stdout.strip() == code_digest("train.stage", "methods.adtr")
 
 
 def test_no_module_imports_in_a_way_that_the_digest_does_not_see() -> None:
@@ -183,7 +183,7 @@ def test_a_record_is_of_plain_values_that_json_gives_back() -> None:
     found = record("features")
     assert {type(value) for value in found.values()} == {str, int}
     assert json.loads(json.dumps(found)) == found
-    assert found["code"] == code_digest("features")
+    assert found["code"] == code_digest("features.extract")
     assert datetime.fromisoformat(str(found["time"])).utcoffset() is not None
     assert all(found.values())
 

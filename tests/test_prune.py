@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from adtr.config.study import EVALUATED, Plan, run_folder
 from adtr.figures import all_files
 from adtr.prune import prune
-from adtr.study import EVALUATED, Plan, run_folder
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Only names here, for Snakemake asks for them at every start. The modules draw: `
 a category, `overview` of a data set; `drawing` reads what they need and writes the files.
 """
 
-from adtr.study import Plan
+from adtr.config.study import Plan
 
 SUFFIXES = ("png", "svg")
 

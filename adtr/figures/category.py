@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adtr.datasets import read_manifest, root_of
+from adtr.config.study import Plan, bank_key, data_key, run_folder
+from adtr.data.images import verified_masks
+from adtr.data.manifest import read_manifest, root_of
 from adtr.figures import confetti_of
-from adtr.images import verified_masks
-from adtr.study import Plan, bank_key, data_key, run_folder
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
+from adtr.evaluate.stage import upsampled
 from adtr.figures.category import Category, Run
 from adtr.figures.look import ANOMALOUS, NORMAL, legend, line, sparse
-from adtr.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
-from adtr.score import upsampled
 
 SPAN = 2.0  # per cent, the least that a panel of metrics shows: hundredths of a point are no finding
 METRICS = {"image_auroc": "image AUROC, %", "pixel_auroc": "pixel AUROC, %"}

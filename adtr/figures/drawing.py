@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from adtr.config import read_yaml
+from adtr.config.schema import read_yaml
+from adtr.config.study import Plan, differences_file
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.category import Category, read_category
@@ -18,8 +19,7 @@ from adtr.figures.overview import Panel, Series, bars, measured, pooled, tsne
 from adtr.figures.pictures import confetti, gallery, maps
 from adtr.figures.thumbnails import thumbnails
 from adtr.files import write_text
-from adtr.study import Plan, differences_file
-from adtr.summary import read_metrics
+from adtr.tables.summary import read_metrics
 
 KINDS: dict[str, Callable[[Category], Figure]] = {
     "roc": roc,

@@ -11,10 +11,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from adtr.data.images import read_mask, read_rgb
+from adtr.evaluate.stage import upsampled
 from adtr.figures.category import Category, Run
 from adtr.figures.look import ANOMALOUS, NORMAL, SCORES, place, write
-from adtr.images import read_mask, read_rgb
-from adtr.score import upsampled
 
 CELL = 1.12  # inches, a picture and the gap to its right
 GAP = 0.06

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from adtr.data.images import read_mask, read_rgb
+from adtr.evaluate.stage import upsampled
 from adtr.figures.category import Category
 from adtr.figures.look import SCORES
 from adtr.figures.pictures import scale_of, spread
-from adtr.images import read_mask, read_rgb
-from adtr.score import upsampled
 
 SIDE = 96  # px
 EACH = 12  # at most, of normal and of anomalous images

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.ablations import reconstruction_network
-from adtr.config import Params
-from adtr.losses import normal_loss
-from adtr.methods import Context, Fitted
-from adtr.model import Reconstruction
-from adtr.neighbours import standardization
-from adtr.training import autocast, optimize, piece_size, seeded
+from adtr.config.schema import Params
+from adtr.methods.neighbours import standardization
+from adtr.model.ablations import reconstruction_network
+from adtr.model.losses import normal_loss
+from adtr.model.transformer import Reconstruction
+from adtr.train.context import Context, Fitted
+from adtr.train.loop import autocast, optimize, piece_size, seeded
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:

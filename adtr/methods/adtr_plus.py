@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.ablations import reconstruction_network
-from adtr.config import Params
-from adtr.losses import image_loss, pixel_loss, pseudo_huber
-from adtr.methods import Anomalies, Context, Fitted
+from adtr.config.schema import Params
 from adtr.methods.adtr import anomaly_map, differences, trained
-from adtr.training import autocast, optimize, piece_size, seeded
+from adtr.model.ablations import reconstruction_network
+from adtr.model.losses import image_loss, pixel_loss, pseudo_huber
+from adtr.train.context import Anomalies, Context, Fitted
+from adtr.train.loop import autocast, optimize, piece_size, seeded
 
 __all__ = ["anomaly_map", "differences", "fit", "trained"]
 

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adtr.config import Params
+from adtr.config.schema import Params
 from adtr.errors import UserError
-from adtr.methods import Context, Fitted
-from adtr.training import autocast, optimize, seeded
+from adtr.train.context import Context, Fitted
+from adtr.train.loop import autocast, optimize, seeded
 
 SLOPE = 0.2  # of the leaky ReLU
 

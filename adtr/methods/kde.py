@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.config import Params
-from adtr.methods import Context, Fitted
-from adtr.neighbours import ROWS, batches, pooled, squared_distances
+from adtr.config.schema import Params
+from adtr.methods.neighbours import ROWS, batches, pooled, squared_distances
+from adtr.train.context import Context, Fitted
 
 BANDWIDTHS = [2 ** (step / 2) for step in range(-6, 11)]  # 1/8 to 32, in units of a standardised channel
 

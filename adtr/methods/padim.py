@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.config import Params
+from adtr.config.schema import Params
 from adtr.errors import UserError
-from adtr.methods import Context, Fitted
+from adtr.train.context import Context, Fitted
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:

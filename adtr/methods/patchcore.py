@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adtr.config import Params
+from adtr.config.schema import Params
 from adtr.errors import UserError
-from adtr.methods import Context, Fitted
-from adtr.neighbours import batches, nearest, squared_distances, standardization
+from adtr.methods.neighbours import batches, nearest, squared_distances, standardization
+from adtr.train.context import Context, Fitted
 
 IMAGES = 16  # at a time
 CHUNK = 4096  # tokens whose distances are brought up to date at a time

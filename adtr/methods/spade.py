@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.config import Params
-from adtr.methods import Context, Fitted
-from adtr.neighbours import batches, nearest, pooled, standardization
+from adtr.config.schema import Params
+from adtr.methods.neighbours import batches, nearest, pooled, standardization
+from adtr.train.context import Context, Fitted
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from adtr.config.study import Plan
+from adtr.data.sources import read_sources
 from adtr.errors import UserError
 from adtr.files import write_text
 from adtr.report.brief import markdown
@@ -19,10 +21,8 @@ from adtr.report.pdf import compile_pdf, document
 from adtr.report.pictures import chosen, copied, of_category, of_dataset
 from adtr.report.runs import Row, read_runs
 from adtr.report.sentences import uncertainty
-from adtr.sources import read_sources
-from adtr.study import Plan
-from adtr.summary import read_metrics
-from adtr.tables import FURTHER, table_names
+from adtr.tables.stage import FURTHER, table_names
+from adtr.tables.summary import read_metrics
 
 
 def write(plan: Plan, results: Path, table_specs: Mapping[str, Any], output: Path) -> None:

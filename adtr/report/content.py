@@ -8,17 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from adtr import audit, layout, statistics, tables
-from adtr.config import Dataset, Params
-from adtr.layout import Sheet
-from adtr.printed import listed
+from adtr.config.schema import Dataset, Params
+from adtr.config.study import Plan, flatten
+from adtr.data.sources import Source
+from adtr.evaluate import bootstrap as statistics
+from adtr.evaluate.bootstrap import REFERENCE
 from adtr.report.pictures import has_masks
 from adtr.report.runs import Row, Runs, parameters, runs_of, written
 from adtr.report.sentences import certain, ranking, sentences, undefined
-from adtr.sources import Source
-from adtr.statistics import REFERENCE
-from adtr.study import Plan, flatten
-from adtr.summary import MEAN, METRICS, study_metrics, summarize
+from adtr.tables import audit
+from adtr.tables import render as layout
+from adtr.tables import stage as tables
+from adtr.tables.paper import listed
+from adtr.tables.render import Sheet
+from adtr.tables.summary import MEAN, METRICS, study_metrics, summarize
 
 FURTHER = {
     "image_ap": "image average precision",

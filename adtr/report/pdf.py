@@ -12,9 +12,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from adtr.errors import UserError
-from adtr.latex import set_in_tex
 from adtr.report.runs import Row, span
-from adtr.tables import FURTHER, PAPER
+from adtr.tables.latex import set_in_tex
+from adtr.tables.stage import FURTHER, PAPER
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.files import written_atomically
-from adtr.printed import listed
 from adtr.report.runs import Row, Runs
-from adtr.study import Plan, run_folder
-from adtr.summary import METRICS
+from adtr.tables.paper import listed
+from adtr.tables.summary import METRICS
 
 ALTS = {
     "maps": "{category}: {first} on test images of every kind, seed {seed}: the images{truth} and the anomaly maps",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from adtr.config.study import Plan, flatten, run_folder
 from adtr.errors import UserError
-from adtr.study import Plan, flatten, run_folder
 
 Row = dict[str, Any]
 Runs = Mapping[tuple[str, ...], Row]  # by data set, experiment, category, seed

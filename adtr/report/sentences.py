@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from adtr.printed import listed
-from adtr.statistics import REFERENCE, auroc_error
-from adtr.study import Plan
-from adtr.summary import MEAN, METRICS
+from adtr.config.study import Plan
+from adtr.evaluate.bootstrap import REFERENCE, auroc_error
+from adtr.tables.paper import listed
+from adtr.tables.summary import MEAN, METRICS
 
 LEVEL = 0.05  # points; means nearer than that are called level
 CHANCE = 50  # AUROC in per cent of scores that know nothing

@@ -9,7 +9,7 @@ rule generate:
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("generated"),
+        code=code_digest("data.synthetic"),
         layout=lambda wc: DATASETS[wc.dataset].layout,
         root=lambda wc: DATASETS[wc.dataset].root,
         categories=lambda wc: DATASETS[wc.dataset].categories,
@@ -32,7 +32,7 @@ rule index:
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("datasets"),
+        code=code_digest("data.manifest"),
         files=lambda wc: (
             "generated" if generated(wc) else fingerprint(DATA[wc.data], wc.category)
         ),
@@ -53,7 +53,7 @@ rule confetti:
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("confetti"),
+        code=code_digest("data.confetti"),
         versions=VERSIONS,
         root=lambda wc: DATA[wc.data].root,
         size=lambda wc: BANKS[wc.bank].features.image_size,
@@ -75,7 +75,7 @@ rule outliers:
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("datasets"),
+        code=code_digest("data.manifest"),
         files=lambda wc: "generated" if generated(wc) else fingerprint(DATA[wc.data]),
         layout=lambda wc: DATA[wc.data].layout,
         root=lambda wc: DATA[wc.data].root,
@@ -105,7 +105,7 @@ rule features:
         mem_mb=features_memory,
         runtime=features_minutes,
     params:
-        code=code_digest("features"),
+        code=code_digest("features.extract"),
         weights=lambda wc: weights_of(features_of_key(wc)),
         versions=VERSIONS,
         root=root_of_images,

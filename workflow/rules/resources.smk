@@ -1,7 +1,10 @@
 # What a job asks of a cluster: time and memory from its parameters and images, more at each attempt.
 # Elsewhere these numbers bind nobody. GPUs, partition and batch sizes are the profile's: profiles/slurm/config.yaml.
 
-from adtr import cost, mending, presence, slurm
+from adtr import cost
+from adtr import mending
+from adtr import presence
+from adtr import slurm
 
 BATCHES = workflow.group_settings.group_components
 CLUSTER = cost.read_cluster(Path("params/cluster.yaml"))

@@ -15,7 +15,7 @@ rule tables:
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("tables"),
+        code=code_digest("tables.stage"),
         plan=PLAN.dump(),
         study=STUDY_OPTIONS,
         results=subpath(output[0], parent=True),
@@ -37,7 +37,7 @@ rule plots:
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("plots"),
+        code=code_digest("tables.plots"),
         plan=PLAN.dump(),
         study=STUDY_OPTIONS,
         results=subpath(output[0], parent=True),
@@ -100,7 +100,7 @@ rule differences:
     conda:
         ENVIRONMENT
     params:
-        code=lambda wc: code_digest("differences", f"methods.{params_of(wc).method}"),
+        code=lambda wc: code_digest("evaluate.differences", f"methods.{params_of(wc).method}"),
         root=lambda wc: PLAN.datasets[wc.dataset].root,
         run=subpath(input.run, parent=True),
     message:

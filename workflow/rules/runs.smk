@@ -25,7 +25,7 @@ rule train:
         mem_mb=fit_memory,
         runtime=fit_minutes,
     params:
-        code=lambda wc: code_digest("train", f"methods.{params_of(wc).method}"),
+        code=lambda wc: code_digest("train.stage", f"methods.{params_of(wc).method}"),
         method=lambda wc: params_of(wc).method,
         options=method_options,
         origin=lambda wc, input: origin_options(input.start, input.bank),
@@ -68,7 +68,7 @@ rule evaluate:
         mem_mb=evaluation_memory,
         runtime=evaluation_minutes,
     params:
-        code=lambda wc: code_digest("score", f"methods.{params_of(wc).method}"),
+        code=lambda wc: code_digest("evaluate.stage", f"methods.{params_of(wc).method}"),
         options=lambda wc: as_options(params_of(wc).score),
         root=lambda wc: PLAN.datasets[wc.dataset].root,
         run=subpath(input.run, parent=True),

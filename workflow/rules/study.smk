@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
-from adtr.config import as_options
-from adtr.datasets import category_of, fingerprint, parts_of, root_of
+from adtr.config.schema import as_options
+from adtr.data.manifest import category_of, fingerprint, parts_of, root_of
 from adtr.errors import UserError
 from adtr.figures import (
     SUFFIXES,
@@ -20,10 +20,10 @@ from adtr.figures import (
     confetti_of,
     explained,
 )
-from adtr.plots import FILES as PLOT_FILES
+from adtr.tables.plots import FILES as PLOT_FILES
 from adtr.provenance import code_digest
-from adtr.sources import read_sources
-from adtr.study import (
+from adtr.data.sources import read_sources
+from adtr.config.study import (
     bank_key,
     data_key,
     differences_file,
@@ -32,8 +32,8 @@ from adtr.study import (
     resolve,
     run_folder,
 )
-from adtr.summary import misfits
-from adtr.tables import table_names
+from adtr.tables.summary import misfits
+from adtr.tables.stage import table_names
 
 STUDY = str(config.get("study", "paper"))
 SETTINGS = str(config.get("set", ""))

@@ -1,0 +1,1 @@
+"""Parameters: what each admits, and studies made of them."""

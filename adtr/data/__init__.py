@@ -1,0 +1,1 @@
+"""From publishers' files to manifests: which images, for what."""

@@ -1,0 +1,82 @@
+"""Feature difference vectors d(:, u) of a run's test images, drawn at random, normal and anomalous in equal numbers.
+
+Of Eq. 2, for Fig. 5. Shapes: n images, T tokens of one, C channels, M vectors.
+"""
+
+import io
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adtr.config.schema import Params
+from adtr.data.images import anomalous_tokens, verified_masks
+from adtr.errors import UserError
+from adtr.features.extract import select
+from adtr.files import remove_partial, write_bytes
+from adtr.train.stage import check_stores, method_of, read_model
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32  # images
+
+
+def draw(anomalous: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """(M, 2) image and token of `count` // 2 anomalous and as many normal tokens, fewer where there are not so many.
+
+    Args:
+        anomalous: (n, T) bool. Normal tokens are drawn from all images.
+    """
+    rng = np.random.default_rng(seed)
+    found = [np.argwhere(marked) for marked in (~anomalous, anomalous)]
+    each = min(count // 2, *map(len, found))
+    return np.concatenate([places[np.sort(rng.choice(len(places), each, replace=False))] for places in found])
+
+
+def write_differences(
+    run: Path,
+    manifest: pd.DataFrame,
+    stores: dict[str, Path],
+    root: Path,
+    params: Params,
+    count: int,
+    seed: int,
+    output: Path,
+    device: str = "cpu",
+) -> None:
+    """Writes vectors (M, C) float32, anomalous (M,) bool, image (M,) and token (M,) int64 to an .npz.
+
+    An image is numbered among the test images, in the manifest's order; a token is anomalous where any pixel of its
+    mask is; without masks none is, and nothing is written of normal ones either.
+
+    Raises:
+        UserError: the method has no feature differences, the run is not whole, or the features or masks are not those
+            that belong to it.
+    """
+    method = method_of(params)
+    if not hasattr(method, "differences"):
+        raise UserError(f"{run}: the method {params.method} reconstructs no features: there are no differences")
+    state = read_model(run)
+    check_stores(run, stores)
+    features, images = select(manifest, stores, ["test"])
+    grid = math.isqrt(features.shape[1])
+    masks = verified_masks(root, images, params.features.image_size)
+    anomalous = np.stack([anomalous_tokens(mask, grid) for mask in masks])
+    places = draw(anomalous, count, seed)
+    vectors = np.empty((len(places), features.shape[2]), np.float32)
+    network = method.trained(state, features.shape[1:], params).to(device)
+    wanted = np.unique(places[:, 0])
+    with torch.inference_mode():
+        for batch in np.array_split(wanted, max(1, math.ceil(len(wanted) / BATCH))):
+            d = method.differences(network, features[batch], device).cpu().numpy()
+            chosen = np.isin(places[:, 0], batch)
+            vectors[chosen] = d[np.searchsorted(batch, places[chosen, 0]), places[chosen, 1]]
+    saved = io.BytesIO()
+    image, token = places.T
+    np.savez(saved, vectors=vectors, anomalous=anomalous[image, token], image=image, token=token)
+    remove_partial(output)
+    write_bytes(output, saved.getbuffer())
+    logger.info("%d vectors of %d channels, half of them anomalous", *vectors.shape)

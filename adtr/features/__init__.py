@@ -1,0 +1,1 @@
+"""Frozen backbones, and the store of what they give."""

@@ -1,0 +1,133 @@
+"""The metrics of a study's runs, gathered and summarised over seeds and categories. Values are per cent."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adtr.config.study import EVALUATED, Plan, run_folder
+from adtr.errors import UserError
+
+MEAN = "mean"
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_auroc_all": "image AUROC, all anomalous test images",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+}
+OF_LAYOUT = {"mvtec": ["pixel_auroc", "aupro"], "cifar10": ["image_auroc_all"]}  # beside image_auroc
+RUN = ["dataset", "experiment", "category", "metric"]
+
+
+def study_metrics(plan: Plan) -> list[tuple[str, str]]:
+    """(data set, metric) of the tables that show a study's own data sets."""
+    return [
+        (name, metric)
+        for name, dataset in plan.datasets.items()
+        for metric in ["image_auroc", *OF_LAYOUT.get(dataset.layout, [])]
+    ]
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Tidy metrics; only the value is a number, as a category may be called '001' or 'nan'."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: `adtr tables` makes it")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.assign(value=[float(text or "nan") for text in table.value])
+
+
+def collect(plan: Plan, results: Path) -> pd.DataFrame:
+    """The tidy metrics of all runs of a study.
+
+    Raises:
+        UserError: runs are missing, or were made with other parameters.
+    """
+    paths = _paths(plan, results, "metrics.csv", "metrics")
+    if other := list(misfits(plan, results)):
+        raise UserError(
+            f"runs of other parameters, such as {other[0]}: tell the ones they were made with (--set), or let "
+            f"`adtr prune --study {plan.name}` remove them"
+        )
+    rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
+    return rows.assign(seed=rows.seed.astype(int))
+
+
+def misfits(plan: Plan, results: Path) -> Iterator[Path]:
+    """Runs of other parameters than the plan's: those of a variant that DVC brought under Snakemake's records.
+
+    Gives the folder of a run whose training does not fit, else the files of an evaluation that does not, or unrecorded.
+    Of ADTR+, the run that it started from counts, too. What data and anomalies were made with does not.
+
+    Args:
+        results: the study's folder of results.
+    """
+    for dataset, experiment, category, seed in plan.runs():
+        folder, params = run_folder(results, dataset, experiment, category, seed), plan.params[dataset, experiment]
+        asked = params.decisive()
+        trained, evaluated = _read(folder / "run.json"), _read(folder / "evaluation.json")
+        start = run_folder(results, dataset, params.adtr_plus.start, category, seed) / "run.json"
+        expected = {
+            "method": params.method,
+            "seed": seed,
+            "params": {name: asked[name] for name in params.method_sections()},
+            "start": _read(start).get("model") if params.method == "adtr_plus" else None,
+        }
+        as_asked = all(trained.get(key) == value for key, value in expected.items())
+        if trained and not (as_asked and trained["features"]["features"] == asked["features"]):
+            yield folder
+        elif (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), asked["score"]):
+            yield from (folder / name for name in EVALUATED if trained and (folder / name).is_file())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def networks(plan: Plan, results: Path) -> pd.DataFrame:
+    """How large the network of each run is: dataset, experiment, category, seed, parameters, tokens, channels.
+
+    Raises:
+        UserError: a run.json is missing.
+    """
+    rows = []
+    for run, path in zip(plan.runs(), _paths(plan, results, "run.json", "record"), strict=True):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows.append((*run, record["parameters"], *record["features"]["shape"][1:]))
+    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _paths(plan: Plan, results: Path, name: str, what: str) -> list[Path]:
+    paths = [run_folder(results, *run) / name for run in plan.runs()]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"{len(missing)} of {len(paths)} runs have no {what} yet, such as {missing[0]}")
+    return paths
+
+
+def summarize(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of every data set, experiment, category and metric.
+
+    The category 'mean' is the unweighted mean over categories of each seed, then summarised over seeds; it is undefined
+    where a category is, or where the data set's other metrics have one more.
+
+    Args:
+        metrics: the tidy rows of all runs.
+    """
+    by_seed = metrics.groupby(["dataset", "experiment", "metric", "seed"], sort=False, as_index=False)
+    means = by_seed.agg(
+        value=("value", lambda values: values.mean(skipna=False)),
+        size=("value", "size"),
+        provenance=("provenance", " ".join),
+    )
+    categories = means.dataset.map(metrics.groupby("dataset").category.nunique())
+    means["value"] = means.value.where(means.pop("size") == categories)
+    rows = pd.concat([metrics, means.assign(category=MEAN)], ignore_index=True)
+    return rows.groupby(RUN, sort=False, as_index=False).agg(
+        mean=("value", lambda values: values.mean(skipna=False)),
+        sd=("value", "std"),
+        n=("value", "size"),
+        provenance=("provenance", " ".join),
+    )

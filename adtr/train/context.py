@@ -1,0 +1,54 @@
+"""Methods of anomaly detection, a module each, all of two calls:
+
+    fit(features, params, context) -> Fitted
+    anomaly_map(state, features, params) -> (N, G, G) float32
+
+`features` are a category's (N, G·G, C) float16 tokens, `params` the experiment's parameters, `state` the tensors that
+`fit` learned. To add a method, write a module here and name it as `method` of an experiment; if it has parameters, a
+section of its name in params/default.yaml holds them. N images, G side of the grid, C channels.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def precision(asked: str, device: str) -> str:
+    """What the matrix products of a training are computed in: float32, or bfloat16 with float32 sums."""
+    if asked != "auto":
+        return asked
+    cuda = device.startswith("cuda")
+    native = torch.cuda.is_bf16_supported(False) if cuda else torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if native else "float32"
+
+
+@dataclass(frozen=True)
+class Anomalies:
+    """Images that are known to be anomalous; confetti's stand in the order of the images they were made from."""
+
+    features: np.ndarray  # (M, G·G, C) float16, memory-mapped
+    tokens: Tensor  # (M, G·G) bool, true where anomalous; all of an image that has a label only
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where, with which seed and from what a method is fitted."""
+
+    seed: int
+    device: str = "cpu"
+    state: Path | None = None  # a folder from which a killed fit resumes; None to keep nothing
+    start: dict[str, Tensor] | None = None  # what another run learned, to go on from
+    anomalies: Anomalies | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a method learned, and a row for every epoch, if it has epochs."""
+
+    state: dict[str, Tensor]
+    history: list[dict[str, float]] = field(default_factory=list)
+    parameters: int = 0  # how many were trained by gradients
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # by epoch, before the last

@@ -1,0 +1,157 @@
+"""The training loop that every network shares: seeded, resumable to the bit, one line of log an epoch."""
+
+import io
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from adtr.config.schema import Train
+from adtr.errors import UserError
+from adtr.files import write_bytes
+from adtr.train.context import Context, Fitted, precision
+from adtr.train.step import Loss, Step, step_of
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+PIECE_TOKENS = {"float32": 512, "bfloat16": 1024}
+
+
+def optimize(
+    network: nn.Module,
+    draw: Callable[[], Tensor],
+    loss: Loss,
+    train: Train,
+    context: Context,
+    piece: int | None = None,
+) -> Fitted:
+    """Minimises `loss` over the parameters of `network` by AdamW.
+
+    The random state of an epoch depends on the seed and the epoch only, so a training that was killed and resumed gives
+    the bytes of an undisturbed one (on a CPU; on a GPU it was not tried).
+
+    Args:
+        network: on its device; a `seeded` one has the same initial weights every time.
+        draw: the order of an epoch's images, as indices (n,).
+        loss: the mean over images of a batch, given as indices (b,) on the device; on a GPU it must neither read a
+            result on the host (`item`, `nonzero`) nor copy from it.
+        piece: images of a batch that are worked on at a time, their gradients added up; None for all.
+
+    Raises:
+        UserError: the loss is no longer finite, or the state cannot be saved.
+    """
+    network.train()
+    step = step_of(network, loss, train, context.device, piece)
+    history, snapshots = _resume(context.state, network, step.optimizer)
+    bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
+    for epoch in range(len(history) + 1, train.epochs + 1):
+        began = time.monotonic()
+        seeded(context.seed, epoch)
+        order = draw().to(context.device)
+        history.append(_epoch(step, order, train, epoch))
+        _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - began))
+        if not math.isfinite(history[-1]["loss"]):
+            raise UserError(
+                f"the loss is {history[-1]['loss']} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip"
+            )
+        if epoch in snapshot_epochs(train):
+            snapshots[epoch] = _copied(network)
+        if context.state and (epoch % train.save_every == 0 or epoch == train.epochs):
+            _save(context.state, network, step.optimizer, history, snapshots)
+    bar.close()
+    return Fitted(_copied(network), history, sum(parameter.numel() for parameter in network.parameters()), snapshots)
+
+
+def _epoch(step: Step, order: Tensor, train: Train, epoch: int) -> dict[str, float]:
+    """A pass over the images; its row of the history: the last learning rate, and the mean loss over images."""
+    total, batches = torch.zeros((), device=order.device), order.split(train.batch_size)
+    for i, batch in enumerate(batches):
+        rate = learning_rate(train, epoch, (epoch - 1) * len(batches) + i, len(batches))
+        total += step(batch, rate) * len(batch)
+    return {"epoch": epoch, "lr": rate, "loss": total.item() / len(order)}
+
+
+def piece_size(network: nn.Module, tokens: int, train: Train, device: str) -> int | None:
+    """For `optimize`: so many images that what a CPU keeps of them for the backward pass is small, in either precision.
+
+    One at least; all on a GPU, and where batch normalisation sees the batch as a whole.
+    """
+    whole = device != "cpu" or any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return None if whole else max(1, PIECE_TOKENS[precision(train.precision, device)] // tokens)
+
+
+def seeded(seed: int, epoch: int = 0) -> None:
+    """Sets the random state of an epoch; epoch 0 is the initialisation."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+
+
+def autocast(train: Train, device: str) -> AbstractContextManager:
+    """The context of a forward pass in the precision that is asked for."""
+    half = precision(train.precision, device) == "bfloat16"
+    return torch.autocast(torch.device(device).type, torch.bfloat16) if half else nullcontext()
+
+
+def learning_rate(train: Train, epoch: int, step: int, each: int) -> float:
+    """Linear warm-up over the first steps, then `lr`, dropped once after a share of the epochs (Sec. 4.2).
+
+    The warm-up takes no more than a tenth of all steps, so that few images are learned from, too.
+
+    Args:
+        epoch: from 1.
+        step: from 0, over the whole training.
+        each: steps of an epoch.
+    """
+    dropped = epoch > round(train.lr_drop_at * train.epochs)
+    warmup = min(train.warmup_steps, train.epochs * each // 10)
+    warmth = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    return train.lr * warmth * (train.lr_drop_factor if dropped else 1.0)
+
+
+def snapshot_epochs(train: Train) -> set[int]:
+    """The epochs after which a model is kept; after the last one it is the trained one."""
+    return {round(train.epochs * i / train.snapshots) for i in range(1, train.snapshots)} - {0, train.epochs}
+
+
+def _copied(network: nn.Module) -> State:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def _report(bar: tqdm, row: dict[str, float], epochs: int, speed: float) -> None:
+    """A bar on a terminal, one line an epoch elsewhere."""
+    bar.set_postfix(loss=f"{row['loss']:.4g}", images_per_s=f"{speed:.0f}", refresh=False)
+    bar.update()
+    if bar.disable:
+        logger.info(
+            "epoch %d/%d  loss %.5g  lr %.2g  %.1f images/s", row["epoch"], epochs, row["loss"], row["lr"], speed
+        )
+
+
+def _save(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, history: list, snapshots: dict) -> None:
+    content = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+    saved = io.BytesIO()  # on a full disk torch.save itself ends in an error of its own, not of the system
+    torch.save(content | {"history": history, "snapshots": snapshots}, saved)
+    write_bytes(folder / "state.pt", saved.getbuffer())
+
+
+def _resume(folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list, dict[int, Any]]:
+    """Loads the last saved state, if there is one; gives its history and snapshots."""
+    if folder is None or not (folder / "state.pt").is_file():
+        return [], {}
+    try:
+        saved = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises almost anything on a broken file
+        logger.warning("%s is not readable (%s): begins anew", folder / "state.pt", error)
+        return [], {}
+    network.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    logger.info("resumes after epoch %d", len(saved["history"]))
+    return saved["history"], saved["snapshots"]

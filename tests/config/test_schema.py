@@ -1,0 +1,674 @@
+"""Parameters: which level wins, what is refused and how that is told, and that the paper's values stand."""
+
+import csv
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from adtr.config.schema import Features, Section, as_options, read_yaml
+from adtr.config.study import Plan, bank_key, feature_key, flatten, parse_settings, resolve, unflatten
+from adtr.errors import UserError
+
+PARAMS = Path(__file__).parents[2] / "params"
+STUDIES = sorted(path.stem for path in (PARAMS / "studies").glob("*.yaml"))
+
+FILES = {
+    "default.yaml": (PARAMS / "default.yaml").read_text(encoding="utf-8"),
+    "datasets.yaml": "cups: {title: Cups, layout: mvtec, root: data/cups, categories: [cup, mug]}",
+    "recipes.yaml": "short: {}",
+    "experiments.yaml": "adtr: {title: ADTR}\nspade: {title: SPADE, set: {method: spade}}\nsmall: {title: Small}",
+    "studies/mine.yaml": "{title: Mine, recipe: short, seeds: [3, 1], datasets: {cups: [adtr, spade]}}",
+}
+
+
+def write(folder: Path, changes: dict[str, str]) -> Path:
+    """A folder of parameters that holds FILES with some of them changed."""
+    for name, text in (FILES | changes).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def study(**changes: Any) -> dict[str, str]:
+    """The study `mine` with some of its keys changed."""
+    return {"studies/mine.yaml": yaml.safe_dump(yaml.safe_load(FILES["studies/mine.yaml"]) | changes, sort_keys=False)}
+
+
+def read(folder: Path, changes: dict[str, str] | None = None, settings: str = "", name: str = "mine") -> Plan:
+    return resolve(name, write(folder, changes or {}), parse_settings(settings))
+
+
+def errors(folder: Path, changes: dict[str, str] | None = None, settings: str = "", name: str = "mine") -> list[str]:
+    """The lines of what `resolve` refuses to read, file names without their folder."""
+    with pytest.raises(UserError) as caught:
+        read(folder, changes, settings, name)
+    return [line.strip() for line in str(caught.value).replace(f"{folder}/", "").splitlines()]
+
+
+# Which value wins
+
+LEVELS = ["default", "data set", "recipe", "study", "experiment", "overrides", "command line"]
+
+
+@pytest.mark.parametrize("winner", range(len(LEVELS)), ids=LEVELS)
+def test_the_last_level_that_sets_a_value_wins(tmp_path: Path, winner: int) -> None:
+    level = [f"{{train: {{epochs: {100 + i}}}}}" if i <= winner else "{}" for i in range(len(LEVELS))]
+    changes = {
+        "default.yaml": FILES["default.yaml"].replace("epochs: 500", "epochs: 100"),
+        "datasets.yaml": f"cups: {{title: Cups, layout: mvtec, root: x, categories: [cup], set: {level[1]}}}",
+        "recipes.yaml": f"short: {level[2]}",
+        "experiments.yaml": f"adtr: {{title: ADTR, set: {level[4]}}}",
+        "studies/mine.yaml": "{title: Mine, recipe: short, seeds: [0], datasets: {cups: [adtr]}, "
+        f"set: {level[3]}, overrides: {{adtr: {level[5]}}}}}",
+    }
+    plan = read(tmp_path, changes, settings="train.epochs=106" if winner == 6 else "")
+    assert plan.params["cups", "adtr"].train.epochs == 100 + winner
+
+
+def test_a_level_changes_nothing_that_it_does_not_name(tmp_path: Path) -> None:
+    before = read(tmp_path).params["cups", "adtr"].model_dump()
+    after = read(tmp_path, study(set={"train": {"epochs": 7}, "model": {}})).params["cups", "adtr"].model_dump()
+    assert after["train"].pop("epochs") == 7
+    assert before["train"].pop("epochs") == 500
+    assert after == before
+
+
+def test_overrides_reach_their_experiment_only(tmp_path: Path) -> None:
+    plan = read(tmp_path, study(overrides={"spade": {"spade": {"neighbours": 2}}}))
+    assert plan.params["cups", "spade"].model_dump()["spade"]["neighbours"] == 2
+    assert plan.params["cups", "adtr"].model_dump()["spade"]["neighbours"] == 50
+
+
+def test_dotted_and_nested_keys_mean_the_same(tmp_path: Path) -> None:
+    nested, dotted = {"train": {"epochs": 7, "lr": 0.5}}, {"train.epochs": 7, "train.lr": 0.5}
+    plans = [read(tmp_path, study(set=values)) for values in (nested, dotted)]
+    assert plans[0].params["cups", "adtr"].model_dump() == plans[1].params["cups", "adtr"].model_dump()
+
+
+def test_a_tree_survives_flattening() -> None:
+    tree = {"a": {"b": {"c": 1, "d": [1, 2]}, "e": None}, "f": {}, "g": 0}
+    flat = flatten(tree, "here")
+    assert flat["a.b.d"] == ([1, 2], "here")
+    errors: list[str] = []
+    assert (unflatten(flat, errors), errors) == (tree, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("", {}),
+        ("train.epochs=5 train.lr=1e-3", {"train.epochs": 5, "train.lr": "1e-3"}),
+        ("train.epochs=5,model.standardize=true", {"train.epochs": 5, "model.standardize": True}),
+        ("features.layers=[1,5] train.epochs=5", {"features.layers": [1, 5], "train.epochs": 5}),
+        ("features.layers=[1, 5],train.epochs=5", {"features.layers": [1, 5], "train.epochs": 5}),
+        (" a=x=y ,, b=[1] c=[2, 3] ", {"a": "x=y", "b": [1], "c": [2, 3]}),
+    ],
+)
+def test_settings_of_the_command_line(text: str, settings: dict[str, Any]) -> None:
+    assert parse_settings(text) == settings
+
+
+@pytest.mark.parametrize("text", ["train.epochs", "train.epochs 5", "features.layers=[1,", "model={"])
+def test_settings_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(UserError, match=r"^set: '"):
+        parse_settings(text)
+
+
+def test_settings_take_the_types_of_the_parameters(tmp_path: Path) -> None:
+    params = read(tmp_path, settings="train.lr=1e-3 features.layers=[4,5] model.standardize=true").params[
+        "cups", "adtr"
+    ]
+    assert (params.train.lr, params.features.layers, params.model.standardize) == (0.001, (4, 5), True)
+
+
+# What a study makes of it
+
+
+def test_runs_are_in_the_order_of_the_study(tmp_path: Path) -> None:
+    runs = list(read(tmp_path).runs())
+    expected = [(e, c, s) for e in ("adtr", "spade") for c in ("cup", "mug") for s in (3, 1)]
+    assert runs == [("cups", *run) for run in expected]
+
+
+def test_a_study_may_define_its_own_data_set_and_change_another(tmp_path: Path) -> None:
+    pots = {"title": "Pots", "layout": "mvtec", "root": "data/pots", "categories": ["pot"], "set": {"train.epochs": 9}}
+    plan = read(
+        tmp_path, study(datasets={"pots": ["adtr"], "cups": ["adtr"]}, define={"pots": pots, "cups": {"root": "/x"}})
+    )
+    assert list(plan.datasets) == ["pots", "cups"]
+    assert plan.params["pots", "adtr"].train.epochs == 9
+    assert plan.params["cups", "adtr"].train.epochs == 500
+    assert (plan.datasets["cups"].root, plan.datasets["cups"].title) == ("/x", "Cups")
+
+
+def test_categories_are_the_folders_that_hold_training_images(tmp_path: Path) -> None:
+    for name in ("pan/train/good", "jug/train/good", "jar/train/bad", "lid/test/good"):
+        (tmp_path / "cups" / name).mkdir(parents=True)
+    text = f"cups: {{title: Cups, layout: mvtec, root: {tmp_path}/cups}}"
+    plan = read(tmp_path, {"datasets.yaml": text})
+    assert plan.datasets["cups"].categories == ["jug", "pan"]
+    assert {category for _, _, category, _ in plan.runs()} == {"jug", "pan"}
+
+
+def test_a_folder_that_cannot_be_a_category_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cups" / "tea pot" / "train/good").mkdir(parents=True)
+    text = f"cups: {{title: Cups, layout: mvtec, root: {tmp_path}/cups}}"
+    [heading, line] = errors(tmp_path, {"datasets.yaml": text})
+    assert heading == "1 error in the parameters:"
+    assert line.startswith("data set cups: the folders of cups: categories.0: ")
+    assert line.endswith("(it is 'tea pot')")
+
+
+def test_a_root_without_categories_is_told(tmp_path: Path) -> None:
+    text = f"cups: {{title: Cups, layout: mvtec, root: {tmp_path}/cups}}"
+    told = "data set cups: no folder in cups holds train/good: set its root"
+    assert errors(tmp_path, {"datasets.yaml": text}) == ["1 error in the parameters:", told]
+
+
+PLUS = {
+    "experiments.yaml": "adtr: {title: ADTR}\nadtr_plus: {title: ADTR+, set: {method: adtr_plus}}\n"
+    "small: {title: Small, set: {model: {width: 128}}}",
+}
+
+
+MUGS = FILES["datasets.yaml"] + "\nmugs: {title: Mugs, layout: cifar100, root: data/mugs, categories: [mug]}"
+
+
+def plus(experiments: list[str], **changes: Any) -> dict[str, str]:
+    return PLUS | study(datasets={"cups": experiments}, **changes)
+
+
+def test_adtr_plus_starts_from_an_experiment_of_the_same_study(tmp_path: Path) -> None:
+    assert read(tmp_path, plus(["adtr", "adtr_plus"])).params["cups", "adtr_plus"].adtr_plus.start == "adtr"
+    told = "studies/mine.yaml: datasets.cups: adtr_plus: starts from adtr, which the study does not run there: add it"
+    assert told in errors(tmp_path, plus(["adtr_plus"]))
+
+
+def test_adtr_plus_is_of_the_same_network_as_its_start(tmp_path: Path) -> None:
+    changes = plus(["adtr", "small", "adtr_plus"], overrides={"adtr_plus": {"adtr_plus": {"start": "small"}}})
+    told = "studies/mine.yaml: datasets.cups: adtr_plus: its features or model are not those of small, its start"
+    assert told in errors(tmp_path, changes)
+
+
+def test_adtr_plus_starts_from_an_adtr_and_not_from_itself(tmp_path: Path) -> None:
+    changes = plus(["adtr", "adtr_plus"], overrides={"adtr_plus": {"adtr_plus": {"start": "adtr_plus"}}})
+    told = "studies/mine.yaml: datasets.cups: adtr_plus: starts from adtr_plus, whose method is adtr_plus, not adtr"
+    assert told in errors(tmp_path, changes)
+
+
+def test_confetti_is_for_images_in_files(tmp_path: Path) -> None:
+    cifar = {"datasets.yaml": "cups: {title: Cups, layout: cifar10, root: data/cups, categories: [cup]}"}
+    assert any(
+        "confetti is for images in files" in line for line in errors(tmp_path, plus(["adtr", "adtr_plus"]) | cifar)
+    )
+
+
+def test_a_study_may_move_the_data_set_that_lends_outliers(tmp_path: Path) -> None:
+    outliers = {"adtr_plus.anomalies": "outliers", "outliers.dataset": "mugs"}
+    changes = plus(["adtr", "adtr_plus"], set=outliers, define={"mugs": {"root": "elsewhere"}})
+    assert read(tmp_path, changes | {"datasets.yaml": MUGS}).outliers["mugs"].root == "elsewhere"
+
+
+def test_outliers_come_from_a_data_set_that_is_known(tmp_path: Path) -> None:
+    outliers = {"adtr_plus.anomalies": "outliers", "outliers.dataset": "mugs"}
+    changes = plus(["adtr", "adtr_plus"], set=outliers)
+    assert list(read(tmp_path, changes | {"datasets.yaml": MUGS}).outliers) == ["mugs"]
+    assert not read(tmp_path, plus(["adtr", "adtr_plus"]) | {"datasets.yaml": MUGS}).outliers
+    assert any(
+        "no data set 'mugs'" in line for line in errors(tmp_path, changes | {"datasets.yaml": FILES["datasets.yaml"]})
+    )
+
+
+def test_the_name_of_a_bank_changes_with_what_decides_its_images(tmp_path: Path) -> None:
+    settings = ["", "confetti.seed=1", "features.image_size=512", "train.epochs=9", "outliers.seed=1"]
+    outliers = [
+        "adtr_plus.anomalies=outliers outliers.dataset=mugs" + more
+        for more in ("", " outliers.seed=1", " confetti.seed=1")
+    ]
+    names = [
+        bank_key(
+            read(tmp_path, plus(["adtr", "adtr_plus"]) | {"datasets.yaml": MUGS}, setting).params["cups", "adtr_plus"]
+        )
+        for setting in settings + outliers
+    ]
+    assert names[0] == names[3] == names[4]
+    assert names[5] == names[7]
+    assert len(set(names)) == 5
+
+
+def test_sections_of_a_method_are_its_networks_or_its_own(tmp_path: Path) -> None:
+    found = {
+        method: read(tmp_path, settings=f"method={method}").params["cups", "adtr"].method_sections()
+        for method in ("adtr", "padim", "autoencoder")
+    }
+    assert found == {"adtr": ["model", "train"], "padim": ["padim"], "autoencoder": ["train", "autoencoder"]}
+
+
+def test_the_dump_is_yaml_that_holds_every_resolved_value(tmp_path: Path) -> None:
+    plan = read(tmp_path)
+    content = yaml.safe_load(plan.dump())
+    assert content["study"]["name"] == "mine"
+    assert content["datasets"]["cups"]["categories"] == ["cup", "mug"]
+    for (dataset, experiment), params in plan.params.items():
+        assert type(params).model_validate(content["params"][f"{dataset}/{experiment}"]) == params
+
+
+def test_a_baseline_has_a_section_of_its_own(tmp_path: Path) -> None:
+    plan = read(tmp_path)
+    assert plan.params["cups", "spade"].method_sections() == ["spade"]
+    assert plan.params["cups", "adtr"].method_sections() == ["model", "train"]
+
+
+def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
+    params = read(tmp_path).params["cups", "adtr"]
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.epochs = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        params.method = "spade"
+
+
+# What is refused
+
+REFUSED = {
+    "train.epoch=5": "command line: train.epoch: unknown key, did you mean 'epochs'?",
+    "training.epochs=5": "command line: training: unknown key, did you mean 'train'?",
+    "spade.neighbors=5": "command line: spade.neighbors: unknown key, did you mean 'neighbours'?",
+    "train.epochs=many": "command line: train.epochs: Input should be a valid integer",
+    "train.epochs=0": "command line: train.epochs: Input should be greater than 0 (it is 0)",
+    "train.epochs=2.5": "command line: train.epochs: Input should be a valid integer",
+    "train.epochs=": "command line: train.epochs: Input should be a valid integer (it is None)",
+    "train=5": "command line: train: Input should be a valid dictionary",
+    "train.lr=.inf": "command line: train.lr: Input should be a finite number (it is inf)",
+    "train.lr=.nan": "command line: train.lr: Input should be a finite number (it is nan)",
+    "train.lr_drop_at=1.5": "command line: train.lr_drop_at: Input should be less than or equal to 1 (it is 1.5)",
+    "train.precision=half": "command line: train.precision: Input should be 'auto', 'float32' or 'bfloat16'",
+    "model.dropout=1": "command line: model.dropout: Input should be less than 1 (it is 1)",
+    "model.standardize=maybe": "command line: model.standardize: Input should be a valid boolean",
+    "score.image_score=median": "command line: score.image_score: Input should be 'max' or 'mean'",
+    "features.backbone=vgg16": "command line: features.backbone: Input should be 'efficientnet_b0'",
+    "features.layers=[]": "command line: features.layers: Tuple should have at least 1 item",
+    "features.layers=[0,1]": "command line: features.layers.0: Input should be greater than or equal to 1 (it is 0)",
+    "features.layers=[2,1]": "command line: features.layers: layers must ascend, each once (it is [2, 1])",
+    "features.layers=[1,1]": "command line: features.layers: layers must ascend, each once (it is [1, 1])",
+    "method=vgg": "command line: no method 'vgg'; known: adtr, ",
+    "method=../../x": "command line: method: String should match pattern",
+    "spade.kappa=all": "command line: spade.kappa: Input should be a valid integer",
+    "model.heads=3": "default.yaml and command line: model: width 256 is not a multiple of heads 3",
+    "features.grid_size=24": "default.yaml and command line: features: image_size 256 is not a multiple of grid_size",
+    "features.image_size=16": "default.yaml and command line: features: image_size 16 is less than 32",
+}
+
+
+@pytest.mark.parametrize(("setting", "told"), REFUSED.items(), ids=REFUSED.keys())
+def test_an_impossible_value_is_refused_with_its_key_and_source(tmp_path: Path, setting: str, told: str) -> None:
+    heading, line = errors(tmp_path, study(datasets={"cups": ["adtr"]}), setting)
+    assert heading == "1 error in the parameters:"
+    assert line.startswith(told)
+
+
+MISTAKES: dict[str, tuple[dict[str, str], str]] = {
+    "study without seeds": (study(seeds=[]), "studies/mine.yaml: seeds: List should have at least 1 item"),
+    "negative seed": (study(seeds=[0, -1]), "studies/mine.yaml: seeds.1: Input should be greater than or equal to 0"),
+    "study without data sets": (study(datasets={}), "studies/mine.yaml: datasets: Dictionary should have at least 1"),
+    "unknown key of a study": (
+        study(recipes="short"),
+        "studies/mine.yaml: recipes: unknown key, did you mean 'recipe'?",
+    ),
+    "unknown recipe": (
+        study(recipe="sort"),
+        "studies/mine.yaml: no recipe 'sort', did you mean 'short'?; known: short",
+    ),
+    "unknown data set": (
+        study(datasets={"cup": ["adtr"]}),
+        "studies/mine.yaml: datasets: no data set 'cup', did you mean 'cups'?; known: cups",
+    ),
+    "unknown experiment": (
+        study(datasets={"cups": ["adrt"]}),
+        "studies/mine.yaml: datasets.cups: no experiment 'adrt', did you mean 'adtr'?; known: adtr, spade, small",
+    ),
+    "overrides of an unknown experiment": (
+        study(overrides={"spad": {}}),
+        "studies/mine.yaml: overrides: no experiment 'spad', did you mean 'spade'?",
+    ),
+    "definition of a data set that is not run": (
+        study(define={"cup": {"root": "/x"}}),
+        "studies/mine.yaml: define: no data set 'cup', did you mean 'cups'?",
+    ),
+    "value in a study": (
+        study(set={"train": {"epochs": "x"}}),
+        "studies/mine.yaml: set: train.epochs: Input should be a valid integer",
+    ),
+    "value in overrides": (
+        study(overrides={"adtr": {"train.epochs": "x"}}),
+        "studies/mine.yaml: overrides.adtr: train.epochs: Input should be a valid integer",
+    ),
+    "value in a study's own data set": (
+        study(define={"cups": {"set": {"train.epochs": "x"}}}),
+        "studies/mine.yaml: define: cups.set: train.epochs: Input should be a valid integer",
+    ),
+    "value in a data set": (
+        {"datasets.yaml": FILES["datasets.yaml"].replace("}", ", set: {train: {epochs: x}}}")},
+        "datasets.yaml: cups.set: train.epochs: Input should be a valid integer",
+    ),
+    "value in a recipe": (
+        {"recipes.yaml": "short: {train: {epochs: x}}"},
+        "recipes.yaml: short: train.epochs: Input should be a valid integer",
+    ),
+    "value in an experiment": (
+        {"experiments.yaml": "adtr: {title: ADTR, set: {train: {epochs: x}}}\nspade: {title: SPADE}"},
+        "experiments.yaml: adtr.set: train.epochs: Input should be a valid integer",
+    ),
+    "default left out": (
+        {"default.yaml": FILES["default.yaml"].replace("epochs: 500", "")},
+        "default.yaml: train.epochs: Field required",
+    ),
+    "unknown layout": (
+        {"datasets.yaml": FILES["datasets.yaml"].replace("mvtec", "coco")},
+        "datasets.yaml: cups: layout: Input should be 'mvtec', 'cifar10', 'cifar100' or 'elpv' (it is 'coco')",
+    ),
+    "category twice": (
+        {"datasets.yaml": FILES["datasets.yaml"].replace("mug", "cup")},
+        "datasets.yaml: cups: a category stands twice",
+    ),
+    "category that is no folder's name": (
+        {"datasets.yaml": FILES["datasets.yaml"].replace("mug", "../mug")},
+        "datasets.yaml: cups: categories.1: String should match pattern",
+    ),
+    "CIFAR-10 without classes": (
+        {"datasets.yaml": "cups: {title: Cups, layout: cifar10, root: x}"},
+        "datasets.yaml: cups: categories may be left out in MVTec's layout only",
+    ),
+    "unknown key below a data set": (
+        {"datasets.yaml": FILES["datasets.yaml"].replace("}", ", generated: {images: 9, size: 64, seeds: 1}}")},
+        "datasets.yaml: cups: generated.seeds: unknown key, did you mean 'seed'?",
+    ),
+    "data set without a body": (
+        {"datasets.yaml": FILES["datasets.yaml"] + "\npots:"},
+        "datasets.yaml: pots: a mapping is expected (it is None)",
+    ),
+    "recipe without a body": (
+        {"recipes.yaml": "short: {}\nlong:"},
+        "recipes.yaml: long: a mapping is expected (it is None)",
+    ),
+    "experiment without a title": (
+        {"experiments.yaml": FILES["experiments.yaml"] + "\nnew: {set: {}}"},
+        "experiments.yaml: new: title: Field required",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_a_file_is_told_with_the_file(tmp_path: Path, changes: dict[str, str], told: str) -> None:
+    lines = errors(tmp_path, changes)
+    assert lines[0] == "1 error in the parameters:"
+    assert lines[1].startswith(told)
+    assert len(lines) == 2
+
+
+def test_an_unknown_study_is_told_with_those_known(tmp_path: Path) -> None:
+    told = "studies: no study 'mien', did you mean 'mine'?; known: mine"
+    assert errors(tmp_path, name="mien") == ["1 error in the parameters:", told]
+
+
+def test_all_errors_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    changes = study(datasets={"cups": ["adtr", "gone"], "pots": ["adtr"]}, set={"train": {"epochs": -1, "lr": "fast"}})
+    changes |= {
+        "datasets.yaml": FILES["datasets.yaml"] + "\npots: {title: Pots, layout: elpv, root: x, seeds: 1}",
+        "experiments.yaml": FILES["experiments.yaml"] + "\nbad: {titel: Bad}",
+        "recipes.yaml": "short: {model: {depth: 3}}",
+    }
+    heading, *lines = errors(tmp_path, changes, "score.pooling=0")
+    assert heading == "8 errors in the parameters:"
+    assert [line.partition(" (it is")[0].partition(": Input")[0] for line in lines] == [
+        "experiments.yaml: bad: title: Field required",
+        "experiments.yaml: bad: titel: unknown key, did you mean 'title'?",
+        "datasets.yaml: pots: seeds: unknown key, did you mean 'seed'?",
+        "recipes.yaml: short: model.depth: unknown key, did you mean 'width'?",
+        "studies/mine.yaml: set: train.epochs",
+        "studies/mine.yaml: set: train.lr",
+        "command line: score.pooling",
+        "studies/mine.yaml: datasets.cups: no experiment 'gone'; known: adtr, spade, small",
+    ]
+
+
+def test_an_unknown_recipe_data_set_or_section_hides_no_other_error(tmp_path: Path) -> None:
+    """But what keys mean together is not told, as levels are lacking: `heads` divides no width of the default's."""
+    changes = study(recipe="shrot", datasets={"cusp": ["adtr"]}, set={"train": {"epochs": -1}, "model": {"heads": 7}})
+    heading, *lines = errors(tmp_path, changes, "train.lr.drop=1 score.pooling=0")
+    assert heading == "5 errors in the parameters:"
+    assert [line.partition(" (it is")[0].partition(": Input")[0].partition("; known")[0] for line in lines] == [
+        "studies/mine.yaml: no recipe 'shrot', did you mean 'short'?",
+        "studies/mine.yaml: datasets: no data set 'cusp', did you mean 'cups'?",
+        "command line: train.lr.drop: lr is a value, not a section",
+        "studies/mine.yaml: set: train.epochs",
+        "command line: score.pooling",
+    ]
+
+
+NOT_YAML = {
+    "key twice": ("short: {}\nshort: {}", "not valid YAML: key 'short' stands twice in .*line 1"),
+    "key twice, deeper": ("short: {train: {lr: 1, lr: 2}}", "not valid YAML: key 'lr' stands twice"),
+    "bracket left open": ("short: {train: [1", "not valid YAML: while parsing"),
+    "tab": ("short:\n\ttrain: 1", "not valid YAML: while scanning"),
+    "list": ("- short", "a mapping is expected"),
+    "empty": ("", "a mapping is expected"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), NOT_YAML.values(), ids=NOT_YAML.keys())
+def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+    [line] = errors(tmp_path, {"recipes.yaml": text})
+    assert line.startswith("recipes.yaml: ")
+    with pytest.raises(UserError, match=told):
+        read_yaml(tmp_path / "recipes.yaml")
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\x89PNG\r\n\xff")
+    with pytest.raises(UserError, match=r"/a\.yaml: not valid YAML"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_a_missing_folder_of_parameters_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"default\.yaml: no such file \(run from the root of the repository\)"):
+        resolve("paper", tmp_path)
+
+
+# Names and options made of parameters
+
+FEATURES = {
+    "backbone": "resnet18",
+    "weights": "random",
+    "layers": [2, 3],
+    "image_size": 64,
+    "grid_size": 8,
+    "precision": "float32",
+}
+OTHER = {
+    "backbone": "resnet34",
+    "weights": "imagenet",
+    "layers": [2, 4],
+    "image_size": 128,
+    "grid_size": 16,
+    "precision": "bfloat16",
+}
+
+
+def key_of(**changes: Any) -> str:
+    return feature_key(Features.model_validate(FEATURES | changes))
+
+
+def test_the_feature_key_is_what_stores_on_disk_are_named_by() -> None:
+    """Another key would have all features computed again."""
+    assert key_of() == key_of(layers=(2, 3)) == "resnet18-64px-8x8-9d6db29d"
+
+
+@pytest.mark.parametrize("name", Features.model_fields)
+def test_the_feature_key_changes_with_every_parameter(name: str) -> None:
+    assert key_of(**{name: OTHER[name]}) != key_of()
+
+
+@pytest.mark.parametrize("name", ["features", "model", "train", "score", "padim", "spade"])
+def test_options_say_all_of_a_section(name: str) -> None:
+    for params in resolve("paper", PARAMS).params.values():
+        section: Section = getattr(params, name)
+        words = as_options(section).split()
+        assert all(word.startswith("--") and "_" not in word for word in words[::2])
+        assert all(word.startswith(f"--{name}.") == (name in ("padim", "spade")) for word in words[::2])
+        given = {
+            key.rpartition(".")[2].removeprefix("--").replace("-", "_"): value
+            for key, value in zip(words[::2], words[1::2], strict=True)
+        }
+        read_back = given | ({"layers": given["layers"].split(",")} if "layers" in given else {})
+        assert type(section).model_validate(read_back) == section
+
+
+def test_options_of_several_sections_follow_each_other() -> None:
+    features = Features.model_validate(FEATURES)
+    text = "--backbone resnet18 --weights random --layers 2,3 --image-size 64 --grid-size 8 --precision float32"
+    assert as_options(features) == text
+    assert as_options(features, features) == f"{text} {text}"
+
+
+# The files of this repository
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_resolves(name: str) -> None:
+    plan = resolve(name, PARAMS)
+    assert plan.name == name
+    assert set(plan.params) == {(d, e) for d, names in plan.study.datasets.items() for e in names}
+    assert len(list(plan.runs())) > 0
+
+
+def fixed(value: Any, cifar10: Any = None) -> tuple[Any, Any]:
+    return value, value if cifar10 is None else cifar10
+
+
+# PROTOCOL.md, "Fixed by the paper" and "Left open": (MVTec-AD, CIFAR-10)
+PAPER = {
+    "method": fixed("adtr"),
+    "features.backbone": fixed("efficientnet_b4"),
+    "features.weights": fixed("imagenet"),
+    "features.layers": fixed([1, 2, 3, 4, 5]),
+    "features.image_size": fixed(256, cifar10=32),
+    "features.grid_size": fixed(16, cifar10=8),
+    "features.precision": fixed("float32"),
+    "model.width": fixed(256),
+    "model.encoder_layers": fixed(4),
+    "model.decoder_layers": fixed(4),
+    "model.heads": fixed(8),
+    "model.ffn_width": fixed(1024),
+    "model.dropout": fixed(0.1),
+    "train.epochs": fixed(500),
+    "train.batch_size": fixed(16, cifar10=128),
+    "train.lr": fixed(1e-4),
+    "train.lr_drop_at": fixed(400 / 500),
+    "train.lr_drop_factor": fixed(0.1),
+    "train.weight_decay": fixed(1e-4),
+    "train.grad_clip": fixed(0.0),
+    "score.pooling": fixed(1),
+    "score.image_score": fixed("max"),
+}
+
+
+@pytest.mark.parametrize(("key", "values"), PAPER.items(), ids=PAPER.keys())
+def test_the_default_is_the_papers(key: str, values: tuple[Any, Any]) -> None:
+    plan = resolve("paper", PARAMS)
+    for dataset, value in zip(("mvtec", "cifar10"), values, strict=True):
+        resolved = flatten(plan.params[dataset, "adtr"].model_dump(mode="json"), "")
+        assert resolved[key][0] == value, dataset
+
+
+def test_the_paper_is_run_with_several_seeds_on_both_data_sets() -> None:
+    plan = resolve("paper", PARAMS)
+    assert len(set(plan.study.seeds)) >= 3
+    assert [len(plan.datasets[name].categories or []) for name in ("mvtec", "cifar10")] == [15, 10]
+
+
+@pytest.mark.parametrize("file", ["experiments.yaml", "recipes.yaml", "datasets.yaml"])
+def test_a_variant_holds_only_what_differs(file: str) -> None:
+    default = flatten(read_yaml(PARAMS / "default.yaml"), "")
+    for name, entry in read_yaml(PARAMS / file).items():
+        changes = entry if file == "recipes.yaml" else entry.get("set", {})
+        for key, (value, _) in flatten(changes, "").items():
+            assert default[key][0] != value, f"{name}: {key} is the default"
+
+
+# The paper's numbers
+
+
+def paper(table: int) -> list[dict[str, str]]:
+    with (PARAMS / f"paper/table{table}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def by_method(table: int) -> dict[str, dict[str, str]]:
+    """Method -> category -> what is printed."""
+    methods: dict[str, dict[str, str]] = {}
+    for row in paper(table):
+        printed = methods.setdefault(row["method"], {})
+        assert row["category"] not in printed
+        printed[row["category"]] = row["value"]
+    return methods
+
+
+@pytest.mark.parametrize(("table", "dataset"), [(1, "mvtec"), (2, "mvtec"), (3, "cifar10")])
+def test_every_row_of_the_paper_covers_the_data_set(table: int, dataset: str) -> None:
+    categories = read_yaml(PARAMS / "datasets.yaml")[dataset]["categories"]
+    for method, printed in by_method(table).items():
+        assert list(printed) == [*categories, "mean"], method
+
+
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+def test_a_number_of_the_paper_is_a_percentage(table: int) -> None:
+    for row in paper(table):
+        assert row["value"] == "" or 40 <= Decimal(row["value"]) <= 100, row
+
+
+# Rows whose printed mean is not that of their printed categories: (mean of the categories, printed mean)
+DISAGREEING = {
+    (1, "SSIM-AE"): ("86.87", "86"),
+    (2, "GANomaly"): ("76.15", "76.2"),
+    (2, "KDAD"): ("87.76", "87.7"),
+    (2, "ADTR"): ("96.70", "96.4"),
+    (3, "OCGAN"): ("65.63", "65.7"),
+}
+
+
+@pytest.mark.parametrize("table", [1, 2, 3])
+def test_the_papers_means_are_those_of_its_cells_but_for_five(table: int) -> None:
+    found = {}
+    for method, printed in by_method(table).items():
+        mean = printed.pop("mean")
+        cells = [Fraction(value) for value in printed.values() if value]
+        if not cells:
+            assert (table, method) == (2, "SPADE")  # only its mean is known
+            continue
+        exact = sum(cells, Fraction(0)) / len(cells)
+        rounding = Fraction(1, 2) / 10 ** len(mean.partition(".")[2])
+        if abs(exact - Fraction(mean)) > rounding:
+            found[table, method] = (f"{float(exact):.2f}", mean)
+    assert found == {key: value for key, value in DISAGREEING.items() if key[0] == table}
+    noted = [row["method"] for row in paper(table) if "the printed categories average" in row["note"]]
+    assert noted == [method for _, method in found]
+
+
+def test_the_ablations_are_the_papers() -> None:
+    """PROTOCOL.md, Table 4; the complete ADTR stands in each part with the mean of Table 1."""
+    values = {(row["part"], row["variant"]): row["value"] for row in paper(4)}
+    assert values == {
+        ("a", "cnn"): "94.4",
+        ("a", "no_attention"): "94.8",
+        ("a", "no_query"): "94.2",
+        ("b", "pixels"): "91.3",
+        ("c", "resnet18"): "95.3",
+        ("c", "resnet34"): "95.7",
+        ("c", "efficientnet_b0"): "96.4",
+        ("d", "last_layer"): "96.0",
+    } | dict.fromkeys(((part, "adtr") for part in "abcd"), by_method(1)["ADTR"]["mean"])

@@ -1,0 +1,412 @@
+"""Manifests: every image with its mask, label and split, in one order, or every problem in one message."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from adtr.config.schema import Dataset
+from adtr.data.images import cifar_batch
+from adtr.data.manifest import draw_outliers, fingerprint, index, parts_of, read_manifest, root_of
+from adtr.data.synthetic import write_cifar100
+from adtr.errors import UserError
+
+WHOLE = [
+    "cup/train/good/0.png",
+    "cup/train/good/1.png",
+    "cup/test/good/0.png",
+    "cup/test/hole/0.png",
+    "cup/test/scratch/0.png",
+    "cup/ground_truth/hole/0_mask.png",
+    "cup/ground_truth/scratch/0_mask.png",
+]
+
+
+def dataset(layout: str, root: Path | str, **fields: Any) -> Dataset:
+    return Dataset.model_validate(
+        {"title": "Cups", "layout": layout, "root": str(root), "categories": ["cup"]} | fields
+    )
+
+
+def write(root: Path, references: list[str], size: tuple[int, int] = (8, 6)) -> Path:
+    """Writes images that all differ."""
+    for reference in references:
+        seed = int.from_bytes(hashlib.sha256(reference.encode()).digest()[:4], "big")
+        path = root / reference
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, size[::-1], np.uint8)).save(path)
+    return root
+
+
+def problems_of(root: Path) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        index(dataset("mvtec", root), "cup")
+    return [line.strip() for line in str(caught.value).splitlines()]
+
+
+# MVTec-AD's layout
+
+
+def test_a_row_tells_what_an_image_is_for(tmp_path: Path) -> None:
+    manifest = index(dataset("mvtec", write(tmp_path, WHOLE)), "cup")
+    assert list(manifest.columns) == ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256", "part"]
+    assert manifest.drop(columns=["sha256", "mask_sha256"]).to_csv(index=False).splitlines()[1:] == [
+        "cup/train/good/0.png,,0,train,good,cup",
+        "cup/train/good/1.png,,0,train,good,cup",
+        "cup/test/good/0.png,,0,test,good,cup",
+        "cup/test/hole/0.png,cup/ground_truth/hole/0_mask.png,1,test,hole,cup",
+        "cup/test/scratch/0.png,cup/ground_truth/scratch/0_mask.png,1,test,scratch,cup",
+    ]
+    for row in manifest.itertuples():
+        assert row.sha256 == hashlib.sha256((tmp_path / str(row.image)).read_bytes()).hexdigest()
+        mask = hashlib.sha256((tmp_path / str(row.mask)).read_bytes()).hexdigest() if row.mask else ""
+        assert row.mask_sha256 == mask
+
+
+@pytest.mark.parametrize("mask", ["0_mask.png", "0.png", "0_mask.bmp", "0.bmp"])
+def test_a_mask_is_found_under_the_names_in_use(tmp_path: Path, mask: str) -> None:
+    files = [*WHOLE[:3], "cup/test/hole/0.bmp", f"cup/ground_truth/hole/{mask}"]
+    manifest = index(dataset("mvtec", write(tmp_path, files)), "cup")
+    assert manifest["mask"].iloc[-1] == f"cup/ground_truth/hole/{mask}"
+
+
+def test_without_ground_truth_there_are_labels_of_images_only(tmp_path: Path) -> None:
+    manifest = index(dataset("mvtec", write(tmp_path, WHOLE[:5])), "cup")
+    assert manifest.label.tolist() == [0, 0, 0, 1, 1]
+    assert manifest["mask"].tolist() == [""] * 5
+
+
+def test_every_generated_image_is_listed_once(mvtec_root: Path) -> None:
+    manifest = index(dataset("mvtec", mvtec_root), "screw")
+    counts = manifest.groupby(["split", "defect"]).size().to_dict()
+    kinds = ("good", "blob", "missing", "scratch")
+    assert counts == {("train", "good"): 6} | {("test", kind): 4 for kind in kinds}
+    assert manifest.image.is_unique
+    assert (manifest["mask"] != "").equals(manifest.label == 1)
+
+
+def test_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, WHOLE)
+    for name in ("cup/readme.txt", "cup/train/good/Thumbs.db", "cup/test/hole/notes.csv", "cup/test/license.txt"):
+        (tmp_path / name).write_text("")
+    assert len(index(dataset("mvtec", tmp_path), "cup")) == 5
+
+
+def test_the_order_is_not_that_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["10.png", "9.png", "b.png", "a.png", "B.png"]
+    write(tmp_path, [*WHOLE, *(f"cup/train/good/{name}" for name in names), "cup/test/bend/0.png"])
+    write(tmp_path, ["cup/ground_truth/bend/0_mask.png"])
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: sorted(glob(folder, pattern), reverse=True))
+    manifest = index(dataset("mvtec", tmp_path), "cup")
+    train = [f"cup/train/good/{name}.png" for name in ("0", "1", "10", "9", "B", "a", "b")]
+    test = [f"cup/test/{name}/0.png" for name in ("bend", "good", "hole", "scratch")]
+    assert manifest.image.tolist() == train + test
+
+
+def test_all_problems_of_all_images_are_told_at_once(tmp_path: Path) -> None:
+    write(tmp_path, [*WHOLE, "cup/test/hole/1.png", "cup/test/hole/2.png", "cup/test/hole/3.png"])
+    write(tmp_path, ["cup/ground_truth/hole/2_mask.png"], size=(6, 8))
+    write(tmp_path, ["cup/ground_truth/hole/4_mask.png", "cup/ground_truth/dent/0_mask.png"])
+    write(tmp_path, ["cup/ground_truth/hole/3_mask.png"])
+    for name in ("train/good/1.png", "test/hole/3.png", "ground_truth/hole/3_mask.png"):
+        path = tmp_path / "cup" / name
+        path.write_bytes(path.read_bytes()[:50])
+    Image.new("I;16", (8, 6)).save(tmp_path / "cup/test/good/0.png")
+    heading, *problems = problems_of(tmp_path)
+    assert heading == f"8 problems in {tmp_path}, category cup:"
+    assert [problem.partition(" (")[0] for problem in problems] == [
+        "cup/test/hole/1.png: no mask 1_mask.png in ground_truth/hole",
+        "cup/ground_truth/dent/0_mask.png: a mask without its image",
+        "cup/ground_truth/hole/4_mask.png: a mask without its image",
+        "cup/train/good/1.png: not readable as an image",
+        "cup/test/good/0.png: mode I;16 is not of eight bits a channel: convert it",
+        "cup/ground_truth/hole/2_mask.png: 6x8 px, its image cup/test/hole/2.png has 8x6 px",
+        "cup/test/hole/3.png: not readable as an image",
+        "cup/ground_truth/hole/3_mask.png: not readable as an image",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "missing"),
+    [("train/good", "train/good"), ("test/good", "test/good"), ("test/hole", "test/<defect>")],
+)
+def test_a_category_needs_images_of_all_three_kinds(tmp_path: Path, left_out: str, missing: str) -> None:
+    files = [name for name in WHOLE[:4] if left_out not in name]
+    assert problems_of(write(tmp_path, files))[1:] == [f"{tmp_path}/cup: no images in {missing}"]
+
+
+def test_a_category_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "saucer/train").mkdir(parents=True)
+    with pytest.raises(UserError, match="no category 'cup'; known: saucer"):
+        index(dataset("mvtec", tmp_path), "cup")
+
+
+def test_what_a_category_lacks_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cup/train").mkdir(parents=True)
+    missing = ("train/good", "test/good", "test/<defect>")
+    assert problems_of(tmp_path)[1:] == [f"{tmp_path}/cup: no images in {name}" for name in missing]
+
+
+def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"/nowhere: no such folder\. Put Cups there, get it with `adtr fetch`"):
+        index(dataset("mvtec", tmp_path / "nowhere"), "cup")
+
+
+def test_a_test_image_that_is_also_a_training_image_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, WHOLE)
+    with caplog.at_level(logging.WARNING):
+        index(dataset("mvtec", tmp_path), "cup")
+    assert caplog.messages == []
+    (tmp_path / "cup/test/good/0.png").write_bytes((tmp_path / "cup/train/good/1.png").read_bytes())
+    index(dataset("mvtec", tmp_path), "cup")
+    assert caplog.messages == ["cup: 1 test images are also training images: cup/test/good/0.png"]
+
+
+@pytest.mark.parametrize("name", ["cup", "01", "1e5", "NA"])
+def test_a_manifest_survives_its_csv(tmp_path: Path, name: str) -> None:
+    """Also where names look like numbers or gaps: BTAD's categories are 01, 02, 03."""
+    write(tmp_path, [reference.replace("cup", name).replace("hole", name) for reference in WHOLE])
+    manifest = index(dataset("mvtec", tmp_path, categories=[name]), name)
+    manifest.to_csv(tmp_path / "manifest.csv", index=False)
+    again = read_manifest(tmp_path / "manifest.csv")
+    pd.testing.assert_frame_equal(again, manifest)
+    assert (again.part == name).all()
+    assert set(again.defect) == {"good", name, "scratch"}
+
+
+def test_progress_is_told_of_each_image(tmp_path: Path) -> None:
+    seen = []
+
+    def progress(rows: Any) -> Iterator[Any]:
+        for row in rows:
+            seen.append(row.image)
+            yield row
+
+    manifest = index(dataset("mvtec", write(tmp_path, WHOLE)), "cup", progress)
+    assert seen == manifest.image.tolist()
+
+
+# Fingerprints
+
+
+def grow(root: Path) -> None:
+    with (root / "cup/test/good/0.png").open("ab") as file:
+        file.write(b"\0")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "added": lambda root: write(root, ["cup/test/hole/1.png"]),
+    "removed": lambda root: (root / "cup/train/good/1.png").unlink(),
+    "renamed": lambda root: (root / "cup/train/good/1.png").rename(root / "cup/train/good/2.png"),
+    "moved": lambda root: (root / "cup/test/hole/0.png").rename(root / "cup/test/scratch/1.png"),
+    "another size": grow,
+    "a mask": lambda root: (root / "cup/ground_truth/hole/0_mask.png").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_the_fingerprint_follows_the_files_of_the_category(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    write(tmp_path, [*WHOLE, "pot/train/good/0.png"])
+    before = {name: fingerprint(dataset("mvtec", tmp_path), name) for name in ("cup", "pot")}
+    change(tmp_path)
+    assert fingerprint(dataset("mvtec", tmp_path), "cup") != before["cup"]
+    assert fingerprint(dataset("mvtec", tmp_path), "pot") == before["pot"]
+
+
+def test_the_fingerprint_does_not_know_where_or_when_the_files_were_written(tmp_path: Path) -> None:
+    prints = {fingerprint(dataset("mvtec", write(tmp_path / name, WHOLE)), "cup") for name in ("a", "b")}
+    assert len(prints) == 1
+    assert len(prints.pop()) == 16
+
+
+@pytest.mark.parametrize("layout", ["mvtec", "cifar10", "elpv"])
+def test_the_fingerprint_of_nothing(tmp_path: Path, layout: str) -> None:
+    assert fingerprint(dataset(layout, tmp_path / "nowhere"), "cup") == "absent"
+
+
+# CIFAR-10
+
+
+def cifar10(root: Path, category: str = "cat", seed: int = 0) -> pd.DataFrame:
+    return index(dataset("cifar10", root, categories=[category], seed=seed), category)
+
+
+def test_as_many_anomalies_are_drawn_as_the_class_has_test_images(cifar10_root: Path) -> None:
+    for seed in range(12):  # none is drawn twice
+        counts = cifar10(cifar10_root, seed=seed).groupby(["split", "label"]).size().to_dict()
+        assert counts == {("train", 0): 10, ("test", 0): 5, ("test", 1): 5, ("rest", 1): 40}
+
+
+def test_test_and_rest_are_the_whole_test_batch_in_its_order(cifar10_root: Path) -> None:
+    manifest = cifar10(cifar10_root)
+    assert manifest.image[manifest.split != "train"].tolist() == [f"test_batch:{i}" for i in range(50)]
+    assert manifest.image.is_unique
+
+
+def test_labels_are_those_of_the_batches(cifar10_root: Path) -> None:
+    names = [name.decode() for name in cifar_batch(cifar10_root / "batches.meta")[b"label_names"]]
+    for row in cifar10(cifar10_root, "dog").itertuples():
+        batch, number = str(row.image).split(":")
+        content = cifar_batch(cifar10_root / batch)
+        assert row.defect == names[content[b"labels"][int(number)]]
+        assert row.label == int(row.defect != "dog")
+        assert row.sha256 == hashlib.sha256(content[b"data"][int(number)].tobytes()).hexdigest()
+        assert row.part == ("train_dog" if batch.startswith("data") else "test")
+
+
+def test_parts_are_shared_by_the_classes_where_their_images_are(cifar10_root: Path) -> None:
+    """The store of part 'test' serves all classes: the same images in the same order."""
+    cat, dog = cifar10(cifar10_root, "cat"), cifar10(cifar10_root, "dog")
+    assert cat.part.unique().tolist() == parts_of("cifar10", "cat") == ["train_cat", "test"]
+    assert dog.image[dog.part == "test"].tolist() == cat.image[cat.part == "test"].tolist()
+    assert parts_of("mvtec", "screw") == ["screw"]
+
+
+def test_the_draw_follows_from_the_seed(cifar10_root: Path) -> None:
+    drawn = [set(m.image[m.split == "test"]) for m in (cifar10(cifar10_root, seed=s) for s in (0, 0, 1))]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_an_unknown_class_is_told_with_those_known(cifar10_root: Path) -> None:
+    with pytest.raises(UserError, match="no class 'cup'; its classes: airplane, automobile, bird"):
+        cifar10(cifar10_root, "cup")
+
+
+def test_a_missing_batch_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"batches\.meta: no such file: `adtr fetch`"):
+        cifar10(tmp_path)
+
+
+# Outliers
+
+
+@pytest.fixture(scope="module")
+def cifar100_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-100's layout: 2 training images of each of the 100 classes."""
+    root = tmp_path_factory.mktemp("data")
+    write_cifar100(root, images=2, seed=0)
+    return root / "cifar-100-python"
+
+
+def outliers(root: Path, count: int, seed: int = 0, layout: str = "cifar100") -> pd.DataFrame:
+    return draw_outliers(dataset(layout, root, categories=[]), count, seed)
+
+
+def test_outliers_are_anomalies_with_the_names_of_their_classes(cifar100_root: Path) -> None:
+    names = [name.decode() for name in cifar_batch(cifar100_root / "meta")[b"fine_label_names"]]
+    content, manifest = cifar_batch(cifar100_root / "train"), outliers(cifar100_root, 40)
+    assert list(manifest.columns) == ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256", "part"]
+    assert len(manifest) == 40
+    for row in manifest.itertuples():
+        batch, number = str(row.image).split(":")
+        assert batch == "train"
+        assert row.defect == names[content[b"fine_labels"][int(number)]]
+        assert row.sha256 == hashlib.sha256(content[b"data"][int(number)].tobytes()).hexdigest()
+        assert (row.mask, row.label, row.split, row.mask_sha256, row.part) == ("", 1, "train", "", "outliers")
+
+
+@pytest.mark.parametrize("layout", ["cifar10", "cifar100"])
+def test_all_training_images_of_all_classes_can_be_drawn_each_once(
+    layout: str, cifar10_root: Path, cifar100_root: Path
+) -> None:
+    root, batches, images = {
+        "cifar10": (cifar10_root, [f"data_batch_{i}" for i in range(1, 6)], 20),
+        "cifar100": (cifar100_root, ["train"], 200),
+    }[layout]
+    manifest = outliers(root, len(batches) * images, layout=layout)
+    assert manifest.image.tolist() == [f"{batch}:{i}" for batch in batches for i in range(images)]
+    assert set(manifest.defect.value_counts()) == {10 if layout == "cifar10" else 2}
+
+
+def test_outliers_are_drawn_evenly_from_all_training_images_in_their_order(cifar100_root: Path) -> None:
+    times = np.zeros(200, int)
+    for seed in range(60):
+        numbers = [int(image.split(":")[1]) for image in outliers(cifar100_root, 50, seed).image]
+        assert numbers == sorted(set(numbers))
+        times[numbers] += 1
+    assert times.sum() == 60 * 50
+    assert 0 < times.min() < 15 < times.max() < 32  # 15 expected, standard deviation 3.4
+
+
+def test_the_draw_of_outliers_follows_from_the_seed(cifar100_root: Path) -> None:
+    first, again, other = (outliers(cifar100_root, 50, seed) for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert set(first.image) != set(other.image)
+
+
+def test_more_outliers_than_there_are_images_are_refused(cifar100_root: Path) -> None:
+    with pytest.raises(UserError, match=r"200 training images, 201 are asked for: lower outliers\.count"):
+        outliers(cifar100_root, 201)
+
+
+@pytest.mark.parametrize("layout", ["mvtec", "elpv"])
+def test_outliers_of_another_layout_are_refused(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(UserError, match=f"^Cups: outliers come from cifar10 or cifar100, not {layout}$"):
+        outliers(tmp_path, 1, layout=layout)
+
+
+# ELPV, from its package
+
+
+def elpv(category: str, **fields: Any) -> pd.DataFrame:
+    return index(dataset("elpv", "package:elpv_dataset/data", categories=[category], **fields), category)
+
+
+@pytest.fixture(scope="module")
+def mono() -> pd.DataFrame:
+    return elpv("mono")
+
+
+def test_elpv_mono_is_as_published(mono: pd.DataFrame) -> None:
+    counts = mono.groupby(["split", "label", "defect"]).size().to_dict()
+    assert counts == {("train", 0, "good"): 441, ("test", 0, "good"): 147, ("test", 1, "defective"): 313}
+    assert mono.image.is_unique
+    assert (mono["mask"] == "").all()
+    assert (mono.part == "mono").all()
+
+
+def test_elpv_poly_is_as_published() -> None:
+    counts = elpv("poly").groupby(["split", "label"]).size().to_dict()
+    assert counts == {("train", 0): 690, ("test", 0): 230, ("test", 1): 402}
+
+
+def test_elpv_labels_are_those_of_its_csv(mono: pd.DataFrame) -> None:
+    root = root_of("package:elpv_dataset/data")
+    lines = [line.split() for line in (root / "labels.csv").read_text().splitlines()]
+    probability = {image: float(share) for image, share, kind in lines if kind == "mono"}
+    assert {row.image: row.label for row in mono.itertuples()} == {
+        image: int(share) for image, share in probability.items() if share in (0, 1)
+    }
+    for row in mono.iloc[[0, 450, 900]].itertuples():
+        assert row.sha256 == hashlib.sha256((root / str(row.image)).read_bytes()).hexdigest()
+
+
+def test_elpv_test_images_lie_evenly_between_the_training_images(mono: pd.DataFrame) -> None:
+    """Of any four normal cells that follow each other in the file, three are for training."""
+    normal = mono[mono.label == 0].sort_values("image")
+    trained = (normal.split == "train").astype(int)
+    assert (trained.rolling(4).sum().dropna() == 3).all()
+
+
+def test_elpv_rows_are_in_order(mono: pd.DataFrame) -> None:
+    keys = [(row.split != "train", row.image) for row in mono.itertuples()]
+    assert keys == sorted(keys)
+
+
+def test_an_unknown_type_of_cell_is_told() -> None:
+    with pytest.raises(UserError, match="no cells of type 'amorphous'"):
+        elpv("amorphous")
+
+
+def test_a_missing_package_is_told() -> None:
+    with pytest.raises(UserError, match="Cups: the package no_such_package is not installed"):
+        index(dataset("elpv", "package:no_such_package/data"), "cup")

@@ -1,0 +1,150 @@
+"""The ablations: each is ADTR but for what its name says, in its parameters and in its network.
+
+Shapes: B batch, N = G·G tokens, C channels, D width.
+"""
+
+from typing import Any
+
+import planted
+import pytest
+import torch
+
+from adtr.config.schema import Model
+from adtr.config.study import flatten, resolve
+from adtr.model.ablations import CNN, Concatenation, NoQuery, reconstruction_network
+from adtr.model.transformer import ADTR
+
+N, C = 16, 7
+CHANGED = {  # and nothing else
+    "cnn": {"model.variant": "cnn"},
+    "no_attention": {"model.variant": "no_attention"},
+    "no_query": {"model.variant": "no_query"},
+    "pixels": {"features.backbone": "pixels"},
+    "resnet18": {"features.backbone": "resnet18"},
+    "resnet34": {"features.backbone": "resnet34"},
+    "efficientnet_b0": {"features.backbone": "efficientnet_b0"},
+    "last_layer": {"features.layers": [5]},
+    "adtr_512": {"features.image_size": 512, "features.grid_size": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def params() -> dict[str, dict[str, Any]]:
+    """The resolved parameters of every experiment of the study `paper` on MVTec-AD, by dotted name."""
+    plan = resolve("paper", planted.REPOSITORY / "params")
+    found = {e: p.model_dump(mode="json") for (dataset, e), p in plan.params.items() if dataset == "mvtec"}
+    return {name: {key: value for key, (value, _) in flatten(tree, "").items()} for name, tree in found.items()}
+
+
+@pytest.mark.parametrize("experiment", CHANGED)
+def test_an_ablation_differs_from_adtr_in_what_its_name_says_only(
+    experiment: str, params: dict[str, dict[str, Any]]
+) -> None:
+    mine, reference = params[experiment], params["adtr"]
+    assert mine.keys() == reference.keys()
+    assert {key: value for key, value in mine.items() if value != reference[key]} == CHANGED[experiment]
+
+
+def test_adtr_plus_differs_from_adtr_in_its_second_training_only(params: dict[str, dict[str, Any]]) -> None:
+    mine, reference = params["adtr_plus"], params["adtr"]
+    assert {key: value for key, value in mine.items() if value != reference[key]} == {
+        "method": "adtr_plus",
+        "train.epochs": 300,
+        "train.lr_drop_at": 0.6667,
+    }
+
+
+def settings(variant: str, **changes: Any) -> Model:
+    small = {"width": 8, "encoder_layers": 1, "decoder_layers": 2, "heads": 2, "ffn_width": 12, "dropout": 0.0}
+    return Model.model_validate(small | {"variant": variant, "standardize": False, "cnn_blocks": 2} | changes)
+
+
+def network(variant: str, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    return reconstruction_network((N, C), settings(variant, **changes)).eval()
+
+
+@pytest.mark.parametrize("variant", ["transformer", "no_attention", "no_query", "cnn"])
+def test_every_network_gives_the_shape_it_gets_and_can_be_trained(variant: str) -> None:
+    f, model = torch.randn(3, N, C), network(variant)
+    reconstruction = model(f)
+    assert reconstruction.shape == f.shape
+    (f - reconstruction).square().mean().backward()
+    assert all(parameter.grad is not None and torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("variant", ["transformer", "no_attention", "no_query", "cnn"])
+def test_the_reconstruction_of_an_image_does_not_depend_on_its_batch(variant: str) -> None:
+    f, model = torch.randn(3, N, C), network(variant)
+    torch.testing.assert_close(model(f)[1:2], model(f[1:2]))
+
+
+def test_the_variants_are_the_networks_they_are_named_after() -> None:
+    kinds = {name: type(network(name)) for name in ("transformer", "no_attention", "no_query", "cnn")}
+    assert kinds == {"transformer": ADTR, "no_attention": ADTR, "no_query": NoQuery, "cnn": CNN}
+
+
+def test_without_attention_no_token_sees_another() -> None:
+    model, f = network("no_attention"), torch.randn(1, N, C)
+    changed = f.clone()
+    changed[0, 5] += 1
+    moved = (model(f) - model(changed)).abs().amax(dim=2)[0] > 0
+    assert moved.nonzero().flatten().tolist() == [5]
+    whole = network("transformer")
+    assert ((whole(f) - whole(changed)).abs().amax(dim=2)[0] > 0).all()
+
+
+def test_concatenation_is_one_projection_of_both_inputs() -> None:
+    torch.manual_seed(0)
+    layer, x, memory, position = Concatenation(settings("no_attention")), *torch.randn(3, 2, N, 8)
+    weight, bias = layer.project.weight, layer.project.bias
+    expected = (x + position) @ weight[:, :8].T + memory @ weight[:, 8:].T + bias
+    torch.testing.assert_close(layer(x, memory, position), expected)
+
+
+def test_without_the_query_the_decoder_begins_with_the_memory() -> None:
+    memory = torch.randn(2, N, 8)
+    assert torch.equal(network("no_query").decoder_input(memory), memory)
+    assert "query" not in dict(network("no_query").named_parameters())
+    whole = network("transformer")
+    assert torch.equal(whole.decoder_input(memory), whole.query[None])
+    dropping = network("transformer", dropout=0.1).train()
+    assert torch.equal(dropping.decoder_input(memory), dropping.query.expand(2, -1, -1))
+    assert torch.equal(dropping.eval().decoder_input(memory), dropping.query[None])
+
+
+def test_the_same_seed_gives_transformer_and_no_query_the_same_weights() -> None:
+    one, other = network("transformer").state_dict(), network("no_query").state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_the_cnn_sees_as_far_as_its_convolutions() -> None:
+    """Two blocks of two 3x3 convolutions: four tokens in each direction."""
+    torch.manual_seed(0)
+    model = reconstruction_network((121, C), settings("cnn")).eval()
+    f = torch.randn(1, 121, C)
+    changed = f.clone()
+    changed[0, 0] += 1
+    moved = ((model(f) - model(changed)).abs().amax(dim=2)[0] > 0).reshape(11, 11)
+    rows, columns = moved.nonzero(as_tuple=True)
+    assert (rows.max(), columns.max()) == (4, 4)
+
+
+def test_the_cnn_of_the_papers_size_has_about_as_many_parameters_as_adtr() -> None:
+    default = planted.read_yaml(planted.REPOSITORY / "params/default.yaml")["model"]
+    sizes = {
+        variant: sum(
+            parameter.numel()
+            for parameter in reconstruction_network(
+                (256, 720), Model.model_validate(default | {"variant": variant})
+            ).parameters()
+        )
+        for variant in ("transformer", "no_attention", "no_query", "cnn")
+    }
+    # per block: two convolutions 9 · 256² and two norms of 2 · 256; reduce and recover as ADTR
+    assert sizes["cnn"] == 6 * (2 * 9 * 256**2 + 2 * 2 * 256) + (720 * 256 + 256) + (256 * 720 + 720)
+    assert sizes["transformer"] == 7_874_000
+    assert sizes["no_query"] == 7_874_000 - 256 * 256
+    # twelve attentions of 4 D² + 4 D become 2 D² + D
+    assert sizes["no_attention"] == 7_874_000 - 12 * (2 * 256**2 + 3 * 256)
+    assert abs(sizes["cnn"] / sizes["transformer"] - 1) < 0.06

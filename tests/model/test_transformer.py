@@ -1,0 +1,257 @@
+"""The transformer against PyTorch's own attention, arithmetic by hand, and what the paper says of it.
+
+Shapes: B batch, N tokens, C channels, D width.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import plain
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adtr.config.schema import Model
+from adtr.model.transformer import ADTR, Attention, DecoderLayer
+
+N, C = 9, 7
+
+
+def settings(**changes: Any) -> Model:
+    small = {"width": 16, "encoder_layers": 2, "decoder_layers": 3, "heads": 4, "ffn_width": 24, "dropout": 0.0}
+    return Model.model_validate(small | {"variant": "transformer", "standardize": False, "cnn_blocks": 2} | changes)
+
+
+def model(seed: int = 0, **changes: float) -> ADTR:
+    """A model in float64 all of whose parameters are random, biases and norms included."""
+    torch.manual_seed(seed)
+    made = ADTR(N, C, settings(**changes)).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return made
+
+
+def tokens(images: int = 3, seed: int = 1) -> Tensor:
+    return torch.randn(images, N, C, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+# Size
+
+
+def test_the_papers_model_has_7_874_000_parameters() -> None:
+    # D = 256, C = 720, N = 256 tokens, FFN 1024; a linear layer has its weights and a bias for each output.
+    #   reduce 720 x 256 + 256                                        184,576
+    #   position and query, each 256 x 256                            131,072
+    #   attention: four of 256 x 256 + 256                 263,168
+    #   FFN: 256 x 1024 + 1024, 1024 x 256 + 256           525,568
+    #   LayerNorm: 2 x 256                                     512
+    #   encoder layer: attention, FFN, 2 norms             789,760 x 4  3,159,040
+    #   decoder layer: 2 attentions, FFN, 3 norms        1,053,440 x 4  4,213,760
+    #   the decoder's last norm                                             512
+    #   recover 256 x 720 + 720                                         185,040
+    params = settings(width=256, encoder_layers=4, decoder_layers=4, heads=8, ffn_width=1024)
+    made = ADTR(256, 720, params)
+    assert sum(parameter.numel() for parameter in made.parameters()) == 7_874_000
+    assert sum(buffer.numel() for buffer in made.buffers()) == 2 * 720  # mean and standard deviation of the channels
+
+
+@pytest.mark.parametrize(("part", "shape"), [("position", (1024, 256)), ("query", (1024, 256))])
+def test_embeddings_are_of_the_size_of_the_tokens(part: str, shape: tuple[int, int]) -> None:
+    assert getattr(ADTR(1024, C, settings(width=256)), part).shape == shape  # Appendix A
+
+
+# Parity with PyTorch's layers
+
+
+Pair = tuple[Tensor, Tensor, slice]
+
+
+def pairs(ours: ADTR, theirs: plain.Transformer) -> Iterator[Pair]:
+    """Each of our parameters with the reference's that holds it, and the rows where it lies."""
+
+    def same(a: nn.Module, b: nn.Module) -> Iterator[Pair]:
+        for mine, other in zip(a.parameters(recurse=False), b.parameters(recurse=False), strict=True):
+            yield mine, other, slice(None)
+
+    def attention(a: Attention, b: nn.MultiheadAttention) -> Iterator[Pair]:
+        width = b.embed_dim
+        for third, linear in enumerate((a.to_query, a.to_key, a.to_value)):
+            rows = slice(third * width, (third + 1) * width)
+            yield linear.weight, b.in_proj_weight, rows
+            yield linear.bias, b.in_proj_bias, rows
+        yield from same(a.project, b.out_proj)
+
+    yield ours.position, theirs.position, slice(None)
+    yield ours.query, theirs.query, slice(None)
+    for name in ("reduce", "recover", "norm"):
+        yield from same(getattr(ours, name), getattr(theirs, name))
+    layers: Any = zip([*ours.encoder, *ours.decoder], [*theirs.encoder, *theirs.decoder], strict=True)
+    for layer, other in layers:
+        decodes = isinstance(layer, DecoderLayer)
+        mine = [layer.self_attention, layer.cross_attention] if decodes else [layer.attention]
+        for a, b in zip(mine, other.attentions, strict=True):
+            yield from attention(a, b)
+        for a, b in zip([layer.ffn.widen, layer.ffn.narrow], [other.ffn[0], other.ffn[3]], strict=True):
+            yield from same(a, b)
+        norms = [layer.norm1, layer.norm2, layer.norm3] if decodes else [layer.norm1, layer.norm2]
+        for a, b in zip(norms, other.norms, strict=True):
+            yield from same(a, b)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_output_and_gradients_are_those_of_pytorchs_layers(seed: int, heads: int) -> None:
+    ours, f = model(seed, heads=heads), tokens(seed=seed)
+    theirs = plain.Transformer(N, C, settings(heads=heads)).double()
+    with torch.no_grad():
+        for mine, other, rows in pairs(ours, theirs):
+            other[rows] = mine
+    covered = {id(mine) for mine, _, _ in pairs(ours, theirs)}
+    assert covered == {id(parameter) for parameter in ours.parameters()}
+    assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
+
+    mine, other = ours(f), theirs(f)
+    torch.testing.assert_close(mine, other, rtol=0, atol=1e-10)
+    assert mine.std((0, 1)).min() > 0.01  # images and tokens differ
+    for output in (mine, other):
+        (output - f).square().sum().backward()
+    for parameter, reference, rows in pairs(ours, theirs):
+        assert parameter.grad is not None
+        assert reference.grad is not None
+        torch.testing.assert_close(parameter.grad, reference.grad[rows], rtol=1e-10, atol=1e-10)
+
+
+def test_every_parameter_but_the_keys_biases_gets_a_gradient() -> None:
+    ours = model()
+    ours(tokens()).square().sum().backward()
+    dead = {name for name, p in ours.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12}
+    # The bias of the keys adds the same to all inputs of a softmax, which forgets it
+    assert dead == {name for name, _ in ours.named_parameters() if name.endswith("to_key.bias")}
+
+
+# What flows where
+
+
+def test_an_images_reconstruction_does_not_depend_on_its_neighbours() -> None:
+    ours, f = model(), tokens(5)
+    alone = torch.cat([ours(image[None]) for image in f])
+    torch.testing.assert_close(ours(f), alone, rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours(f.flip(0)).flip(0), alone, rtol=0, atol=1e-12)
+
+
+def test_without_position_the_image_is_a_set_of_tokens() -> None:
+    ours, f = model(), tokens()
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    assert (ours(f[:, order]) - ours(f)).abs().max() > 1e-3  # with it, the order of tokens counts
+    nn.init.zeros_(ours.position)
+    torch.testing.assert_close(ours(f[:, order]), ours(f), rtol=0, atol=1e-12)
+
+
+def test_position_and_query_say_where_a_token_is() -> None:
+    ours, f = model(), tokens()
+    before, order = ours(f), torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours.position.copy_(ours.position[order])
+        ours.query.copy_(ours.query[order])
+    torch.testing.assert_close(ours(f[:, order]), before[:, order], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cut", ["query", "memory"])
+def test_the_reconstruction_needs_query_and_memory(cut: str) -> None:
+    ours, f = model(), tokens()
+    before = ours(f)
+    with torch.no_grad():
+        if cut == "query":
+            ours.query.add_(torch.randn_like(ours.query))
+        else:
+            f = f + torch.randn_like(f)
+    assert (ours(f) - before).abs().mean() > 1e-2
+
+
+def test_no_shortcut_carries_the_input_around_the_attention() -> None:
+    ours, f = model(), tokens()
+    with torch.no_grad():
+        for name, weight in ours.named_parameters():
+            if name.endswith("cross_attention.project.weight"):
+                weight.zero_()
+    reconstruction = ours(f)
+    torch.testing.assert_close(reconstruction, reconstruction[:1].expand_as(f), rtol=0, atol=1e-12)
+
+
+# Dropout
+
+
+def test_dropout_acts_in_training_only() -> None:
+    ours, f = model(dropout=0.5), tokens()
+    ours.train()
+    assert not torch.equal(ours(f), ours(f))
+    ours.eval()
+    assert torch.equal(ours(f), ours(f))
+    without = model(dropout=0.0)
+    torch.testing.assert_close(ours(f), without(f), rtol=0, atol=1e-12)
+
+
+def test_dropout_is_drawn_from_the_seed() -> None:
+    ours, f = model(dropout=0.5).train(), tokens()
+    outputs = [(torch.manual_seed(seed), ours(f))[1] for seed in (0, 0, 1)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+
+
+# Start, state, precision
+
+
+def test_weights_start_as_xavier_uniform_and_biases_as_zero() -> None:
+    torch.manual_seed(0)
+    for name, module in ADTR(N, 40, settings(width=32)).named_modules():
+        if isinstance(module, nn.Linear):
+            stacked = 3 if name.endswith(("to_query", "to_key", "to_value")) else 1  # one (3D, D) matrix, as in DETR
+            bound = math.sqrt(6 / (module.in_features + stacked * module.out_features))
+            assert 0.95 * bound < module.weight.abs().max() <= bound * (1 + 1e-6), name
+            assert not module.bias.any(), name
+
+
+def test_standardized_features_have_zero_mean_and_unit_variance_and_come_back() -> None:
+    ours, f = ADTR(N, C, settings()), (5 + 3 * tokens(50)).half()
+    flat = f.float().flatten(0, 1)
+    ours.mean.copy_(flat.mean(0))
+    ours.std.copy_(flat.std(0, correction=0))
+    target = ours.standardized(f)
+    assert (target.dtype, target.shape) == (torch.float32, f.shape)
+    torch.testing.assert_close(target.mean((0, 1)), torch.zeros(C), rtol=0, atol=1e-5)
+    torch.testing.assert_close(target.std((0, 1), correction=0), torch.ones(C), rtol=0, atol=1e-5)
+    torch.testing.assert_close(target * ours.std + ours.mean, f.float(), rtol=0, atol=1e-5)
+
+
+def test_features_are_left_as_they_are_unless_standardised() -> None:
+    f = tokens().half()
+    assert torch.equal(ADTR(N, C, settings()).standardized(f), f.float())
+
+
+def test_state_comes_back_with_its_standardisation() -> None:
+    ours, other, f = model(0), model(1), tokens()
+    ours.mean.fill_(2)
+    ours.std.fill_(3)
+    assert not torch.equal(ours(f), other(f))
+    other.load_state_dict(ours.state_dict())
+    assert torch.equal(ours(f), other(f))
+    assert torch.equal(ours.standardized(f), other.standardized(f))
+
+
+def test_a_state_of_another_size_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model(width=8, heads=2).load_state_dict(model().state_dict())
+
+
+def test_bfloat16_is_within_one_per_cent_of_float32() -> None:
+    torch.manual_seed(0)
+    ours = ADTR(64, 40, settings(width=64, encoder_layers=4, decoder_layers=4, heads=8, ffn_width=128))
+    f = torch.randn(2, 64, 40)
+    with torch.inference_mode():
+        exact = ours(f)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = ours(f).float()
+    distance = float((rounded - exact).norm() / exact.norm())
+    assert 0.001 < distance < 0.01  # 0.5 %; bfloat16 keeps 8 bits, so a single rounding is up to 0.4 %

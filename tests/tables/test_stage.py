@@ -1,0 +1,580 @@
+"""The tables: summaries by hand, the paper's numbers to the digit, three renderings of the same cells."""
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+import statistics
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import planted
+import pytest
+
+from adtr.config.schema import read_yaml
+from adtr.config.study import Plan, resolve
+from adtr.errors import UserError
+from adtr.tables import latex
+from adtr.tables import paper as printed
+from adtr.tables import render as layout
+from adtr.tables import stage as tables
+from adtr.tables.summary import OF_LAYOUT
+
+PAPER = planted.REPOSITORY / "params/paper"
+SPECS = read_yaml(planted.REPOSITORY / "params/tables.yaml")
+B4 = {"adtr": {"backbone": "efficientnet_b4", "image_size": 256, "grid_size": 16}}
+LITE = {"adtr": B4["adtr"] | {"backbone": "efficientnet_lite0"}}
+PRINTED = [name for name, spec in SPECS.items() if "ours" in spec]  # with the paper's rows as they are printed
+DASH = "–"
+UNTRAINED = {"padim", "spade", "patchcore", "kde"}
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(planted.REPOSITORY)
+
+
+def paper(name: str) -> pd.DataFrame:
+    return pd.read_csv(SPECS[name]["paper"], dtype=str).fillna({"note": "", "reference": ""})
+
+
+def run(
+    category: str, seed: int, value: float, experiment: str = "adtr", metric: str = "image_auroc", dataset: str = "d"
+) -> dict[str, Any]:
+    """A row of a run's metrics.csv."""
+    labels = {"dataset": dataset, "experiment": experiment, "category": category, "seed": seed}
+    return labels | {"metric": metric, "value": value, "note": "", "provenance": f"{experiment}/{category}/{seed}@abc"}
+
+
+def summary(*rows: dict[str, Any]) -> pd.DataFrame:
+    return tables.summarize(pd.DataFrame(list(rows)))
+
+
+def cell(table: pd.DataFrame, **where: str) -> Any:
+    """The one row that has these values."""
+    for column, value in where.items():
+        table = table[table[column] == value]
+    assert len(table) == 1, where
+    return table.iloc[0]
+
+
+def shown(table: pd.DataFrame, row: str, column: str) -> str:
+    return str(tables.wide(table).loc[row, column])
+
+
+# Summaries over seeds and categories
+
+
+def test_mean_and_standard_deviation_over_seeds_by_hand() -> None:
+    found = cell(summary(run("cat", 0, 90), run("cat", 1, 92), run("cat", 2, 97)), category="cat")
+    assert found["mean"] == 93
+    assert found.sd == pytest.approx(math.sqrt((9 + 1 + 16) / 2), rel=1e-12)  # n - 1
+    assert found.n == 3
+    assert found.provenance == "adtr/cat/0@abc adtr/cat/1@abc adtr/cat/2@abc"
+
+
+def test_the_mean_over_categories_is_taken_for_each_seed() -> None:
+    rows = [run("cat", 0, 90), run("dog", 0, 80), run("cat", 1, 70), run("dog", 1, 96)]
+    found = cell(summary(*rows), category="mean")
+    assert found["mean"] == 84  # of 85 and 83
+    assert found.sd == pytest.approx(math.sqrt(2), rel=1e-12)  # not that of the four runs
+    assert found.n == 2
+
+
+def test_categories_weigh_the_same_however_many_seeds_they_have() -> None:
+    found = cell(summary(run("cat", 0, 90), run("dog", 0, 60)), category="mean")
+    assert (found["mean"], found.n) == (75, 1)
+    assert math.isnan(found.sd)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_undefined_cell_makes_its_mean_undefined(seed: int) -> None:
+    rows = [run("cat", 0, 90), run("cat", 1, 90), run("dog", 1 - seed, 80), run("dog", seed, math.nan)]
+    found = summary(*rows)
+    assert math.isnan(cell(found, category="dog")["mean"])
+    assert math.isnan(cell(found, category="mean")["mean"])
+    assert cell(found, category="cat")["mean"] == 90
+
+
+def test_a_metric_that_a_category_lacks_has_no_mean() -> None:
+    rows = [run("cat", 0, 90), run("dog", 0, 80), run("cat", 0, 70, metric="pixel_auroc")]
+    found = summary(*rows)
+    assert math.isnan(cell(found, category="mean", metric="pixel_auroc")["mean"])
+    assert cell(found, category="mean", metric="image_auroc")["mean"] == 85
+
+
+def test_data_sets_experiments_and_metrics_are_kept_apart() -> None:
+    rows = [
+        run("cat", 0, 1.0),
+        run("cat", 0, 2.0, dataset="e"),
+        run("cat", 0, 3.0, experiment="spade"),
+        run("cat", 0, 4.0, metric="image_ap"),
+    ]
+    found = summary(*rows)
+    assert found[found.category == "cat"]["mean"].tolist() == [1, 2, 3, 4]
+    assert found[found.category == "mean"]["mean"].tolist() == [1, 2, 3, 4]
+
+
+# The paper's numbers
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_every_number_of_the_paper_is_printed_to_the_digit(name: str) -> None:
+    text = tables.wide(printed.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50))))
+    source = paper(name)
+    assert not source.duplicated(["method", "category"]).any()
+    for entry in source.itertuples():
+        row = (
+            f"{entry.method} (paper)" if entry.method in SPECS[name]["ours"] else f"{entry.method} [{entry.reference}]"
+        )
+        assert text.loc[row, entry.category] == (DASH if pd.isna(entry.value) else entry.value)
+
+
+def test_every_number_of_the_ablation_is_printed_to_the_digit() -> None:
+    source = paper("table4")
+    text = tables.wide(printed.of_ablation(SPECS["table4"], source, summary(run("x", 0, 50)), 15, B4))
+    for entry in source.itertuples():
+        assert text.loc[f"({entry.part}) {entry.label}", "paper"] == entry.value
+
+
+@pytest.mark.parametrize(("value", "expected"), [("94", "94"), ("98.0", "98.0"), ("100", "100"), ("9.10", "9.10")])
+def test_a_printed_number_keeps_its_digits(value: str, expected: str) -> None:
+    source = pd.DataFrame({"method": ["M"], "reference": "1", "category": "cat", "value": value, "note": ""})
+    table = printed.of_paper({"ours": {}}, source, summary(run("cat", 0, 50)))
+    assert shown(table, "M [1]", "cat") == expected
+    assert cell(table, row="M [1]")["mean"] == float(expected)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_printed_mean_that_its_cells_do_not_give_has_a_note(name: str) -> None:
+    for method, rows in paper(name).groupby("method"):
+        cells = rows[rows.category != "mean"].value.dropna().astype(float)
+        mean = rows[rows.category == "mean"].iloc[0]
+        digit = 0.1 if "." in mean.value else 1
+        if len(cells) and abs(cells.mean() - float(mean.value)) > digit / 2 + 1e-9:
+            assert mean.note == f"the printed categories average {cells.mean():.1f}", method
+
+
+def test_table_1_has_the_papers_rows_and_ours() -> None:
+    table = printed.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50)))
+    rows = list(dict.fromkeys(table.row))
+    assert rows[:2] == ["SSIM-AE [6]", "AnoGAN [31]"]
+    assert rows[-6:] == [
+        f"{method} ({kind})" for method in ("ADTR", "ADTR+") for kind in ("paper", "ours", "difference")
+    ]
+    assert list(dict.fromkeys(table.column))[-2:] == ["zipper", "mean"]
+
+
+def test_the_notes_of_the_paper_are_listed() -> None:
+    text = tables.markdown(printed.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50))), "Title")
+    listed = [line for line in text.splitlines() if line.startswith("- ")]
+    assert "- P-Net [40], screw: printed '1.00'" in listed
+    assert "- VEVAE [21], cable: printed '9'; 90 is the value that gives the printed mean" in listed
+    assert len(listed) == (paper("table1").note != "").sum() == 4
+
+
+# Ours beside the paper's
+
+
+def ours(*rows: dict[str, Any], categories: Iterable[str] = ("cat", "dog")) -> pd.DataFrame:
+    """The paper's table of one method, printed as 90.0 in each category and as their mean."""
+    source = pd.DataFrame({"method": "ADTR", "reference": "", "category": [*categories, "mean"], "note": ""})
+    spec = {"ours": {"ADTR": "adtr"}, "metric": "image_auroc"}
+    return printed.of_paper(spec, source.assign(value="90.0"), summary(*rows))
+
+
+@pytest.mark.parametrize(("value", "difference"), [(91.26, "+1.3"), (88.0, "-2.0"), (90.0, "0.0")])
+def test_the_difference_is_ours_minus_the_papers_with_its_sign(value: float, difference: str) -> None:
+    table = ours(run("cat", 0, value), run("dog", 0, value))
+    for column in ("cat", "dog", "mean"):
+        assert shown(table, "ADTR (difference)", column) == difference
+
+
+def test_the_difference_is_taken_before_rounding() -> None:
+    table = ours(run("cat", 0, 90.14), run("cat", 1, 90.16))
+    assert shown(table, "ADTR (ours)", "cat") == "90.2 ± 0.0"  # 90.15
+    assert cell(table, row="ADTR (difference)", column="cat")["mean"] == pytest.approx(0.15, abs=1e-12)
+
+
+def test_deviations_are_shown_from_two_runs_on() -> None:
+    table = ours(run("cat", 0, 90.04), run("cat", 1, 94.0), run("dog", 0, 80))
+    assert shown(table, "ADTR (ours)", "cat") == "92.0 ± 2.8"
+    assert shown(table, "ADTR (ours)", "dog") == "80.0"
+
+
+def test_a_category_that_was_not_run_is_a_dash_and_so_is_the_mean() -> None:
+    table = ours(run("cat", 0, 91))
+    for row in ("ADTR (ours)", "ADTR (difference)"):
+        assert [shown(table, row, column) for column in ("dog", "mean")] == [DASH, DASH]
+    missing = table[(table.column != "cat") & (table.row != "ADTR (paper)")]
+    assert missing["mean"].isna().all()  # and never zero
+    assert shown(table, "ADTR (paper)", "mean") == "90.0"
+    assert shown(table, "ADTR (ours)", "cat") == "91.0"
+
+
+def test_an_undefined_category_is_a_dash_and_so_is_the_mean() -> None:
+    table = ours(run("cat", 0, 91), run("dog", 0, math.nan))
+    assert [shown(table, "ADTR (ours)", column) for column in ("cat", "dog", "mean")] == ["91.0", DASH, DASH]
+
+
+def test_nothing_run_is_all_dashes() -> None:
+    table = ours(run("cat", 0, 91, experiment="spade"))
+    for row in ("ADTR (ours)", "ADTR (difference)"):
+        assert {shown(table, row, column) for column in ("cat", "dog", "mean")} == {DASH}
+    assert (table[table.row != "ADTR (paper)"].n == 0).all()
+
+
+def test_the_right_metric_and_experiment_are_compared() -> None:
+    rows = [run(c, 0, 50, e, m) for c in ("cat", "dog") for e in ("adtr", "spade") for m in ("image_auroc", "image_ap")]
+    for row in rows:
+        row["value"] += 7 * (row["experiment"] == "spade") + 3 * (row["metric"] == "image_ap")
+    assert shown(ours(*rows), "ADTR (ours)", "cat") == "50.0"
+
+
+def test_a_score_of_zero_is_not_a_missing_cell() -> None:
+    assert shown(ours(run("cat", 0, 0.0)), "ADTR (ours)", "cat") == "0.0"
+
+
+@pytest.mark.parametrize(("categories", "difference"), [(1, DASH), (2, "-2.2")])
+def test_the_ablation_differs_from_the_paper_only_over_the_same_categories(categories: int, difference: str) -> None:
+    rows = [run(c, 0, 95.0, metric="pixel_auroc") for c in ("cat", "dog")[:categories]]
+    table = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 2, B4)
+    assert shown(table, "(a) Attn+Query", "ours") == "95.0"
+    assert shown(table, "(a) Attn+Query", "difference") == difference
+    assert any("1 of the paper's 2 categories (cat)" in note for note in tables.notes(table)) == (categories == 1)
+    assert shown(table, "(a) CNN", "ours") == shown(table, "(a) CNN", "difference") == DASH
+
+
+def test_the_ablation_says_what_each_change_does_to_adtr_there_and_here() -> None:
+    values = {"adtr": 95.0, "cnn": 90.5, "no_query": 96.0}
+    rows = [run("cat", 0, value, experiment, "pixel_auroc") for experiment, value in values.items()]
+    table = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 15, B4)
+    assert [shown(table, "(a) CNN", column) for column in printed.TO_ADTR] == ["-2.8", "-4.5"]  # 94.4 - 97.2
+    assert [shown(table, "(a) w/o Query", column) for column in printed.TO_ADTR] == ["-3.0", "+1.0"]
+    assert [shown(table, "(a) w/o Attn", column) for column in printed.TO_ADTR] == ["-2.4", DASH]
+    assert [shown(table, "(a) Attn+Query", column) for column in printed.TO_ADTR] == [DASH, DASH]
+
+
+def test_another_backbone_does_not_stand_in_the_row_of_the_papers_but_in_one_of_its_own() -> None:
+    rows = summary(run("cat", 0, 95.0, metric="pixel_auroc"))
+    table = printed.of_ablation(SPECS["table4"], paper("table4"), rows, 1, LITE)
+    assert shown(table, "(c) Efficient-B4", "ours") == DASH
+    assert "efficientnet_lite0" in str(cell(table, row="(c) Efficient-B4", column="ours").note)
+    assert shown(table, "(a) Attn+Query", "ours") == "95.0"
+    own = [shown(table, "(c) EfficientNet-Lite0", column) for column in ("paper", "ours", "difference")]
+    assert own == [DASH, "95.0", DASH]
+
+
+def test_rows_that_the_paper_does_not_have_stand_in_their_part_where_they_were_run() -> None:
+    used = B4 | {"efficientnet_lite1": {"backbone": "efficientnet_lite1", "image_size": 256, "grid_size": 16}}
+    used |= {"adtr_512": {"backbone": "efficientnet_b4", "image_size": 512, "grid_size": 32}}
+    ran = [run("cat", 0, 95.0, experiment, "pixel_auroc") for experiment in used]
+    with_all = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*ran), 15, used)
+    rows = list(dict.fromkeys(with_all.row))
+    assert rows[rows.index("(c) Efficient-B4") + 1 :] == [
+        "(c) EfficientNet-Lite1", "(d) Last-layer", "(d) Multi-scale", "(e) 512 px, 32x32"
+    ]  # fmt: skip
+    without = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*ran[:1]), 15, used)
+    assert list(dict.fromkeys(without.row)) == [f"({e.part}) {e.label}" for e in paper("table4").itertuples()]
+
+
+def test_baselines_measured_here_follow_the_papers_rows_where_they_were_run() -> None:
+    rows = [run("cat", seed, 80 + seed, "padim") for seed in (0, 1)] + [run("cat", 0, 70, "patchcore")]
+    source = pd.DataFrame({"method": "PaDiM", "reference": "11", "category": ["cat", "dog", "mean"], "note": ""})
+    spec = {"ours": {}, "metric": "image_auroc", "further": {"PatchCore": "patchcore", "PaDiM": "padim", "KDE": "kde"}}
+    table = printed.of_paper(spec, source.assign(value="90.0"), summary(*rows))
+    assert list(dict.fromkeys(table.row)) == ["PaDiM [11]", "PatchCore (ours)", "PaDiM (ours)"]
+    assert [shown(table, "PaDiM (ours)", column) for column in ("cat", "dog", "mean")] == ["80.5 ± 0.7", DASH, DASH]
+    (note,) = tables.notes(table)
+    assert note.startswith("PatchCore and PaDiM: measured here")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("table1", "282e611461980113"),
+        ("table2", "1be9c4fc02d4d127"),
+        ("table3", "fa6bc7d159c1b50a"),
+        ("table4", "73fc089b62ed49dd"),
+    ],
+)
+def test_the_printed_numbers_are_those_that_were_copied_from_the_paper(name: str, digest: str) -> None:
+    """The digest was taken of a copy that was made by itself; a folder of such files may be named to compare all."""
+    assert _content_digest(PAPER / f"{name}.csv") == digest
+    copy = os.environ.get("ADTR_PAPER_TABLES")
+    if copy:
+        assert _content_digest(Path(copy) / f"{name}.csv") == digest
+
+
+def _content_digest(path: Path) -> str:
+    """Of all but the notes."""
+    table = pd.read_csv(path, dtype=str).drop(columns="note").fillna("")
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
+
+
+# A study's tables
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return resolve("smoke")
+
+
+def metrics_of(plan: Plan) -> pd.DataFrame:
+    """Metrics of every run of a study, made up: 60, 61, 62, ..."""
+    rows = [
+        run(category, seed, 60 + number, experiment, metric, dataset)
+        for number, (dataset, experiment, category, seed) in enumerate(plan.runs())
+        for metric in ["image_auroc", *OF_LAYOUT.get(plan.datasets[dataset].layout, [])]
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
+    built = tables.build(plan, metrics_of(plan), SPECS)
+    assert [*built, "comparison", "parameters", "audit"] == tables.table_names(plan)
+    assert list(built)[4:] == [
+        "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
+        "smoke_cifar10_image_auroc_all",
+    ]  # fmt: skip
+    for title, table in built.values():
+        assert title
+        assert table.columns.tolist() == tables.CELL
+        assert not table.duplicated(["row", "column"]).any()
+
+
+def test_a_table_of_a_study_has_an_experiment_a_row_and_a_category_a_column(plan: Plan) -> None:
+    _, table = tables.build(plan, metrics_of(plan), SPECS)["smoke_mvtec_image_auroc"]
+    text = tables.wide(table)
+    assert text.index.tolist() == [plan.titles[name] for name in plan.study.datasets["smoke_mvtec"]]
+    assert text.columns.tolist() == ["carpet", "screw", "mean"]
+    assert text.loc["ADTR"].tolist() == ["60.5 ± 0.7", "62.5 ± 0.7", "61.5 ± 0.7"]  # 60, 61; 62, 63; 61, 62
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("float32", "imagenet weights, 64"), ("bfloat16", "imagenet weights in bfloat16,")]
+)
+def test_a_title_tells_features_that_are_not_in_float32(asked: str, told: str) -> None:
+    plan = resolve("smoke", settings={"features.precision": asked})
+    title, _ = tables.build(plan, metrics_of(plan), SPECS)["table1"]
+    assert told in title
+
+
+def test_a_table_of_the_paper_takes_the_data_set_that_stands_for_its_benchmark(plan: Plan) -> None:
+    _, table = tables.build(plan, metrics_of(plan), SPECS)["table1"]
+    assert [shown(table, "ADTR (ours)", c) for c in ("carpet", "screw", "grid")] == ["60.5 ± 0.7", "62.5 ± 0.7", DASH]
+    assert shown(table, "ADTR (ours)", "mean") == DASH  # two of fifteen categories
+
+
+def test_all_categories_and_seeds_give_a_mean_beside_the_papers() -> None:
+    plan = resolve("paper")
+    metrics = metrics_of(plan)
+    _, table = tables.build(plan, metrics, SPECS)["table2"]
+    chosen = metrics[(metrics.dataset == "mvtec") & (metrics.experiment == "adtr") & (metrics.metric == "image_auroc")]
+    by_seed = [float(rows.value.mean()) for _, rows in chosen.groupby("seed")]
+    found = cell(table, row="ADTR (ours)", column="mean")
+    assert found["mean"] == pytest.approx(statistics.mean(by_seed), rel=1e-12)
+    assert found.sd == pytest.approx(statistics.stdev(by_seed), rel=1e-12)
+    assert found.n == len(plan.study.seeds) == 3
+    assert cell(table, row="ADTR (difference)", column="mean")["mean"] == pytest.approx(found["mean"] - 96.4, rel=1e-9)
+
+
+def test_missing_runs_are_counted_and_one_is_named(plan: Plan, tmp_path: Path) -> None:
+    runs = list(plan.runs())
+    for dataset, experiment, category, seed in runs[1:]:
+        folder = tmp_path / "runs" / dataset / experiment / category / str(seed)
+        folder.mkdir(parents=True)
+        pd.DataFrame([run(category, seed, 50, experiment, dataset=dataset)]).to_csv(folder / "metrics.csv")
+    first = "/".join(map(str, runs[0]))
+    with pytest.raises(
+        UserError, match=rf"1 of {len(runs)} runs have no metrics yet, such as {tmp_path}/runs/{first}/metrics"
+    ):
+        tables.collect(plan, tmp_path)
+
+
+def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path) -> None:
+    for number, run_of in enumerate(plan.runs()):
+        path = tmp_path.joinpath("runs", *map(str, run_of), "run.json")
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"parameters": number, "features": {"shape": [9, 64, 512]}}))
+    found = tables.networks(plan, tmp_path)
+    assert list(found.itertuples(index=False, name=None)) == [(*r, i, 64, 512) for i, r in enumerate(plan.runs())]
+    path.unlink()
+    with pytest.raises(UserError, match=r"1 of \d+ runs have no record yet"):
+        tables.networks(plan, tmp_path)
+
+
+def test_metrics_are_collected_of_every_run(plan: Plan, tmp_path: Path) -> None:
+    for rows in (group for _, group in metrics_of(plan).groupby(["dataset", "experiment", "category", "seed"])):
+        first = rows.iloc[0]
+        folder = tmp_path / "runs" / first.dataset / first.experiment / first.category / str(first.seed)
+        folder.mkdir(parents=True)
+        rows.to_csv(folder / "metrics.csv", index=False)
+    found = tables.collect(plan, tmp_path)
+    pd.testing.assert_frame_equal(found, metrics_of(plan), check_dtype=False)
+
+
+# Rendering
+
+AWKWARD = pd.DataFrame(
+    {
+        "row": ["50 % & more", "50 % & more", "#1_{a}", "#1_{a}", r"~\^$"],
+        "column": ["metal_nut", "mean", "metal_nut", "mean", "mean"],
+        "mean": [97.24999, 2 / 3, 100.0, math.nan, 12.0],
+        "sd": [0.25, math.nan, math.nan, math.nan, 0.04],
+        "n": [3, 1, 1, 2, 2],
+        "printed": ["", "", "100", "", ""],
+        "note": ["", "", "", "undefined: one class", ""],
+        "provenance": ["a@1 b@2", "", "paper", "", ""],
+    }
+)
+CELLS = [["97.2 ± 0.2", "0.7"], ["100", DASH], [DASH, "12.0 ± 0.0"]]
+
+
+def test_cells_are_rounded_in_rendering() -> None:
+    assert tables.wide(AWKWARD).to_numpy().tolist() == CELLS
+
+
+def test_csv_keeps_full_precision(tmp_path: Path) -> None:
+    layout.write([layout.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
+    found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
+    assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
+    pd.testing.assert_frame_equal(
+        found.fillna({"printed": "", "note": "", "provenance": ""}), AWKWARD, check_exact=True, check_dtype=False
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "t.md", "t.tex"}
+
+
+def parsed(text: str) -> list[list[str]]:
+    """The cells of a Markdown table, its head first."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
+
+
+def test_markdown_parses_back_to_the_same_cells() -> None:
+    head, *rows = parsed(tables.markdown(AWKWARD, "Title"))
+    assert head == ["per cent", "metal_nut", "mean"]
+    assert [row[0] for row in rows] == list(dict.fromkeys(AWKWARD.row))
+    assert [row[1:] for row in rows] == CELLS
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_table_of_the_paper_in_markdown_parses_back_to_its_cells(name: str) -> None:
+    table = printed.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50)))
+    head, *rows = parsed(tables.markdown(table, "Title"))
+    text = tables.wide(table)
+    assert head[1:] == text.columns.tolist()
+    assert {row[0]: row[1:] for row in rows} == {row: text.loc[row].tolist() for row in text.index}
+
+
+def test_markdown_has_the_title_and_the_notes() -> None:
+    text = tables.markdown(AWKWARD, "A title")
+    assert text.startswith("### A title\n\n|")
+    assert text.endswith("\n\n- #1_{a}, mean: undefined: one class\n")
+
+
+def test_latex_escapes_what_is_special_to_it() -> None:
+    text = tables.latex(AWKWARD, "All of 100 % & a_b", "awkward_table")
+    assert r"\caption{All of 100 \% \& a\_b}" in text
+    assert r"\label{tab:awkward_table}" in text
+    rows = re.findall(r"^(.*) \\\\$", text, re.MULTILINE)
+    assert rows == [
+        r"Per cent & Metal\_nut & Mean",
+        r"50 \% \& more & 97.2$_{\pm 0.2}$ & 0.7",
+        r"\#1\_\{a\} & 100 & --",
+        r"\textasciitilde{}\textbackslash{}\textasciicircum{}\$ & -- & 12.0$_{\pm 0.0}$",
+    ]
+    assert re.findall(r"\\(?:top|mid|bottom)rule", text) == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert r"\#1\_\{a\}, mean: undefined: one class" in text  # the note
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-2.0", "$-$2.0"),
+        ("[-0.3, +1.2]", "[$-$0.3, +1.2]"),
+        ("2020-11-22", "2020-11-22"),
+        ("64 × 512", r"64 $\times$ 512"),
+        ("100.0 ± 12.3", r"100.0$_{\pm 12.3}$"),
+        ("± is the deviation", r"$\pm$ is the deviation"),
+    ],
+)
+def test_signs_are_set_as_signs(text: str, expected: str) -> None:
+    assert latex.set_in_tex(text) == expected
+
+
+def test_heads_of_wide_tables_are_cut_as_the_papers_are() -> None:
+    names = [name.capitalize() for name in dict.fromkeys(paper("table1").category)]
+    assert [latex.short(name) for name in names] == [
+        "Carp.", "Grid", "Leat.", "Tile", "Wood", "Bott.", "Cable", "Caps.", "Haze.", "Meta.", "Pill", "Screw", "Toot.",
+        "Tran.", "Zipp.", "Mean",
+    ]  # fmt: skip
+
+
+def networks(plan: Plan) -> pd.DataFrame:
+    """Sizes of the networks of every run, made up."""
+    rows = [(*r, 0 if r[1] in UNTRAINED else 48_000 + 1_000 * len(r[1]), 64, 512) for r in plan.runs()]
+    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_parameters_of_trained_networks_beside_those_of_adtr(plan: Plan) -> None:
+    table = tables.parameters(plan, networks(plan))
+    assert not set(table.experiment) & UNTRAINED
+    row = cell(table, experiment="cnn", dataset="smoke_mvtec")
+    assert (row.parameters, row.tokens, row.channels) == (51_000, 64, 512)
+    assert row.ratio == pytest.approx(51 / 52, rel=1e-12)
+    text = tables.parameters_sheet(plan, table).text.set_index("experiment")
+    assert text.loc["CNN"].tolist() == ["64 × 512", "51,000 (0.98)", DASH, DASH]
+    assert text.loc["ADTR"].tolist() == ["64 × 512", "52,000 (1.00)"] * 2
+
+
+def test_runs_of_one_experiment_have_networks_of_one_size(plan: Plan) -> None:
+    sizes = networks(plan)
+    sizes.loc[0, "parameters"] += 1
+    with pytest.raises(UserError, match=r"smoke_mvtec/adtr: its runs have networks of different sizes"):
+        tables.parameters(plan, sizes)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tables of the study `paper`: 15 and 10 categories, three seeds, all experiments; its folder."""
+    folder, before = tmp_path_factory.mktemp("tables"), Path.cwd()
+    os.chdir(planted.REPOSITORY)
+    try:
+        plan = resolve("paper")
+        metrics, claims = metrics_of(plan), read_yaml(PAPER / "claims.yaml")
+        tables.write(plan, metrics.assign(value=metrics.value % 41 + 60), networks(plan), SPECS, claims, folder)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def test_every_table_is_written_in_three_forms(written: Path) -> None:
+    names = tables.table_names(resolve("paper"))
+    assert {path.name for path in written.iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_every_table_of_a_full_study_compiles_and_fits_the_page(written: Path, tmp_path: Path) -> None:
+    awkward = tables.latex(AWKWARD, "All of 100 % & a_b", "awkward")
+    inputs = "\n".join(rf"\input{{{path}}}\clearpage" for path in sorted(written.glob("*.tex")))
+    document = f"{latex.PREAMBLE}\\begin{{document}}\n{awkward}\n{inputs}\n\\end{{document}}\n"
+    (tmp_path / "t.tex").write_text(document, encoding="utf-8")
+    for _ in range(3):  # until longtables have their widths
+        subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True)
+    log = (tmp_path / "t.log").read_text(encoding="utf-8", errors="replace")
+    assert [line for line in log.splitlines() if line.startswith("!") or "Overfull" in line] == []
+    assert "Table widths have changed" not in log
+    assert (tmp_path / "t.pdf").stat().st_size > 0
+
+
+def test_what_is_written_can_be_read_as_a_frame(tmp_path: Path) -> None:
+    layout.write([layout.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
+    assert pd.read_csv(io.StringIO((tmp_path / "t.csv").read_text())).columns.tolist() == tables.CELL

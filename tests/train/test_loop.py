@@ -1,0 +1,306 @@
+"""The training loop of every network, on a line through two points: learning rate, precision, saving, resuming."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import planted
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from tqdm import tqdm
+
+from adtr.config.schema import Train
+from adtr.errors import UserError
+from adtr.methods import adtr, adtr_plus, autoencoder
+from adtr.train import loop as training
+from adtr.train.context import Anomalies, Context, Fitted, precision
+
+IMAGES = 10
+
+
+def settings(**changes: Any) -> Train:
+    plain = {"epochs": 4, "batch_size": 4, "lr": 0.01, "weight_decay": 0.0, "lr_drop_at": 1.0, "save_every": 1}
+    return planted.params(train=plain | changes).train
+
+
+def optimize(context: Context, draw: Callable[[], Tensor] = lambda: torch.randperm(IMAGES), **changes: Any) -> Fitted:
+    """A linear layer with dropout, so that the random state matters in every step, learns to double its input."""
+    training.seeded(context.seed)
+    network = nn.Sequential(nn.Dropout(0.1), nn.Linear(3, 3))
+    images = torch.linspace(-1, 1, IMAGES * 3).reshape(IMAGES, 3)
+    return training.optimize(
+        network,
+        draw,
+        lambda batch: (network(images[batch]) - 2 * images[batch]).square().mean(),
+        settings(**changes),
+        context,
+    )
+
+
+def same(one: Fitted, other: Fitted) -> bool:
+    return one.history == other.history and all(torch.equal(one.state[name], other.state[name]) for name in one.state)
+
+
+# Learning rate
+
+
+def schedule(**changes: float) -> Train:
+    return settings(**{"lr": 1e-4, "lr_drop_at": 0.8, "lr_drop_factor": 0.1} | changes)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "last_before"),
+    [(500, 0.8, 400), (300, 0.6667, 200), (300, 2 / 3, 200), (10, 1.0, 10), (5, 0.8, 4), (1, 0.8, 1)],
+)
+def test_the_learning_rate_drops_after_its_share_of_the_epochs(epochs: int, share: float, last_before: int) -> None:
+    train = schedule(epochs=epochs, lr_drop_at=share)
+    rates = [training.learning_rate(train, epoch, 10**6, 10**4) for epoch in range(1, epochs + 1)]
+    assert rates == [1e-4] * last_before + [pytest.approx(1e-5, rel=1e-12)] * (epochs - last_before)
+
+
+def test_the_learning_rate_warms_up_linearly_over_its_steps() -> None:
+    train = schedule(warmup_steps=4)
+    rates = [training.learning_rate(train, 1, step, 10) for step in range(6)]
+    assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4], rel=1e-12)
+
+
+def test_few_steps_are_warmed_up_for_a_tenth_of_them() -> None:
+    train = schedule(epochs=20, warmup_steps=50)
+    rates = [training.learning_rate(train, 1, step, each=2) for step in range(6)]  # 40 steps in all
+    assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4], rel=1e-12)
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
+    assert training.learning_rate(schedule(warmup_steps=0), 1, 0, 10) == 1e-4
+
+
+def test_a_drop_during_the_warm_up_multiplies_it() -> None:
+    train = schedule(epochs=2, lr_drop_at=0.5, warmup_steps=8)
+    assert training.learning_rate(train, 2, 3, 100) == pytest.approx(0.5 * 1e-5, rel=1e-12)
+
+
+# The loop
+
+
+def test_history_has_a_row_an_epoch_and_the_loss_falls() -> None:
+    fitted = optimize(Context(0), epochs=30, warmup_steps=6, lr_drop_at=0.5)
+    losses = [row["loss"] for row in fitted.history]
+    assert [row["epoch"] for row in fitted.history] == list(range(1, 31))
+    assert losses[-1] < losses[0]
+    # three steps an epoch: the sixth step, the last of epoch 2, is the first at full rate; dropped from epoch 16 on
+    assert [row["lr"] for row in fitted.history] == pytest.approx([0.005] + 14 * [0.01] + 15 * [0.001], rel=1e-12)
+    assert fitted.parameters == 3 * 3 + 3
+
+
+def test_every_image_that_is_drawn_is_seen_once_in_batches_of_the_size_asked_for() -> None:
+    seen: list[list[int]] = []
+    weight = nn.Linear(1, 1)
+
+    def loss(batch: Tensor) -> Tensor:
+        seen.append(batch.tolist())
+        return weight(torch.ones(1)).square().mean()
+
+    training.optimize(weight, lambda: torch.arange(IMAGES), loss, settings(epochs=2), Context(0))
+    assert seen == 2 * [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("grad_clip", [0.0, 0.1])
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(grad_clip: float) -> None:
+    images = torch.linspace(-1, 1, IMAGES * 3, dtype=torch.float64).reshape(IMAGES, 3)
+    fitted = []
+    for piece in (None, 3, 1):
+        torch.manual_seed(0)
+        network = nn.Linear(3, 3).double()
+
+        def loss(batch: Tensor, network: nn.Module = network) -> Tensor:
+            return (network(images[batch]) - 2 * images[batch]).square().mean()
+
+        fitted.append(
+            training.optimize(
+                network, lambda: torch.arange(IMAGES), loss, settings(epochs=3, grad_clip=grad_clip), Context(0), piece
+            )
+        )
+    for other in fitted[1:]:
+        torch.testing.assert_close(other.state, fitted[0].state, rtol=0, atol=1e-12)
+        assert [row["loss"] for row in other.history] == pytest.approx([row["loss"] for row in fitted[0].history])
+
+
+def test_a_piece_is_a_batch_where_it_is_normalised_or_on_a_gpu() -> None:
+    exact, half = settings(precision="float32"), settings(precision="bfloat16")
+    assert training.piece_size(nn.Linear(1, 1), 256, exact, "cpu") == 2
+    assert training.piece_size(nn.Linear(1, 1), 256, half, "cpu") == 4
+    assert training.piece_size(nn.Linear(1, 1), 4096, half, "cpu") == 1
+    assert training.piece_size(nn.Linear(1, 1), 256, half, "cuda") is None
+    assert training.piece_size(nn.Sequential(nn.BatchNorm2d(1)), 256, half, "cpu") is None
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
+    weight = nn.Linear(1, 1)
+    losses = iter([1.0, 2.0, 6.0])  # of batches of 4, 4 and 2
+    fitted = training.optimize(
+        weight,
+        lambda: torch.arange(IMAGES),
+        lambda _: weight.bias.sum() * 0 + next(losses),
+        settings(epochs=1),
+        Context(0),
+    )
+    assert fitted.history[0]["loss"] == pytest.approx((4 * 1 + 4 * 2 + 2 * 6) / 10, rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) in epoch \d+: lower lr \(1e\+30\) or set grad_clip"):
+        optimize(Context(0, state=tmp_path), lr=1e30)
+    assert not list(tmp_path.iterdir())  # a broken state is not saved
+
+
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_a_forward_pass_is_in_the_precision_asked_for(asked: str) -> None:
+    with training.autocast(settings(precision=asked), "cpu"):
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked]
+    assert precision(asked, "cpu") == asked
+
+
+# On a GPU
+
+CASES = [(adtr, {"model": {"variant": variant}}) for variant in ("transformer", "no_attention", "no_query", "cnn")]
+CASES += [(adtr_plus, {"adtr_plus": {"loss": loss}}) for loss in ("pixel", "image")] + [(autoencoder, {})]
+NETWORKS = pytest.mark.parametrize(("method", "changes"), CASES, ids=lambda x: getattr(x, "__name__", str(x)))
+
+
+class OnDeviceOnly(TorchDispatchMode):
+    """Refuses operations on tensors of the host, but for scalars."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        assert not any(x.is_cpu and x.ndim for x in tensors), func
+        return func(*args, **(kwargs or {}))
+
+
+def context(device: str, test: np.ndarray, normal: np.ndarray) -> Context:
+    """What every network may need."""
+    start = adtr.fit(normal, planted.params(train={"epochs": 1}), Context(0)).state
+    return Context(0, device, start=start, anomalies=Anomalies(test, torch.zeros(test.shape[:2], dtype=torch.bool)))
+
+
+@NETWORKS
+def test_loss_and_gradient_leave_the_host_alone(
+    method: ModuleType, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a GPU can record them. The device "meta" has no values: whatever asks for one raises."""
+    normal, test = planted.features()
+    losses: list[Tensor] = []
+
+    def one_step(network: nn.Module, _: Any, loss: Callable[[Tensor], Tensor], *__: Any) -> Fitted:
+        with OnDeviceOnly():
+            losses.append(loss(torch.zeros(4, dtype=torch.long, device="meta")))
+            losses[0].backward()
+        assert all(parameter.grad is not None for parameter in network.parameters())
+        return Fitted({})
+
+    known = context("meta", test, normal)
+    monkeypatch.setattr(method, "optimize", one_step)
+    method.fit(normal, planted.params(**changes), known)
+    assert losses[0].shape == ()
+    with pytest.raises(RuntimeError, match="meta"):
+        losses[0].item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+@NETWORKS
+def test_recorded_steps_learn_what_launched_ones_do(
+    method: ModuleType, changes: dict[str, Any], asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By losses and maps: biases of keys change nothing, and their gradients are rounding errors."""
+    normal, test = planted.features()
+    replay, replayed, losses, maps = torch.cuda.CUDAGraph.replay, Counter[int](), [], []
+
+    def counted(graph: torch.cuda.CUDAGraph) -> None:
+        replayed[id(graph)] += 1
+        replay(graph)
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", counted)
+    for capture in (False, True):
+        train = {"epochs": 30, "capture": capture, "precision": asked, "grad_clip": 1.0, "warmup_steps": 3}
+        params = planted.params(train=train, **changes | {"model": {"dropout": 0.1} | changes.get("model", {})})
+        fitted = method.fit(normal, params, context("cuda", test, normal))
+        losses.append([row["loss"] for row in fitted.history])
+        maps.append(torch.from_numpy(method.anomaly_map(fitted.state, test, params, "cuda")))
+        assert bool(replayed) == capture
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    torch.testing.assert_close(maps[1], maps[0], rtol=5e-2, atol=5e-2)
+
+
+# Snapshots
+
+
+@pytest.mark.parametrize(
+    ("epochs", "snapshots", "expected"),
+    [(40, 4, {10, 20, 30}), (10, 3, {3, 7}), (5, 1, set()), (5, 0, set()), (2, 9, {1}), (1, 4, set())],
+)
+def test_snapshots_are_evenly_spaced_and_the_last_is_the_model(epochs: int, snapshots: int, expected: set[int]) -> None:
+    assert training.snapshot_epochs(settings(epochs=epochs, snapshots=snapshots)) == expected
+
+
+def test_a_snapshot_is_the_model_of_a_training_that_ends_there() -> None:
+    whole = optimize(Context(0), epochs=4, snapshots=4)
+    assert sorted(whole.snapshots) == [1, 2, 3]
+    for epoch, snapshot in whole.snapshots.items():
+        short = optimize(Context(0), epochs=epoch)
+        assert all(torch.equal(short.state[name], snapshot[name]) for name in snapshot)
+
+
+# Resuming
+
+
+def test_a_training_resumed_at_any_epoch_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
+    whole = optimize(Context(0), lr_drop_at=0.75, snapshots=4)
+    for stop in (1, 2, 3):
+        context = Context(0, state=tmp_path / str(stop))
+        assert optimize(context, epochs=stop, snapshots=stop).history == whole.history[:stop]
+        torch.rand(stop)  # whatever happened in between
+        rest = optimize(context, lr_drop_at=0.75, snapshots=4)
+        assert same(whole, rest)
+
+
+def test_snapshots_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = optimize(Context(0), snapshots=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_report", interrupted_in(3, training._report))
+        with pytest.raises(KeyboardInterrupt):
+            optimize(Context(0, state=tmp_path), snapshots=4)
+    rest = optimize(Context(0, state=tmp_path), snapshots=4)
+    assert sorted(rest.snapshots) == [1, 2, 3]
+    assert all(torch.equal(whole.snapshots[e][n], rest.snapshots[e][n]) for e in (1, 2, 3) for n in whole.state)
+
+
+def interrupted_in(last: int, report: Callable[..., None]) -> Callable[..., None]:
+    def stop(bar: tqdm, row: dict[str, float], epochs: int, speed: float) -> None:
+        report(bar, row, epochs, speed)
+        if row["epoch"] == last:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize(("every", "saved"), [(1, 5), (2, 4), (3, 3), (9, 0)])
+def test_the_state_is_saved_every_so_many_epochs(
+    every: int, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_report", interrupted_in(6, training._report))
+    with pytest.raises(KeyboardInterrupt):
+        optimize(Context(0, state=tmp_path), epochs=9, save_every=every)
+    state = tmp_path / "state.pt"
+    assert (len(torch.load(state, weights_only=True)["history"]) if state.exists() else 0) == saved
+
+
+def test_a_state_that_cannot_be_read_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state.pt").write_bytes(b"half a file")
+    assert same(optimize(Context(0)), optimize(Context(0, state=tmp_path)))
+    assert "begins anew" in caplog.text
