@@ -36,7 +36,7 @@ def test_large_steps_take_the_time_of_their_operations() -> None:
     encoder = 4 * (4 * 256**2 + 2 * 256 * 256 + 2 * 256 * 1024)
     decoder = 4 * (2 * (4 * 256**2 + 2 * 256 * 256) + 2 * 256 * 1024)
     multiplications = encoder + decoder + 2 * 1000 * 256
-    assert cost.multiplications(adtr.model.transformer, 256) == multiplications
+    assert cost.multiplications(adtr.model, 256) == multiplications
     assert cost.fit(adtr, Images(100, 0), CLUSTER) == pytest.approx(6 * multiplications * 256 * 100 * 10 / 1e12)
 
 
