@@ -1,8 +1,19 @@
 # ADTR Bench: from images to a report. `snakemake all_tables` runs the study `paper`; another: --config study=NAME
 
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
 
-include: "workflow/rules/study.smk"  # parameters: read, resolved and checked before the first job
-include: "workflow/rules/resources.smk"  # time and memory, for a cluster
+from adtr.errors import UserError
+from adtr.workflow import Workflow
+
+min_version("9.0")
+
+try:
+    study = Workflow(config)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+
 include: "workflow/rules/data.smk"  # generated images, manifests, features
 include: "workflow/rules/runs.smk"  # training, evaluation
 include: "workflow/rules/results.smk"  # metrics, tables, figures, report
@@ -12,8 +23,7 @@ localrules:
     generate,
     tables,
     plots,
-    bars,
-    tsne,
+    dataset_figures,
     write_report,
     all_features,
     all_runs,
@@ -26,61 +36,69 @@ localrules:
     table4,
 
 
+wildcard_constraints:
+    dataset="[^/]+",
+    data="[^/]+",
+    category="[^/]+",
+    part="[^/]+",
+    key="[^/]+",
+    bank="[^/]+",
+
+
+MISSING = study.missing_data()
+if MISSING and workflow.is_main_process:
+    logger.warning("\n  ".join(["Missing data:", *MISSING]))
+
+
 onstart:
-    tell_missing_data()
-    tell_leftovers()
+    if MISSING:
+        raise WorkflowError(
+            "data is missing: `adtr fetch` gets MVTec-AD and CIFAR; or set `root` of the data set in params/datasets.yaml"
+        )
 
 
 rule all_tables:
     default_target: True
     input:
-        TABLES,
-        SCORES,
+        study.tables,
 
 
 rule all_features:
     input:
-        sorted(
-            {path for run in PLAN.runs() for path in inputs_of(*run[:3])},
-        ),
+        study.features,
 
 
 rule all_runs:
     input:
-        [runs(pattern) for pattern in (*rules.train.output, *rules.evaluate.output)],
+        study.runs("run.json"),
+        study.runs("evaluation.json"),
 
 
 rule figures:
     input:
-        FIGURES,
-        SCORES,
+        study.figures,
 
 
 rule report:
     input:
-        REPORTS,
-        SCORES,
+        study.reports,
 
 
 rule table1:
     input:
-        table_files("table1"),
-        SCORES,
+        study.table_files("table1"),
 
 
 rule table2:
     input:
-        table_files("table2"),
-        SCORES,
+        study.table_files("table2"),
 
 
 rule table3:
     input:
-        table_files("table3"),
-        SCORES,
+        study.table_files("table3"),
 
 
 rule table4:
     input:
-        table_files("table4"),
-        SCORES,
+        study.table_files("table4"),

@@ -1,49 +1,38 @@
-"""The command `adtr`: a subcommand for every stage, its options the stage's inputs, outputs and parameters."""
+"""The command `adtr`: a subcommand a stage. Parameters come from a study of params/, and from --set; runs have names."""
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from adtr import __version__, slurm
-from adtr.config.schema import (
-    Confetti,
-    Dataset,
-    Features,
-    Outliers,
-    Params,
-    Score,
-    Section,
-    option,
-    params_model,
-    read_yaml,
-)
-from adtr.config.study import EVALUATED, Plan, parse_settings, resolve
+from adtr import __version__
+from adtr.config import PARAMS
+from adtr.config.levels import Errors, parse_settings
+from adtr.config.paths import Paths, root_of
+from adtr.config.schema import read_yaml
+from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
-from adtr.files import sha256, write_text
+from adtr.files import write_text
 
-DEFAULTS = Path("params/default.yaml")
 logger = logging.getLogger(__name__)
+Options = argparse.Namespace
+SOURCES = PARAMS / "sources.yaml"
+RUN = "DATASET/EXPERIMENT/CATEGORY/SEED"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one subcommand; an error that the user can mend, a file's included, is one message and exit code 1."""
-    parser = _parser()
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        parser.error(
-            f"unknown: {' '.join(unknown)}" if DEFAULTS.is_file() else f"run from the folder that holds {DEFAULTS}"
-        )
+    options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if "SLURM_JOB_ID" in os.environ:
+        job = (os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"))
+        logger.info("Slurm job %s on %s, CUDA_VISIBLE_DEVICES=%s", *job)
     try:
-        if hasattr(options, "output"):
-            slurm.announce(f"{options.command} {options.output}")
-        options.run(options)
+        options.call(options)
     except (UserError, OSError) as error:
         sys.exit(f"adtr {options.command}: {error}")
     except KeyboardInterrupt:
@@ -53,105 +42,133 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adtr",
-        description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. "
-        "The stages in their order: fetch or generate, index, confetti or outliers (ADTR+), features, train, evaluate, "
-        "differences, tables, figures, report. "
+        description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch or "
+        "generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, report. "
         "Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    data = (_fetch, _generate, _index, _confetti, _outliers, _features)
-    for add in (*data, _train, _evaluate, _differences, _tables, _plots, _figures, _report, _plan, _prune, _cost):
-        add(commands)
+    add = partial(_add, commands)
+
+    fetch = add("fetch", _fetch, "download, check and unpack data sets and weights", "adtr fetch mvtec efficientnet_b4")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="of params/sources.yaml; none: list them")
+    fetch.add_argument("--sources", type=Path, default=SOURCES, help="the file that names them [params/sources.yaml]")
+    fetch.add_argument("--root", type=Path, default=Path(), help="the folder that destinations are relative to [.]")
+    fetch.add_argument("--url", action="append", help="a mirror, in place of the official addresses; may be repeated")
+    fetch.add_argument("--archive", type=Path, help="a copy of the file that you have already")
+
+    add("generate", _generate, "write the small generated images of the study smoke", target="DATASET")
+    add("index", _index, "read and check a category's images and write its manifest", target="DATASET/CATEGORY")
+    add("confetti", _confetti, "write noisy copies of a category's training images, the anomalies of ADTR+",
+        target="DATASET/EXPERIMENT/CATEGORY")  # fmt: skip
+    add("outliers", _outliers, "draw images of another data set, the anomalies of ADTR+", target="DATASET/EXPERIMENT")
+    features = add("features", _features, "run the frozen backbone over the images of a part",
+                   "adtr features --study screw mvtec/adtr/screw", target="DATASET/EXPERIMENT/PART")  # fmt: skip
+    features.add_argument(
+        "--anomalies", action="store_true", help="of the experiment's anomalies, in place of the data set's"
+    )
+    features.add_argument("--threads", type=_positive, default=1, help="batches in work at once, same bytes [1]")
+    train = add("train", _train, "fit a method to the features of normal images",
+                "adtr train --study screw mvtec/adtr/screw/0", target=RUN)  # fmt: skip
+    evaluate = add("evaluate", _evaluate, "score the test images of a run and measure it", target=RUN)
+    evaluate.add_argument("--threads", type=_positive, default=1, help="CPU threads [1]")
+    differences = add("differences", _differences, "draw feature difference vectors of a run's test images", target=RUN)
+    for parser_of_stage in (features, train, evaluate, differences):
+        parser_of_stage.add_argument(
+            "--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]"
+        )
+
+    add("tables", _tables, "gather a study's metrics and write its tables", target="")
+    add("plots", _plots, "write what DVC compares: metrics by name, curves of its plots", target="")
+    add("figures", _figures, "draw the figures of a category, or those of a data set", target="DATASET[/CATEGORY]")
+    add("report", _report, "write a study's report as HTML, Markdown and LaTeX", target="")
+    plan = add("plan", _plan, "show the runs of a study", target="")
+    plan.add_argument("--parameters", action="store_true", help="each parameter as well, with its meaning")
+    add("status", _status, "show which runs of a study are finished, and how far the others are", target="")
+    add("cost", _cost, "estimate what a study takes on a cluster: runs, hours, jobs", target="")
+    add("prune", _prune, "remove what a study no longer names, and runs of other parameters", target="")
     return parser
 
 
-def _command(commands: Any, name: str, run: Callable, help: str, example: str = "") -> argparse.ArgumentParser:
-    parser = commands.add_parser(
+def _add(
+    commands: Any, name: str, call: Callable[[Options], None], help: str, example: str = "", target: str | None = None
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
         epilog=f"Example: {example}" if example else None,
         formatter_class=partial(argparse.HelpFormatter, max_help_position=32, width=110),
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(call=call)
+    if target is not None:
+        parser.add_argument("--study", required=True, help="a file of params/studies")
+        parser.add_argument(
+            "--set", default="", metavar="'SECTION.NAME=VALUE …'", help="parameters that win over all files"
+        )
+    if target:
+        parser.add_argument("target", metavar=target, help="its name in the study")
     return parser
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number, `least` or more."""
-
-    def converted(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
-        return int(text)
-
-    return converted
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
-# Parameters as options
+# What a command names
 
 
-def _add_section(parser: argparse.ArgumentParser, name: str, section: type[Section], only: Iterable[str] = ()) -> None:
-    """An option for every parameter of a section; left out, it has the value of params/default.yaml."""
-    group = parser.add_argument_group(f"parameters of {name}")
-    defaults = read_yaml(DEFAULTS).get(name, {}) if DEFAULTS.is_file() else {}
-    for key, field in section.model_fields.items():
-        if only and key not in only:
-            continue
-        default = defaults.get(key, field.default)
-        shown = ",".join(map(str, default)) if isinstance(default, list) else default
-        default = "(required)" if field.is_required() and key not in defaults else f"[{shown}]"
-        text = f"{field.description or ''} {default}".strip()
-        group.add_argument(option(section, key), dest=f"{name}.{key}", metavar="VALUE", help=text)
+def _paths(options: Options) -> Paths:
+    """The files of the study that is asked for."""
+    return Paths(resolve(options.study, settings=parse_settings(options.set)))
 
 
-def _given(options: argparse.Namespace, section: str) -> dict[str, Any]:
-    prefix = f"{section}."
-    given = {key: value for key, value in vars(options).items() if key.startswith(prefix) and value is not None}
+def _names(options: Options, plan: Plan, *kinds: str) -> list[str]:
+    """The words of a target, known to the study.
+
+    Args:
+        kinds: of each word: dataset, experiment, category; others are not checked.
+    """
+    words, errors = options.target.split("/"), Errors()
+    if len(words) != len(kinds):
+        raise UserError(f"{options.target}: a name of the form {'/'.join(kinds).upper()} is expected")
+    where = f"study {plan.name}"
+    datasets = plan.datasets | plan.outliers
+    if errors.known(words[0], datasets, "data set", where):
+        known = {"experiment": plan.study.datasets.get(words[0], []), "category": datasets[words[0]].categories or []}
+        for word, kind in zip(words[1:], kinds[1:], strict=True):
+            if kind in known:
+                errors.known(word, known[kind], kind, f"{where}, {words[0]}")
+    errors.stop(options.target)
+    return words
+
+
+def _needed(options: Options, path: Path, stage: str, target: str) -> Path:
+    """A file that an earlier stage makes.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if not path.is_file():
+        settings = f" --set '{options.set}'" if options.set else ""
+        raise UserError(f"{path}: no such file: `adtr {stage} --study {options.study}{settings} {target}` makes it")
+    return path
+
+
+def _manifest(options: Options, paths: Paths, dataset: str, category: str) -> Any:
+    from adtr.data.manifest import read_manifest
+
+    return read_manifest(_needed(options, paths.manifest(dataset, category), "index", f"{dataset}/{category}"))
+
+
+def _stores(options: Options, paths: Paths, run: Run) -> dict[str, Path]:
+    """The feature stores of a run by part."""
     return {
-        key.removeprefix(prefix): value.split(",") if key == "features.layers" else value
-        for key, value in given.items()
+        store.stem: _needed(options, store, "features", f"{run.dataset}/{run.experiment}/{store.stem}")
+        for store in paths.stores(run)
     }
-
-
-def _checked(model: type[Section], values: dict[str, Any]) -> Any:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problems = [_problem(model, problem) for problem in error.errors()]
-        raise UserError("\n  ".join(["the options do not fit:", *problems])) from None
-
-
-def _problem(model: Any, error: Any) -> str:
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error" and isinstance(error["input"], dict):  # of a whole section: it names the options
-        return message
-    *sections, name = (part for part in error["loc"] if isinstance(part, str))
-    given = "" if error["type"] == "missing" else f" (it is {error['input']!r})"
-    section = model.model_fields[sections[-1]].annotation if sections else model
-    return f"{option(section, name)}: {message}{given}"
-
-
-def _sections() -> dict[str, type[Section]]:
-    """The sections of parameters that a method may get: the trained networks' and each baseline's own."""
-    fields = params_model(read_yaml(DEFAULTS)).model_fields if DEFAULTS.is_file() else {}
-    others = ("method", "features", "score", "confetti", "outliers")
-    return {key: field.annotation for key, field in fields.items() if key not in others}  # type: ignore[misc]
-
-
-def _params(method: str, values: dict[str, dict[str, Any]]) -> Params:
-    """Parameters of which some are given and the others are those of params/default.yaml."""
-    default = read_yaml(DEFAULTS)
-    merged = {
-        key: default[key] | values.get(key, {}) if isinstance(default[key], dict) else default[key] for key in default
-    }
-    return _checked(params_model(default), merged | {"method": method})
-
-
-def _stores(paths: list[Path]) -> dict[str, Path]:
-    """The part of a feature store is the name of its file."""
-    return {path.stem: path for path in paths}
 
 
 def _progress(unit: str, total: int) -> Callable[[Iterable], Iterable]:
@@ -166,8 +183,8 @@ def _device(name: str) -> str:
     if name == "auto":
         if torch.cuda.is_available():
             return _device("cuda")
-        if slurm.given_gpu():
-            logger.warning("this job was given a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
+        if "SLURM_JOB_ID" in os.environ and os.environ.get("CUDA_VISIBLE_DEVICES"):
+            logger.warning("this job has a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
         return "cpu"
     if name != "cpu" and name.partition(":")[0] != "cuda":
         raise UserError(f"--device {name}: it is cpu, cuda or auto")
@@ -177,29 +194,10 @@ def _device(name: str) -> str:
     return name
 
 
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
+# Data
 
 
-# Stages
-
-
-def _fetch(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "fetch",
-        _run_fetch,
-        "download, check and unpack data sets and weights",
-        "adtr fetch mvtec efficientnet_b4",
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of params/sources.yaml; none: list them")
-    parser.add_argument("--sources", type=Path, default=Path("params/sources.yaml"), help="the file that names them")
-    parser.add_argument("--root", type=Path, default=Path(), help="the folder that destinations are relative to [.]")
-    parser.add_argument("--url", action="append", help="a mirror, in place of the official address; may be repeated")
-    parser.add_argument("--archive", type=Path, help="a copy of the file that you have already")
-
-
-def _run_fetch(options: argparse.Namespace) -> None:
+def _fetch(options: Options) -> None:
     from adtr.data.fetch import fetch
     from adtr.data.sources import read_sources
 
@@ -216,407 +214,216 @@ def _run_fetch(options: argparse.Namespace) -> None:
             print(f"{name:16} {source.destination:45} {source.urls[0]}")
 
 
-def _generate(commands: Any) -> None:
-    parser = _command(commands, "generate", _run_generate, "write the small generated images of the study smoke")
-    parser.add_argument("--layout", choices=["mvtec", "cifar10", "cifar100"], required=True, help="of which data set")
-    parser.add_argument("--root", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--categories", nargs="+", default=[], help="MVTec's layout: the categories")
-    parser.add_argument("--images", type=_whole(1), required=True, help="training images of a category")
-    parser.add_argument("--size", type=_whole(1), default=64, help="side of an image, px (MVTec's layout) [64]")
-    parser.add_argument("--seed", type=_whole(0), default=0, help="[0]")
-
-
-def _run_generate(options: argparse.Namespace) -> None:
+def _generate(options: Options) -> None:
     from adtr.data.synthetic import write_cifar10, write_cifar100, write_mvtec
 
-    if options.layout == "mvtec":
-        write_mvtec(options.root, options.categories, options.images, options.size, options.seed)
+    paths = _paths(options)
+    (name,) = _names(options, paths.plan, "dataset")
+    dataset = paths.datasets[name]
+    made, root, categories = dataset.generated, Path(dataset.root), dataset.categories or []
+    if made is None:
+        raise UserError(f"{name}: these images are not generated")
+    if dataset.layout == "mvtec":
+        write_mvtec(root, categories, made.images, made.size, made.seed)
     else:
-        write = {"cifar10": write_cifar10, "cifar100": write_cifar100}[options.layout]
-        write(options.root.parent, options.images, options.seed)
+        write = {"cifar10": write_cifar10, "cifar100": write_cifar100}[dataset.layout]
+        write(root.parent, made.images, made.seed)
+    write_text(paths.generated(name), f"{made} {categories}\n")
 
 
-def _index(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "index",
-        _run_index,
-        "read and check a category's images and write its manifest",
-        "adtr index --layout mvtec --root data/mvtec --category screw --output screw.csv",
-    )
-    parser.add_argument("--category", required=True)
-    parser.add_argument("--output", type=Path, required=True, help="the manifest, CSV")
-    _add_section(parser, "dataset", Dataset, only=("layout", "root", "seed", "train_share"))
-
-
-def _run_index(options: argparse.Namespace) -> None:
+def _index(options: Options) -> None:
     from tqdm import tqdm
 
     from adtr.data.manifest import index
 
-    given = {"title": "the data set", "categories": [options.category]} | _given(options, "dataset")
-    manifest = index(_checked(Dataset, given), options.category, partial(tqdm, unit="image", disable=None))
-    write_text(options.output, manifest.to_csv(index=False))
+    paths = _paths(options)
+    name, category = _names(options, paths.plan, "dataset", "category")
+    manifest = index(paths.datasets[name], category, partial(tqdm, unit="image", disable=None))
+    write_text(paths.manifest(name, category), manifest.to_csv(index=False))
 
 
-def _confetti(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "confetti",
-        _run_confetti,
-        "write noisy copies of a category's training images, the anomalies of ADTR+",
-        "adtr confetti --manifest screw.csv --root data/mvtec --image-size 256 --output bank/screw.csv",
-    )
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--root", required=True, help="the data set's folder")
-    parser.add_argument("--image-size", type=_whole(1), required=True, help="side of the copies, px")
-    parser.add_argument("--output", type=Path, required=True, help="the copies' manifest, CSV; they lie beside it")
-    _add_section(parser, "confetti", Confetti)
-
-
-def _run_confetti(options: argparse.Namespace) -> None:
+def _confetti(options: Options) -> None:
     from adtr.data.confetti import write_bank
-    from adtr.data.manifest import read_manifest, root_of
 
-    params = _checked(Confetti, read_yaml(DEFAULTS)["confetti"] | _given(options, "confetti"))
-    manifest, root = read_manifest(options.manifest), root_of(options.root)
-    options.output.unlink(missing_ok=True)  # it would outlive the copies that it names
+    paths = _paths(options)
+    name, experiment, category = _names(options, paths.plan, "dataset", "experiment", "category")
+    params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
+    manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
+    output.unlink(missing_ok=True)  # it would outlive the copies that it names
     progress = _progress("image", int((manifest.split == "train").sum()))
-    bank = write_bank(manifest, root, options.image_size, params, options.output.parent, progress)
-    write_text(options.output, bank.to_csv(index=False))
+    bank = write_bank(manifest, root, params.features.image_size, params.confetti, output.parent, progress)
+    write_text(output, bank.to_csv(index=False))
 
 
-def _outliers(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "outliers",
-        _run_outliers,
-        "draw training images of another data set, the anomalies of ADTR+",
-        "adtr outliers --layout cifar100 --root data/cifar-100-python --output outliers.csv",
-    )
-    parser.add_argument("--output", type=Path, required=True, help="their manifest, CSV")
-    _add_section(parser, "dataset", Dataset, only=("layout", "root"))
-    _add_section(parser, "outliers", Outliers, only=("count", "seed"))
-
-
-def _run_outliers(options: argparse.Namespace) -> None:
+def _outliers(options: Options) -> None:
     from adtr.data.manifest import draw_outliers
 
-    params = _checked(Outliers, read_yaml(DEFAULTS)["outliers"] | _given(options, "outliers"))
-    given = {"title": "the data set", "categories": []} | _given(options, "dataset")
-    manifest = draw_outliers(_checked(Dataset, given), params.count, params.seed)
-    write_text(options.output, manifest.to_csv(index=False))
+    paths = _paths(options)
+    name, experiment = _names(options, paths.plan, "dataset", "experiment")
+    outliers = paths.plan.params[name, experiment].outliers
+    output = _bank(paths, name, experiment, "outliers")[0]
+    manifest = draw_outliers(paths.datasets[outliers.dataset], outliers.count, outliers.seed)
+    write_text(output, manifest.to_csv(index=False))
 
 
-def _features(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "features",
-        _run_features,
-        "run the frozen backbone over the images of a part",
-        "adtr features --manifest screw.csv --root data/mvtec --part screw --output screw.npy",
-    )
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--root", required=True, help="the data set's folder")
-    parser.add_argument("--part", required=True, help="which images of the manifest: its column part")
-    parser.add_argument("--output", type=Path, required=True, help="the store, PART.npy; a .json is written beside it")
-    parser.add_argument("--sources", type=Path, default=Path("params/sources.yaml"), help="where weights come from")
-    parser.add_argument(
-        "--threads", type=_whole(1), default=1, help="batches in work at once; does not change the bytes [1]"
-    )
-    _add_device(parser)
-    _add_kept(parser)
-    _add_section(parser, "features", Features)
+def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[Path, Path]:
+    bank = paths.bank(dataset, experiment, category)
+    if bank is None:
+        raise UserError(f"{dataset}/{experiment}: this experiment is not trained with anomalies")
+    return bank
 
 
-def _run_features(options: argparse.Namespace) -> None:
-    from adtr.data.manifest import read_manifest, root_of
+def _features(options: Options) -> None:
+    from adtr.data.manifest import read_manifest
     from adtr.data.sources import read_sources
     from adtr.features.backbones import weights_file
     from adtr.features.extract import batch_size, extract
 
-    if options.output.name != f"{options.part}.npy":
-        raise UserError(f"--output {options.output}: a store carries its part's name, {options.part}.npy")
-    features = _checked(Features, read_yaml(DEFAULTS)["features"] | _given(options, "features"))
-    manifest = read_manifest(options.manifest)
-    rows = manifest[manifest.part == options.part]
-    if rows.empty:
-        raise UserError(f"--part {options.part}: {options.manifest} has {', '.join(manifest.part.unique())}")
-    root = root_of(options.root)
-    weights = weights_file(features, read_sources(options.sources), Path())
+    paths = _paths(options)
+    name, experiment, part = _names(options, paths.plan, "dataset", "experiment", "part")
+    features = paths.plan.params[name, experiment].features
+    if options.anomalies:
+        rows, root, store = _bank_rows(options, paths, name, experiment, part)
+    else:
+        store, root = paths.store(name, experiment, part), root_of(paths.datasets[name].root)
+        category = paths.category(name, part)
+        manifest = read_manifest(_needed(options, paths.manifest(name, category), "index", f"{name}/{category}"))
+        rows = manifest[manifest.part == part]
+    weights = weights_file(features, read_sources(SOURCES), Path())
     device = _device(options.device)
     progress = _progress("batch", -(-len(rows) // batch_size(features.image_size, device)))
-    made = [options.output.with_suffix(".json"), options.output]
-    work = partial(extract, rows, root, features, weights, options.output, device, options.threads, progress)
-    _once(options, work, made, [options.manifest, options.sources], "features.extract")
+    extract(rows, root, features, weights, store, device, options.threads, progress)
 
 
-def _add_kept(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kept", type=Path, help="a folder in which what was made is kept under a second name")
-
-
-def _once(
-    options: argparse.Namespace, work: Callable[[], None], files: list[Path], read: list[Path], *code: str
-) -> None:
-    """Makes the files, unless `--kept` has them, of the same options, files read and modules."""
-    from adtr.provenance import code_digest
-    from adtr.train.kept import bring_back, keep
-
-    words = [f"{name}={value}" for name, value in sorted(vars(options).items()) if name != "run"]
-    identity = " ".join([*words, *(sha256(file) for file in read), code_digest(*code)])
-    if options.kept and bring_back(options.kept, identity, files):
-        return
-    work()
-    if options.kept:
-        keep(options.kept, identity, files)
-
-
-def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--features", type=Path, nargs="+", required=True, help="the stores of its parts")
-    _add_device(parser)
-
-
-def _train(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "train",
-        _run_train,
-        "fit a method to the features of normal images",
-        "adtr train --manifest screw.csv --features screw.npy --epochs 20 --state state/screw --output run",
-    )
-    _add_inputs(parser)
-    parser.add_argument("--method", default="adtr", help="a module of adtr/methods [adtr]")
-    parser.add_argument("--seed", type=_whole(0), default=0, help="[0]")
-    parser.add_argument("--state", type=Path, required=True, help="folder that a killed training resumes from")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--start", type=Path, help="adtr_plus: folder of the finished run of adtr that it goes on from")
-    parser.add_argument("--bank", type=Path, help="adtr_plus: manifest of its anomalies, masks beside it")
-    parser.add_argument("--bank-features", type=Path, help="adtr_plus: their store")
-    for name, section in _sections().items():
-        _add_section(parser, name, section)
-
-
-def _run_train(options: argparse.Namespace) -> None:
+def _bank_rows(options: Options, paths: Paths, name: str, experiment: str, part: str) -> tuple[Any, Path, Path]:
+    """The images that ADTR+ has for anomalies, the folder that they lie in, and their store."""
     from adtr.data.manifest import read_manifest
+
+    manifest, store = _bank(paths, name, experiment, part)
+    params = paths.plan.params[name, experiment]
+    if params.adtr_plus.anomalies == "confetti":
+        target, root = f"{name}/{experiment}/{part}", manifest.parent
+    else:
+        target, root = f"{name}/{experiment}", root_of(paths.datasets[params.outliers.dataset].root)
+    return read_manifest(_needed(options, manifest, params.adtr_plus.anomalies, target)), root, store
+
+
+# Runs
+
+
+def _train(options: Options) -> None:
     from adtr.train.stage import Bank, train
 
-    if bool(options.bank) != bool(options.bank_features):
-        raise UserError("--bank and --bank-features go together")
-    stores, bank = _stores(options.features), None
-    params = _params(options.method, {name: _given(options, name) for name in _sections()})
-    if options.bank:
-        bank = Bank(read_manifest(options.bank), options.bank.parent, options.bank_features)
-    manifest, device = read_manifest(options.manifest), _device(options.device)
-    train(manifest, stores, params, options.seed, options.output, options.state, device, options.start, bank)
+    paths = _paths(options)
+    run = paths.plan.run(options.target)
+    params, bank, start = paths.plan.params[run[:2]], None, paths.start(run)
+    if start:
+        _needed(options, start / "run.json", "train", str(run._replace(experiment=params.adtr_plus.start)))
+        rows, root, store = _bank_rows(options, paths, *run[:3])
+        bank = Bank(rows, root, _needed(options, store, "features --anomalies", "/".join(run[:3])))
+    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
+    stores = dict([next(iter(stores.items()))])  # of the training images
+    device = _device(options.device)
+    train(manifest, stores, params, run.seed, paths.run(run), paths.state(run), device, start, bank)
 
 
-def _evaluate(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "evaluate",
-        _run_evaluate,
-        "score the test images of a run and measure it",
-        "adtr evaluate --run run --manifest screw.csv --features screw.npy --root data/mvtec --output run",
-    )
-    parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of the run")
-    _add_inputs(parser)
-    parser.add_argument("--root", required=True, help="the data set's folder, for its masks")
-    parser.add_argument(
-        "--label", type=_key_value, nargs="+", default=[], metavar="KEY=VALUE", help="columns put before the metrics"
-    )
-    parser.add_argument("--threads", type=_whole(1), default=1, help="CPU threads [1]")
-    parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv, maps.npy, metrics.csv")
-    _add_kept(parser)
-    _add_section(parser, "score", Score)
-
-
-def _differences(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "differences",
-        _run_differences,
-        "draw feature difference vectors of a run's test images, normal and anomalous 1:1",
-        "adtr differences --run run --manifest screw.csv --features screw.npy --root data/mvtec --output drawn.npz",
-    )
-    parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of the run")
-    _add_inputs(parser)
-    parser.add_argument("--root", required=True, help="the data set's folder, for its masks")
-    parser.add_argument("--seed", type=_whole(0), default=0, help="of the draw [0]")
-    parser.add_argument("--count", type=_whole(2), default=600, help="vectors, fewer where there are not so many [600]")
-    parser.add_argument("--output", type=Path, required=True, help="the vectors, .npz")
-
-
-def _run_differences(options: argparse.Namespace) -> None:
+def _evaluate(options: Options) -> None:
     import torch
 
-    from adtr.data.manifest import read_manifest, root_of
-    from adtr.evaluate.differences import write_differences
-
-    torch.set_num_threads(1)
-    params, manifest = _params_of_run(options.folder), read_manifest(options.manifest)
-    device, root = _device(options.device), root_of(options.root)
-    stores, count, seed = _stores(options.features), options.count, options.seed
-    write_differences(options.folder, manifest, stores, root, params, count, seed, options.output, device)
-
-
-def _params_of_run(folder: Path, **given: dict[str, Any]) -> Params:
-    """What a run was trained with; `given` are other sections."""
-    asked = read_yaml(folder / "params.yaml")
-    sections = {key: value for key, value in asked.items() if isinstance(value, dict)}
-    return _params(asked["method"], sections | given)
-
-
-def _key_value(text: str) -> tuple[str, str]:
-    """'key=value' in two."""
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
-    return key, value
-
-
-def _run_evaluate(options: argparse.Namespace) -> None:
-    import torch
-
-    from adtr.data.manifest import read_manifest, root_of
     from adtr.evaluate.stage import evaluate
 
     torch.set_num_threads(options.threads)
-    params = _params_of_run(options.folder, score=_given(options, "score"))
-    manifest, stores = read_manifest(options.manifest), _stores(options.features)
-    root, device = root_of(options.root), _device(options.device)
-    made = [options.output / name for name in EVALUATED]
-    read = [options.folder / "run.json", options.manifest, *(store.with_suffix(".json") for store in stores.values())]
-    work = partial(evaluate, options.folder, manifest, stores, root, params, options.label, options.output, device)
-    _once(options, work, made, read, "evaluate.stage", f"methods.{params.method}")
+    paths = _paths(options)
+    run, params = _trained(options, paths)
+    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
+    root, folder = root_of(paths.datasets[run.dataset].root), paths.run(run)
+    labels = [("study", paths.plan.name), *((name, str(value)) for name, value in run._asdict().items())]
+    evaluate(folder, manifest, stores, root, params, labels, folder, _device(options.device))
 
 
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, help="a file of params/studies")
-    parser.add_argument(
-        "--set", default="", metavar="'SECTION.NAME=VALUE …'", help="parameters that win over all files"
-    )
+def _differences(options: Options) -> None:
+    import torch
+
+    from adtr.evaluate.differences import COUNT, write_differences
+
+    torch.set_num_threads(1)
+    paths = _paths(options)
+    run, params = _trained(options, paths)
+    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
+    root, device, output = root_of(paths.datasets[run.dataset].root), _device(options.device), paths.differences(run)
+    write_differences(paths.run(run), manifest, stores, root, params, COUNT, 0, output, device)
 
 
-def _plan_of(options: argparse.Namespace) -> Plan:
-    return resolve(options.study, settings=parse_settings(options.set))
+def _trained(options: Options, paths: Paths) -> tuple[Run, Any]:
+    """The run that is asked for, and its parameters; it must have been trained with them.
+
+    Raises:
+        UserError: it is missing, or of other parameters.
+    """
+    from adtr.train.outdated import trained_otherwise
+
+    run = paths.plan.run(options.target)
+    _needed(options, paths.run(run) / "run.json", "train", str(run))
+    if trained_otherwise(paths, run):
+        raise UserError(f"{paths.run(run)}: trained with other parameters than the study's: train it again")
+    return run, paths.plan.params[run[:2]]
 
 
-def _tables(commands: Any) -> None:
-    parser = _command(commands, "tables", _run_tables, "gather a study's metrics and write its tables")
-    _add_study(parser)
-    parser.add_argument(
-        "--layout", type=Path, default=Path("params/tables.yaml"), help="the shape of the paper's tables"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the study's folder of results")
+# Studies
 
 
-def _run_tables(options: argparse.Namespace) -> None:
-    from adtr.tables.stage import write
-    from adtr.tables.summary import collect, networks
+def _tables(options: Options) -> None:
+    from adtr.tables.stage import write_tables
 
-    plan, specs, claims = _plan_of(options), read_yaml(options.layout), read_yaml(DEFAULTS.parent / "paper/claims.yaml")
-    metrics, sizes = collect(plan, options.output), networks(plan, options.output)
-    write_text(options.output / "metrics.csv", metrics.to_csv(index=False))
-    write_text(options.output / "study.yaml", plan.dump())
-    write(plan, metrics, sizes, specs, claims, options.output / "tables")
+    write_tables(_paths(options), PARAMS)
 
 
-def _plots(commands: Any) -> None:
-    parser = _command(commands, "plots", _run_plots, "write what DVC compares: metrics by name, curves of its plots")
-    _add_study(parser)
-    parser.add_argument("--output", type=Path, required=True, help="the study's folder of results")
-
-
-def _run_plots(options: argparse.Namespace) -> None:
+def _plots(options: Options) -> None:
     from adtr.tables.plots import write_plots
 
-    write_plots(_plan_of(options), options.output)
+    paths = _paths(options)
+    write_plots(paths.plan, paths.results)
 
 
-def _prune(commands: Any) -> None:
-    parser = _command(
-        commands, "prune", _run_prune, "remove what a study no longer names, and runs of other parameters"
-    )
-    _add_study(parser)
+def _figures(options: Options) -> None:
+    from adtr.figures.stage import draw_category, draw_dataset
 
-
-def _run_prune(options: argparse.Namespace) -> None:
-    from adtr.prune import prune
-
-    for removed in prune(_plan_of(options), Path()):
-        print(f"removed {removed}")
-
-
-def _figures(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "figures",
-        _run_figures,
-        "draw all figures of a category, or one of a data set",
-        "adtr figures --study smoke --dataset smoke_mvtec --category screw --output figures",
-    )
-    _add_study(parser)
-    parser.add_argument("--dataset", required=True)
-    drawn = parser.add_mutually_exclusive_group(required=True)
-    drawn.add_argument("--category", help="of which all figures are drawn")
-    drawn.add_argument("--kind", choices=["bars", "tsne"], help="the figure of the whole data set")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of all results [results]")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the figures")
-
-
-def _run_figures(options: argparse.Namespace) -> None:
-    from adtr.figures.drawing import draw_category, draw_dataset
-
-    plan = _plan_of(options)
-    if options.dataset not in plan.datasets:
-        raise UserError(f"--dataset {options.dataset}: the study {plan.name} has {', '.join(plan.datasets)}")
-    if options.category:
-        draw_category(plan, options.dataset, options.category, options.results, options.output)
+    paths = _paths(options)
+    if "/" in options.target:
+        draw_category(paths, *_names(options, paths.plan, "dataset", "category"))
     else:
-        draw_dataset(plan, options.dataset, options.kind, options.results, options.output, DEFAULTS.parent)
+        draw_dataset(paths, *_names(options, paths.plan, "dataset"), PARAMS)
 
 
-def _report(commands: Any) -> None:
-    parser = _command(commands, "report", _run_report, "write a study's report as HTML, Markdown, LaTeX")
-    _add_study(parser)
-    parser.add_argument("--results", type=Path, required=True, help="the study's folder of results")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the report")
-
-
-def _run_report(options: argparse.Namespace) -> None:
+def _report(options: Options) -> None:
     from adtr.report import write
 
-    write(_plan_of(options), options.results, read_yaml(Path("params/tables.yaml")), options.output)
+    write(_paths(options), PARAMS)
 
 
-def _plan(commands: Any) -> None:
-    parser = _command(commands, "plan", _run_plan, "show a study's resolved parameters and count its runs")
-    _add_study(parser)
+def _plan(options: Options) -> None:
+    from adtr.config.describe import parameter_table, run_table
+
+    plan = _paths(options).plan
+    print(run_table(plan))
+    if options.parameters:
+        print("\n" + parameter_table(plan))
 
 
-def _run_plan(options: argparse.Namespace) -> None:
-    plan = _plan_of(options)
-    print(plan.dump() + f"# {len(list(plan.runs()))} runs")
+def _status(options: Options) -> None:
+    from adtr.train.status import status_table
+
+    print(status_table(_paths(options)))
 
 
-def _cost(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "cost",
-        _run_cost,
-        "tell what a study should take on a cluster: runs, GPU hours, jobs",
-        "adtr cost --study paper",
-    )
-    _add_study(parser)
-    parser.add_argument(
-        "--profile", type=Path, default=Path("profiles/slurm"), help="where batches are set [profiles/slurm]"
-    )
-
-
-def _run_cost(options: argparse.Namespace) -> None:
+def _cost(options: Options) -> None:
     from adtr.cost import expected, read_cluster
 
-    batches = read_yaml(options.profile / "config.yaml").get("group-components", {})
-    cluster, specs = read_cluster(Path("params/cluster.yaml")), read_yaml(Path("params/tables.yaml"))
-    print(expected(_plan_of(options), cluster, specs, batches))
+    print(expected(_paths(options).plan, read_cluster(PARAMS / "cluster.yaml"), read_yaml(PARAMS / "tables.yaml")))
+
+
+def _prune(options: Options) -> None:
+    from adtr.prune import prune
+
+    for removed in prune(_paths(options)):
+        print(f"removed {removed}")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 from tabulate import tabulate
 
-from adtr.config.schema import Dataset, Features, Model, Params, Section, problems, read_yaml
-from adtr.config.study import Plan, bank_key, data_key, feature_key
-from adtr.data.manifest import parts_of
+from adtr.config.methods import Model, Params
+from adtr.config.paths import Paths, bank_key, feature_key, parts_of
+from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems, read_yaml
+from adtr.config.study import Plan
 from adtr.errors import UserError
 from adtr.tables.stage import experiments_of
 
@@ -32,15 +33,16 @@ class Images(NamedTuple):
 class Cluster(Section):
     """How fast a cluster is taken to be."""
 
-    start: PositiveFloat = Field(description="seconds of a process before its work begins")
-    step: PositiveFloat = Field(description="seconds, least time of a training step")
-    teraflops: PositiveFloat = Field(description="10^12 operations a second of a training")
-    features: PositiveFloat = Field(description="images/s of the largest backbone at 256 px")
-    baseline: PositiveFloat = Field(description="images/s of the slowest baseline's fit")
-    evaluation: PositiveFloat = Field(description="images/s scored, measured and written")
-    margin: float = Field(ge=1, description="what is asked of the queue, over what is expected")
-    longest: PositiveInt = Field(description="minutes that a job may ask for")
-    memory: PositiveInt = Field(description="MB of a process before it reads features")
+    gpus: Whole = Field(description="of a job that computes with networks; 0 on a cluster without")
+    start: Number = Field(gt=0, description="seconds of a process before its work begins")
+    step: Number = Field(gt=0, description="seconds, least time of a training step")
+    teraflops: Number = Field(gt=0, description="10^12 operations a second of a training")
+    features: Number = Field(gt=0, description="images/s of the largest backbone at 256 px")
+    baseline: Number = Field(gt=0, description="images/s of the slowest baseline's fit")
+    evaluation: Number = Field(gt=0, description="images/s scored, measured and written")
+    margin: Number = Field(ge=1, description="what is asked of the queue, over what is expected")
+    longest: Positive = Field(description="minutes that a job may ask for")
+    memory: Positive = Field(description="MB of a process before it reads features")
     images: dict[str, Images] = Field(description="of a category by layout, where no manifest tells")
 
     def expected(self, dataset: Dataset) -> Images:
@@ -97,7 +99,7 @@ def extraction(features: Features, images: int, cluster: Cluster) -> float:
 
 def fit(params: Params, images: Images, cluster: Cluster) -> float:
     """Seconds of a training, or of a baseline's fit."""
-    if "train" not in params.method_sections():
+    if not params.trains:
         return images.train / cluster.baseline
     tokens, each = params.features.grid_size**2, epoch_images(params, images.train)
     seen, steps = each * params.train.epochs, steps_of(params, images.train)
@@ -136,25 +138,20 @@ def memory(features: Features, images: int, cluster: Cluster) -> int:
     return cluster.memory + math.ceil(images * features.grid_size**2 * CHANNELS * (2 + 4) / 1e6)
 
 
-def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any], batches: Mapping[str, int]) -> str:
+def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
     """What a study should take, as text: GPU hours by experiment and by the paper's tables, and jobs.
 
     Args:
         specs: the paper's tables, params/tables.yaml.
-        batches: how many members share a job, by group of rules.
     """
     runs, stores = _runs(plan, cluster), _stores(plan, cluster)
     shown = pd.concat([stores, runs])[["dataset", "experiment", "number", "hours"]]
-    categories = sum(len(dataset.categories or []) for dataset in plan.datasets.values())
-    starting = sum(plan.params[run[:2]].method != "adtr_plus" for run in plan.runs())
-    members = {"data": categories, "train": starting, "draw": categories}
-    jobs = {group: math.ceil(count / batches.get(group, 1)) for group, count in members.items()}
+    jobs = int(stores.number.sum() + 2 * runs.number.sum())
     parts = [
-        tabulate(shown, ["data set", "experiment", "number", "GPU hours"], floatfmt=".1f", showindex=False),
-        tabulate(_tables(plan, runs, specs), ["table", "runs", "GPU hours"], floatfmt=".1f", showindex=False),
-        f"In all {shown.hours.sum():.1f} GPU hours, each run counted once; about {sum(jobs.values())} jobs: "
-        + ", ".join(f"{count} of group {group} ({batches.get(group, 1)} a job)" for group, count in jobs.items())
-        + ".",
+        tabulate(shown, ["data set", "experiment", "number", "hours"], floatfmt=".1f", showindex=False),
+        tabulate(_tables(plan, runs, specs), ["table", "runs", "hours"], floatfmt=".1f", showindex=False),
+        f"In all {shown.hours.sum():.1f} hours, each run counted once; about {jobs} jobs that compute: features, and a "
+        "training and an evaluation a run.",
         "Expected by the speeds of params/cluster.yaml; nothing was measured.",
     ]
     return "\n\n".join(parts)
@@ -168,7 +165,8 @@ def _runs(plan: Plan, cluster: Cluster) -> pd.DataFrame:
             2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
             for images in _categories(plan, dataset, cluster)
         ]
-        number, hours = len(each) * len(plan.study.seeds), sum(each) * len(plan.study.seeds) / 3600
+        seeds = len(plan.seeds(dataset, experiment))
+        number, hours = len(each) * seeds, sum(each) * seeds / 3600
         rows.append({"dataset": dataset, "experiment": experiment, "number": number, "hours": hours})
     return pd.DataFrame(rows)
 
@@ -209,6 +207,5 @@ def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.Data
 
 
 def _categories(plan: Plan, dataset: str, cluster: Cluster) -> list[Images]:
-    definition = plan.datasets[dataset]
-    folder = Path("results/manifests") / data_key(dataset, definition)
-    return [images_of(definition, folder / f"{category}.csv", cluster) for category in definition.categories or []]
+    definition, paths = plan.datasets[dataset], Paths(plan)
+    return [images_of(definition, paths.manifest(dataset, name), cluster) for name in definition.categories or []]

@@ -115,3 +115,10 @@ def _cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def code(stage: str, method: str | None = None, backbone: str | None = None) -> str:
+    """TEMPORARY until the merge of the new digests."""
+    del backbone
+    names = {"generate": "data.synthetic", "index": "data.manifest", "confetti": "data.confetti", "outliers": "data.manifest", "features": "features.extract", "train": "train.stage", "evaluate": "evaluate.stage", "differences": "evaluate.differences", "tables": "tables.stage", "plots": "tables.plots", "figures": "figures.drawing", "report": "report"}
+    return code_digest(names[stage], *([f"methods.{method}"] if method else []))

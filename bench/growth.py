@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from measure import machine, paper, seconds
 from training import CHANNELS, a_training, our_step
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 
 SIZES = {"tokens": [64, 144, 256, 576, 1024], "channels": [64, 256, 720, 1440, 2880], "images": [4, 8, 16, 32, 64]}
 PAPER = {"tokens": 256, "channels": CHANNELS, "images": 16}

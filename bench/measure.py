@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from adtr.config.schema import Params, params_model, read_yaml
+from adtr.config.methods import Params
+from adtr.config.schema import read_yaml
 from adtr.model.cpu_layers import Linear
 from adtr.provenance import _cpu
 
@@ -76,7 +77,7 @@ def paper(**features: str | int) -> Params:
     """The paper's parameters, with other ones of the features."""
     default = read_yaml(Path("params/default.yaml"))
     default["features"] |= features
-    return params_model(default).model_validate(default)
+    return Params.model_validate(default)
 
 
 def machine() -> str:

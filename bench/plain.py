@@ -6,7 +6,8 @@ Shapes: B images, N tokens, C channels, D width, S side of an image in px.
 import torch
 from torch import Tensor, nn
 
-from adtr.config.schema import Features, Model
+from adtr.config.methods import Model
+from adtr.config.schema import Features
 from adtr.features.backbones import Backbone, _network, pyramid
 
 

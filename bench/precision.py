@@ -18,14 +18,17 @@ import torch
 from measure import machine
 from tabulate import tabulate
 
-from adtr.config.schema import Features, Params
-from adtr.config.study import feature_key, parse_settings, resolve
+from adtr.config.levels import parse_settings
+from adtr.config.methods import Params
+from adtr.config.paths import feature_key, root_of
+from adtr.config.schema import Features
+from adtr.config.study import resolve
 from adtr.data.images import verified_masks
-from adtr.data.manifest import index, root_of
+from adtr.data.manifest import index
 from adtr.data.sources import read_sources
 from adtr.evaluate.stage import measure, score
-from adtr.features.extract import extract, select
 from adtr.features.backbones import weights_file
+from adtr.features.extract import extract, select
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.train.context import Context
 

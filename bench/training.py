@@ -15,7 +15,7 @@ import torch
 from extraction import batches
 from measure import Work, machine, paper, seconds, side_by_side
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.data.images import normalized
 from adtr.features.backbones import build
 from adtr.features.extract import _one_core, _tokens, batch_size

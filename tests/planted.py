@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from adtr.config.schema import Params, params_model, read_yaml
+from adtr.config.methods import Params
+from adtr.config.schema import read_yaml
 from adtr.features.extract import data_digest
 
 REPOSITORY = Path(__file__).parent.parent
@@ -48,7 +49,7 @@ def params(method: str = "adtr", **changes: Any) -> Params:
     default = read_yaml(REPOSITORY / "params/default.yaml")
     for level in (TINY, changes):
         default |= {section: default[section] | values for section, values in level.items()}
-    return params_model(default).model_validate(default | {"method": method})
+    return Params.model_validate(default | {"method": method})
 
 
 def features(train: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

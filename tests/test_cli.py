@@ -17,7 +17,8 @@ from PIL import Image
 
 from adtr import __version__
 from adtr.cli import main
-from adtr.config.schema import Confetti, Features, Model, Score, Section, Train, as_options, option, read_yaml
+from adtr.config.methods import Model, Train
+from adtr.config.schema import Confetti, Features, Score, Section, read_yaml
 from adtr.files import sha256
 
 ADTR = Path(sys.executable).with_name("adtr")

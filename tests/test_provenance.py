@@ -21,7 +21,7 @@ MODULES = {
     "errors.py": "class UserError(Exception): ...\n",
     "config.py": "from adtr.errors import UserError\nWIDTH = 3\n",
     "images.py": '"""Pixels."""\n\n\ndef read(path):\n    """Reads."""\n    # plainly\n    return f"{path}: read"\n',
-    "features.py": "import numpy\n\nfrom adtr.config.schema import WIDTH\nfrom adtr.data.images import read\n",
+    "features.py": "import numpy\n\nfrom adtr.config.schema import WIDTH\nfrom adtr.data.images import read\n"
     "losses.py": "def norm(x):\n    return x * x\n",
     "train.py": "def train():\n    from adtr import features\n\n    return features\n",
     "report.py": "def write():\n    return 1\n",

@@ -11,7 +11,6 @@ The order of rows is part of the manifest: features and scores follow it.
 """
 
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from adtr.config.paths import root_of
 from adtr.config.schema import Dataset
 from adtr.data.images import cifar_batch, decode, raw_bytes
 from adtr.errors import UserError
@@ -30,51 +30,22 @@ COLUMNS = ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256",
 
 
 class CifarFiles(NamedTuple):
-    """What the publishers call the files and keys of a CIFAR archive, and its first class."""
+    """What the publishers call the files and keys of a CIFAR archive."""
 
     meta: str
     names: bytes
     train: list[str]
     test: str
     labels: bytes
-    first: str
 
 
 CIFAR = {
     "cifar10": CifarFiles(
-        "batches.meta", b"label_names", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", b"labels", "airplane"
+        "batches.meta", b"label_names", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", b"labels"
     ),
-    "cifar100": CifarFiles("meta", b"fine_label_names", ["train"], "test", b"fine_labels", "apple"),
+    "cifar100": CifarFiles("meta", b"fine_label_names", ["train"], "test", b"fine_labels"),
 }
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-
-
-def root_of(root: str, title: str = "the data set") -> Path:
-    """The folder of a data set; 'package:NAME/FOLDER' is a folder of an installed package.
-
-    Raises:
-        UserError: the package is not installed.
-    """
-    package, colon, inside = root.partition(":")
-    if not colon or package != "package":
-        return Path(root)
-    name, _, folder = inside.partition("/")
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{title}: the package {name} is not installed: `make install`")
-    return Path(spec.submodule_search_locations[0]) / folder
-
-
-def parts_of(layout: str, category: str) -> list[str]:
-    """The parts that a category's manifest draws from. CIFAR-10's test images are shared by all its categories."""
-    return [f"train_{category}", "test"] if layout in CIFAR else [category]
-
-
-def category_of(layout: str, part: str) -> str:
-    """A category whose manifest holds the part, the same in every study."""
-    if layout not in CIFAR:
-        return part
-    return CIFAR[layout].first if part == "test" else part.removeprefix("train_")
 
 
 def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterable] = iter) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.data.images import anomalous_tokens, verified_masks
 from adtr.errors import UserError
 from adtr.features.extract import select
@@ -22,6 +22,7 @@ from adtr.train.stage import check_stores, method_of, read_model
 logger = logging.getLogger(__name__)
 
 BATCH = 32  # images
+COUNT = 600  # vectors, fewer where there are not so many
 
 
 def draw(anomalous: np.ndarray, count: int, seed: int) -> np.ndarray:

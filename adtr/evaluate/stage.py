@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from adtr import provenance
-from adtr.config.schema import Params, Score
+from adtr.config.methods import Params
+from adtr.config.schema import Score
 from adtr.config.study import EVALUATED
 from adtr.data.images import verified_masks
 from adtr.evaluate import metrics

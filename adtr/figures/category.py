@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, bank_key, data_key, run_folder
+from adtr.config.paths import bank_key, data_key, root_of
+from adtr.config.study import Plan, run_folder
 from adtr.data.images import verified_masks
-from adtr.data.manifest import read_manifest, root_of
+from adtr.data.manifest import read_manifest
 from adtr.figures import confetti_of
 
 

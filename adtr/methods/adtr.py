@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.methods.neighbours import standardization
 from adtr.model.ablations import reconstruction_network
 from adtr.model.losses import normal_loss

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.errors import UserError
 from adtr.train.context import Context, Fitted
 from adtr.train.loop import autocast, optimize, seeded
@@ -103,5 +103,5 @@ def _network(shape: tuple[int, ...], params: Params) -> Autoencoder:
     patch = math.isqrt(channels // 3)
     if 3 * patch**2 != channels:
         raise UserError(f"tokens of {channels} channels are no patches of pixels: set features.backbone to pixels")
-    settings = params.autoencoder  # type: ignore[attr-defined]
+    settings = params.autoencoder
     return Autoencoder(math.isqrt(tokens) * patch, settings.width, settings.latent)

@@ -1,7 +1,7 @@
 """Kernel density estimation: the negative log density of an image, and of each token.
 
 The density is a mean of Gaussians, one around each training point (Bishop 2007, Eq. 2.250). For an image's score the
-points are the images, averaged over the grid; for the map they are at most `coreset` training tokens, drawn at random,
+points are the images, averaged over the grid; for the map they are at most `max_tokens` training tokens, evenly spaced,
 of any position. Channels are standardised and projected on their `components` principal axes; the bandwidth is, of a
 grid, the one that makes the points likeliest, each left out of its own estimate (as Ruff et al., ICML 2018, who use
 principal components and cross-validation in five folds).
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.methods.neighbours import ROWS, batches, pooled, squared_distances
 from adtr.train.context import Context, Fitted
 
@@ -24,12 +24,13 @@ BANDWIDTHS = [2 ** (step / 2) for step in range(-6, 11)]  # 1/8 to 32, in units 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     """(N, G·G, C) to the density of images and that of tokens, each of centre, axes, points and bandwidth."""
-    settings = params.kde  # type: ignore[attr-defined]
+    del context
+    settings = params.kde
     tokens = features.reshape(-1, features.shape[2])
-    keep = min(settings.coreset, len(tokens))
-    drawn = np.sort(np.random.default_rng(context.seed).choice(len(tokens), keep, replace=False))
+    count = min(settings.max_tokens, len(tokens))
+    spaced = np.linspace(0, len(tokens) - 1, count).round().astype(int)
     images = _density(pooled(features), settings.components, "images")
-    return Fitted(images | _density(torch.from_numpy(tokens[drawn]).float(), settings.components, "tokens"))
+    return Fitted(images | _density(torch.from_numpy(tokens[spaced]).float(), settings.components, "tokens"))
 
 
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.errors import UserError
 from adtr.train.context import Context, Fitted
 
@@ -21,7 +21,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     Raises:
         UserError: a covariance is singular.
     """
-    settings = params.padim  # type: ignore[attr-defined]
+    settings = params.padim
     count = min(settings.channels, features.shape[2])
     drawn = np.sort(np.random.default_rng(context.seed).choice(features.shape[2], count, replace=False))
     tokens = torch.from_numpy(features[:, :, drawn]).float().transpose(0, 1)

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adtr.config.schema import Params
-from adtr.errors import UserError
+from adtr.config.methods import Params
 from adtr.methods.neighbours import batches, nearest, squared_distances, standardization
 from adtr.train.context import Context, Fitted
 
@@ -27,14 +26,8 @@ CANDIDATES = 1024  # tokens among which the greedy choice is followed between tw
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
-    """(N, G·G, C) to the bank (M, C) float16 of standardised, locally aware tokens, and the mean and scale (C,).
-
-    Raises:
-        UserError: the neighbourhood has no centre.
-    """
-    settings = params.patchcore  # type: ignore[attr-defined]
-    if settings.neighbourhood % 2 == 0:
-        raise UserError(f"patchcore.neighbourhood is {settings.neighbourhood}: it must be odd to have a centre")
+    """(N, G·G, C) to the bank (M, C) float16 of standardised, locally aware tokens, and the mean and scale (C,)."""
+    settings = params.patchcore
     mean, std = standardization(features)
     images, tokens, channels = features.shape
     rng = np.random.default_rng(context.seed)
@@ -42,7 +35,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 
     aware = (_locally_aware(batch, mean, std, settings.neighbourhood) for batch in batches(features, IMAGES))
     projected = torch.cat([batch.flatten(0, 1) @ projection for batch in aware]).to(context.device)
-    count = min(len(projected), max(1, round(settings.coreset * len(projected))))
+    count = min(len(projected), max(1, round(settings.coreset_ratio * len(projected))))
     kept = torch.zeros(len(projected), dtype=torch.bool)
     kept[greedy_coreset(projected, count, first)] = True
 
@@ -68,7 +61,7 @@ def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     s* is the distance of an image's farthest token m_test to its nearest m* of the bank, N_b(m*) are the b nearest of
     the bank to m*, itself among them. Without others, s = s*.
     """
-    count = params.patchcore.neighbours  # type: ignore[attr-defined]
+    count = params.patchcore.neighbours
     bank = state["bank"].to(device).float()
     scores = torch.empty(len(features))
     for batch, found in zip(batches(features, IMAGES), scores.split(IMAGES), strict=True):
@@ -125,7 +118,7 @@ def _projection(channels: int, dimension: int, rng: np.random.Generator) -> Tens
 
 def _asked(state: dict[str, Tensor], batch: Tensor, params: Params, device: str) -> Tensor:
     mean, std = state["mean"].to(device), state["std"].to(device)
-    return _locally_aware(batch.to(device), mean, std, params.patchcore.neighbourhood)  # type: ignore[attr-defined]
+    return _locally_aware(batch.to(device), mean, std, params.patchcore.neighbourhood)
 
 
 def _locally_aware(batch: Tensor, mean: Tensor, std: Tensor, neighbourhood: int) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.methods.neighbours import batches, nearest, pooled, standardization
 from adtr.train.context import Context, Fitted
 
@@ -37,7 +37,7 @@ def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     for (tokens,), chosen, found in zip(batches(features, 1), images, maps, strict=True):
         bank.copy_(gallery[chosen]).sub_(mean).div_(std)
         asked = (tokens.to(device).float() - mean) / std
-        distances, _ = nearest(asked, bank.flatten(0, 1), params.spade.kappa)  # type: ignore[attr-defined]
+        distances, _ = nearest(asked, bank.flatten(0, 1), params.spade.kappa)
         found.copy_(distances.mean(1))
     side = math.isqrt(features.shape[1])
     return maps.unflatten(1, (side, side)).numpy()
@@ -54,4 +54,4 @@ def _nearest_images(
 ) -> tuple[Tensor, Tensor]:
     """Distances and indices (N, K) of the training images nearest to each image."""
     asked = (pooled(features) - state["mean"]) / state["std"]
-    return nearest(asked.to(device), state["images"].to(device), params.spade.neighbours)  # type: ignore[attr-defined]
+    return nearest(asked.to(device), state["images"].to(device), params.spade.neighbours)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adtr.config.schema import Model
+from adtr.config.methods import Model
 from adtr.model.cpu_layers import Linear
 from adtr.model.transformer import ADTR, Attention, Reconstruction
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from adtr.config.schema import Dataset, Params
-from adtr.config.study import Plan, flatten
+from adtr.config.levels import flatten
+from adtr.config.methods import Params
+from adtr.config.schema import Dataset
+from adtr.config.study import Plan
 from adtr.data.sources import Source
 from adtr.evaluate import bootstrap as statistics
 from adtr.evaluate.bootstrap import REFERENCE

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adtr.config.study import Plan, flatten, run_folder
+from adtr.config.levels import flatten
+from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.config.study import Plan
 from adtr.errors import UserError
 from adtr.evaluate import bootstrap as statistics

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from adtr.config.schema import Train
+from adtr.config.methods import Train
 from adtr.errors import UserError
 from adtr.files import write_bytes
 from adtr.train.context import Context, Fitted, precision

@@ -31,7 +31,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
 from adtr import provenance
-from adtr.config.schema import Features, Params
+from adtr.config.methods import Params
+from adtr.config.schema import Features
 from adtr.data.images import anomalous_tokens, verified_mask
 from adtr.errors import UserError
 from adtr.features.extract import data_digest, read_store, select

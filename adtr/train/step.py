@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from adtr.config.schema import Train
+from adtr.config.methods import Train
 
 Loss = Callable[[Tensor], Tensor]
 WARM_UP = 2  # steps launched before one is recorded

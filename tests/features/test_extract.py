@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
+from adtr.config.paths import root_of
 from adtr.config.schema import Dataset, Features
 from adtr.data.images import normalized
-from adtr.data.manifest import index, root_of
+from adtr.data.manifest import index
 from adtr.errors import UserError
 from adtr.features.backbones import weights_file
 from adtr.features.extract import data_digest, extract, read_store, select

@@ -10,7 +10,7 @@ import planted
 import pytest
 import torch
 
-from adtr.config.schema import Params
+from adtr.config.methods import Params
 from adtr.methods import adtr, adtr_plus
 from adtr.model.losses import image_loss, pixel_loss, pseudo_huber
 from adtr.train.context import Anomalies, Context, Fitted

@@ -9,8 +9,9 @@ import planted
 import pytest
 import torch
 
-from adtr.config.schema import Model
-from adtr.config.study import flatten, resolve
+from adtr.config.levels import flatten
+from adtr.config.methods import Model
+from adtr.config.study import resolve
 from adtr.model.ablations import CNN, Concatenation, NoQuery, reconstruction_network
 from adtr.model.transformer import ADTR
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adtr.config.schema import Model
+from adtr.config.methods import Model
 from adtr.model.transformer import ADTR, Attention, DecoderLayer
 
 N, C = 9, 7

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
-from adtr.config.schema import Train
+from adtr.config.methods import Train
 from adtr.errors import UserError
 from adtr.methods import adtr, adtr_plus, autoencoder
 from adtr.train import loop as training

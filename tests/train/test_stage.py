@@ -28,7 +28,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from adtr.cli import main
-from adtr.config.schema import as_options
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
 from adtr.features.extract import data_digest

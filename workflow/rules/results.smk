@@ -1,180 +1,126 @@
 # Scores become tables, figures and the report.
 
+RESULTS = study.paths.results
+
 
 rule tables:
     input:
-        metrics=runs(f"{RUN}/metrics.csv"),
-        runs=runs(f"{RUN}/run.json"),
-        layout="params/tables.yaml",
-        paper=expand("params/paper/table{n}.csv", n=[1, 2, 3, 4]),
-        claims="params/paper/claims.yaml",
+        metrics=study.runs("metrics.csv"),
+        runs=study.runs("run.json"),
+        paper=study.printed(1, 2, 3, 4),
     output:
-        in_report(TABLES, ".csv", category="Tables", caption=TABLE_CAPTION),
+        report(study.tables, category="Tables", caption="../report/tables.rst"),
     log:
-        f"logs/{STUDY}/tables.log",
-    conda:
-        ENVIRONMENT
+        f"logs/{study.name}/tables.log",
     params:
-        code=code_digest("tables.stage"),
-        plan=PLAN.dump(),
-        study=STUDY_OPTIONS,
-        results=subpath(output[0], parent=True),
+        decisive=study.study_decisive("tables"),
+        study=lambda wc, output: study.options,
     message:
         "writes the tables"
     shell:
-        "adtr tables {params.study} --output {params.results} > {log} 2>&1"
+        "adtr tables {params.study} > {log:q} 2>&1"
 
 
 rule plots:
     input:
-        metrics=runs(f"{RUN}/metrics.csv"),
-        scores=runs(f"{RUN}/scores.csv"),
-        histories=runs(f"{RUN}/history.csv"),
+        metrics=study.runs("metrics.csv"),
+        scores=study.runs("scores.csv"),
+        histories=study.runs("history.csv"),
     output:
-        PLOTS,
+        study.plots,
     log:
-        f"logs/{STUDY}/plots.log",
-    conda:
-        ENVIRONMENT
+        f"logs/{study.name}/plots.log",
     params:
-        code=code_digest("tables.plots"),
-        plan=PLAN.dump(),
-        study=STUDY_OPTIONS,
-        results=subpath(output[0], parent=True),
+        decisive=study.study_decisive("plots"),
+        study=lambda wc, output: study.options,
     message:
         "writes what DVC compares"
     shell:
-        "adtr plots {params.study} --output {params.results} > {log} 2>&1"
-
-
-for dataset in PLAN.datasets:  # each has kinds of its own
-
-    rule:
-        name:
-            f"draw_{dataset}"
-        input:
-            runs=member(drawn_runs),
-            manifest=manifest_of,
-        output:
-            in_report(
-                category_figures(dataset),
-                ".svg",
-                category="Figures",
-                subcategory="{dataset}",
-                labels={"category": "{category}"},
-                caption=FIGURE_CAPTION,
-            ),
-        log:
-            f"logs/{STUDY}/figures/{{dataset}}-{{category}}.log",
-        wildcard_constraints:
-            dataset=dataset,
-        group:
-            "draw"
-        conda:
-            ENVIRONMENT
-        params:
-            code=code_digest("figures.drawing"),
-            titles=lambda wc: [PLAN.titles[e] for e in PLAN.study.datasets[wc.dataset]],
-            study=STUDY_OPTIONS,
-            folder=subpath(output[0], parent=True),
-        message:
-            "{wildcards.dataset} {wildcards.category}: draws the figures"
-        shell:
-            "adtr figures {params.study} --dataset {wildcards.dataset} --category {wildcards.category}"
-            " --output {params.folder} > {log} 2>&1"
+        "adtr plots {params.study} > {log:q} 2>&1"
 
 
 rule differences:
     input:
-        manifest=member(manifest_of),
-        features=stores_of,
+        manifest=study.manifest,
+        features=study.stores,
         run=f"{RUN}/run.json",
         params=f"{RUN}/params.yaml",
         model=f"{RUN}/model.safetensors",
     output:
-        DIFFERENCES,
+        f"{RESULTS}/differences/{{run}}.npz",
     log:
-        f"logs/{STUDY}/differences/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
-    group:
-        "draw"
-    conda:
-        ENVIRONMENT
+        f"logs/{study.name}/differences/{{run}}.log",
     params:
-        code=lambda wc: code_digest("evaluate.differences", f"methods.{params_of(wc).method}"),
-        root=lambda wc: PLAN.datasets[wc.dataset].root,
-        run=subpath(input.run, parent=True),
+        decisive=study.differences_decisive,
+        study=lambda wc, output: study.options,
     message:
-        "{wildcards.dataset} {wildcards.category}: draws feature differences of {wildcards.experiment}"
+        "draws feature differences of {wildcards.run}"
     shell:
-        "adtr differences --run {params.run} --manifest {input.manifest} --features {input.features}"
-        " --root {params.root:q} --seed 0 --count 600 --output {output} > {log} 2>&1"
+        "adtr differences {params.study} {wildcards.run:q} > {log:q} 2>&1"
 
 
-rule bars:
+rule category_figures:
     input:
-        metrics=f"{RESULTS}/metrics.csv",
-        layout="params/tables.yaml",
-        paper=expand("params/paper/table{n}.csv", n=[1, 2, 3]),
+        runs=study.category_runs,
+        manifest=lambda wc: study.paths.manifest(wc.dataset, wc.category),
     output:
-        in_report(
-            dataset_figures("bars"), ".svg", category="Figures", caption=FIGURE_CAPTION
+        report(
+            directory(f"{RESULTS}/figures/categories/{{dataset}}/{{category}}"),
+            patterns=["{kind}.svg"],
+            category="Figures",
+            subcategory="{dataset}",
+            labels={"category": "{category}", "figure": "{kind}"},
+            caption="../report/figures.rst",
         ),
     log:
-        f"logs/{STUDY}/figures/{{dataset}}-bars.log",
-    conda:
-        ENVIRONMENT
+        f"logs/{study.name}/figures/{{dataset}}/{{category}}.log",
     params:
-        code=code_digest("figures.drawing"),
-        titles=lambda wc: [PLAN.titles[e] for e in PLAN.study.datasets[wc.dataset]],
-        study=STUDY_OPTIONS,
-        folder=subpath(output[0], parent=True),
+        decisive=study.study_decisive("figures"),
+        study=lambda wc, output: study.options,
     message:
-        "{wildcards.dataset}: draws bars beside the paper's"
+        "{wildcards.dataset} {wildcards.category}: draws the figures"
     shell:
-        "adtr figures {params.study} --dataset {wildcards.dataset} --kind bars --output {params.folder} > {log} 2>&1"
+        "adtr figures {params.study} {wildcards.dataset:q}/{wildcards.category:q} > {log:q} 2>&1"
 
 
-rule tsne:
+rule dataset_figures:
     input:
-        difference_files,
+        study.dataset_inputs,
+        paper=study.printed(1, 2, 3),
     output:
-        in_report(
-            dataset_figures("tsne"), ".svg", category="Figures", caption=FIGURE_CAPTION
+        report(
+            directory(f"{RESULTS}/figures/datasets/{{dataset}}"),
+            patterns=["{kind}.svg"],
+            category="Figures",
+            labels={"data set": "{dataset}", "figure": "{kind}"},
+            caption="../report/figures.rst",
         ),
     log:
-        f"logs/{STUDY}/figures/{{dataset}}-tsne.log",
-    conda:
-        ENVIRONMENT
+        f"logs/{study.name}/figures/{{dataset}}.log",
     params:
-        code=code_digest("figures.drawing"),
-        study=STUDY_OPTIONS,
-        folder=subpath(output[0], parent=True),
+        decisive=study.study_decisive("figures"),
+        study=lambda wc, output: study.options,
     message:
-        "{wildcards.dataset}: lays feature differences in a plane"
+        "{wildcards.dataset}: draws the figures of the data set"
     shell:
-        "adtr figures {params.study} --dataset {wildcards.dataset} --kind tsne --output {params.folder} > {log} 2>&1"
+        "adtr figures {params.study} {wildcards.dataset:q} > {log:q} 2>&1"
 
 
 rule write_report:
     input:
-        tables=TABLES,
-        figures=FIGURES,
-        runs=runs(f"{RUN}/run.json"),
-        paper="params/default.yaml",
-        sources="params/sources.yaml",
+        tables=study.tables,
+        figures=study.figures,
+        runs=study.runs("run.json"),
+        params=[f"{study.params_folder}/{name}.yaml" for name in ("default", "sources")],
     output:
-        REPORTS,
-        figures=directory(f"reports/{STUDY}/figures"),
+        study.reports,
+        figures=directory(f"{study.paths.report}/figures"),
     log:
-        f"logs/{STUDY}/report.log",
-    conda:
-        ENVIRONMENT
+        f"logs/{study.name}/report.log",
     params:
-        code=code_digest("report"),
-        study=STUDY_OPTIONS,
-        results=lambda wc, input: Path(input.tables[0]).parent,
-        folder=subpath(output[0], parent=True),
+        decisive=study.study_decisive("report"),
+        study=lambda wc, output: study.options,
     message:
         "writes the report"
     shell:
-        "adtr report {params.study} --results {params.results} --output {params.folder} > {log} 2>&1"
+        "adtr report {params.study} > {log:q} 2>&1"

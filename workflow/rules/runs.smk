@@ -1,12 +1,14 @@
-# Features become trained runs, runs become scores. What a killed training resumes from lies below state/.
+# Features become trained runs, runs become scores. What an interrupted training resumes from lies below state/.
+
+RUN = str(study.paths.results / "runs/{run}")
+RUNS = r"[^/]+/({})/[^/]+/\d+"  # data set, experiment, category, seed
 
 
 rule train:
     input:
-        manifest=member(manifest_of),
-        features=lambda wc: stores_of(wc, parts=1),
-        start=start_of,
-        bank=bank_of,
+        manifest=study.manifest,
+        features=study.train_store,
+        origin=study.origin,
     output:
         params=f"{RUN}/params.yaml",
         model=f"{RUN}/model.safetensors",
@@ -14,42 +16,36 @@ rule train:
         snapshots=f"{RUN}/snapshots.safetensors",
         run=f"{RUN}/run.json",
     log:
-        f"logs/{STUDY}/train/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
+        f"logs/{study.name}/train/{{run}}.log",
     wildcard_constraints:
-        experiment=experiments(trained=True),
+        run=RUNS.format(study.experiments(trained=True)),
     priority: 3  # the longest jobs begin first
-    conda:
-        ENVIRONMENT
-    threads: train_threads
+    threads: study.train_threads
     resources:
-        mem_mb=fit_memory,
-        runtime=fit_minutes,
+        mem_mb=study.train_memory,
+        runtime=study.train_minutes,
+        gpu=study.gpus,
     params:
-        code=lambda wc: code_digest("train.stage", f"methods.{params_of(wc).method}"),
-        method=lambda wc: params_of(wc).method,
-        options=method_options,
-        origin=lambda wc, input: origin_options(input.start, input.bank),
-        state=STATE,
-        run=subpath(output.run, parent=True),
+        decisive=study.train_decisive,
+        study=lambda wc, output: study.options,
     message:
-        "{wildcards.dataset} {wildcards.category}: trains {wildcards.experiment}, seed {wildcards.seed} (see {log})"
+        "trains {wildcards.run} (see {log})"
     shell:
-        "adtr train --manifest {input.manifest} --features {input.features} --method {params.method}"
-        " {params.options} {params.origin} --seed {wildcards.seed} --state {params.state} --output {params.run} > {log} 2>&1"
+        "adtr train {params.study} {wildcards.run:q} > {log:q} 2>&1"
 
 
 use rule train as fit with:
     wildcard_constraints:
-        experiment=experiments(trained=False),
+        run=RUNS.format(study.experiments(trained=False)),
     priority: 0
     message:
-        "{wildcards.dataset} {wildcards.category}: fits {wildcards.experiment}, seed {wildcards.seed}"
+        "fits {wildcards.run}"
 
 
 rule evaluate:
     input:
-        manifest=member(manifest_of),
-        features=stores_of,
+        manifest=study.manifest,
+        features=study.stores,
         run=f"{RUN}/run.json",
         params=f"{RUN}/params.yaml",
         model=f"{RUN}/model.safetensors",
@@ -61,23 +57,17 @@ rule evaluate:
         curve=f"{RUN}/curve.csv",
         record=f"{RUN}/evaluation.json",
     log:
-        f"logs/{STUDY}/evaluate/{{dataset}}/{{experiment}}/{{category}}-{{seed}}.log",
-    conda:
-        ENVIRONMENT
+        f"logs/{study.name}/evaluate/{{run}}.log",
+    wildcard_constraints:
+        run=RUNS.format("[^/]+"),
     resources:
-        mem_mb=evaluation_memory,
-        runtime=evaluation_minutes,
+        mem_mb=study.evaluate_memory,
+        runtime=study.evaluate_minutes,
+        gpu=study.gpus,
     params:
-        code=lambda wc: code_digest("evaluate.stage", f"methods.{params_of(wc).method}"),
-        options=lambda wc: as_options(params_of(wc).score),
-        root=lambda wc: PLAN.datasets[wc.dataset].root,
-        run=subpath(input.run, parent=True),
-        kept=f"{STATE}/evaluated",
-        study=STUDY,
+        decisive=study.evaluate_decisive,
+        study=lambda wc, output: study.options,
     message:
-        "{wildcards.dataset} {wildcards.category}: evaluates {wildcards.experiment}, seed {wildcards.seed}"
+        "evaluates {wildcards.run}"
     shell:
-        "adtr evaluate --run {params.run} --manifest {input.manifest} --features {input.features}"
-        " --root {params.root:q} {params.options} --label study={params.study} dataset={wildcards.dataset}"
-        " experiment={wildcards.experiment} category={wildcards.category} seed={wildcards.seed}"
-        " --kept {params.kept} --output {params.run} > {log} 2>&1"
+        "adtr evaluate {params.study} {wildcards.run:q} > {log:q} 2>&1"

@@ -1,6 +1,7 @@
 """Parameters: which level wins, what is refused and how that is told, and that the paper's values stand."""
 
 import csv
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from adtr.config.schema import Features, Section, as_options, read_yaml
-from adtr.config.study import Plan, bank_key, feature_key, flatten, parse_settings, resolve, unflatten
+from adtr.config import PARAMS
+from adtr.config.levels import flatten, parse_settings, unflatten
+from adtr.config.paths import bank_key, feature_key
+from adtr.config.schema import Features, read_yaml
+from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
 
-PARAMS = Path(__file__).parents[2] / "params"
 STUDIES = sorted(path.stem for path in (PARAMS / "studies").glob("*.yaml"))
 
 FILES = {
@@ -102,7 +105,7 @@ def test_a_tree_survives_flattening() -> None:
     ("text", "settings"),
     [
         ("", {}),
-        ("train.epochs=5 train.lr=1e-3", {"train.epochs": 5, "train.lr": "1e-3"}),
+        ("train.epochs=5 train.lr=1e-3", {"train.epochs": 5, "train.lr": 1e-3}),
         ("train.epochs=5,model.standardize=true", {"train.epochs": 5, "model.standardize": True}),
         ("features.layers=[1,5] train.epochs=5", {"features.layers": [1, 5], "train.epochs": 5}),
         ("features.layers=[1, 5],train.epochs=5", {"features.layers": [1, 5], "train.epochs": 5}),
@@ -129,10 +132,34 @@ def test_settings_take_the_types_of_the_parameters(tmp_path: Path) -> None:
 # What a study makes of it
 
 
-def test_runs_are_in_the_order_of_the_study(tmp_path: Path) -> None:
+def test_runs_are_in_the_order_of_the_study_and_chance_alone_has_seeds(tmp_path: Path) -> None:
     runs = list(read(tmp_path).runs())
-    expected = [(e, c, s) for e in ("adtr", "spade") for c in ("cup", "mug") for s in (3, 1)]
+    expected = [("adtr", c, s) for c in ("cup", "mug") for s in (3, 1)]
+    expected += [("spade", c, 3) for c in ("cup", "mug")]  # nothing in it is random
     assert runs == [("cups", *run) for run in expected]
+
+
+def test_a_run_has_one_name(tmp_path: Path) -> None:
+    plan = read(tmp_path)
+    assert str(plan.run("cups/adtr/mug/1")) == "cups/adtr/mug/1"
+    assert plan.run("cups/adtr/mug/1") == Run("cups", "adtr", "mug", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cups/adtr/mug", "the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED"),
+        ("cups/adtr/mug/first", "the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED"),
+        ("cup/adtr/mug/1", "no data set 'cup', did you mean 'cups'?"),
+        ("cups/adt/muk/1", "no experiment 'adt', did you mean 'adtr'?"),
+        ("cups/adt/muk/1", "no category 'muk', did you mean 'mug'?"),
+        ("cups/adtr/mug/2", "no seed '2'; known: 3, 1"),
+        ("cups/spade/mug/1", "no seed '1'; known: 3"),
+    ],
+)
+def test_a_name_that_is_no_run_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        read(tmp_path).run(name)
 
 
 def test_a_study_may_define_its_own_data_set_and_change_another(tmp_path: Path) -> None:
@@ -295,9 +322,14 @@ REFUSED = {
     "features.layers=[0,1]": "command line: features.layers.0: Input should be greater than or equal to 1 (it is 0)",
     "features.layers=[2,1]": "command line: features.layers: layers must ascend, each once (it is [2, 1])",
     "features.layers=[1,1]": "command line: features.layers: layers must ascend, each once (it is [1, 1])",
-    "method=vgg": "command line: no method 'vgg'; known: adtr, ",
-    "method=../../x": "command line: method: String should match pattern",
+    "method=vgg": "command line: method: Input should be 'adtr', 'adtr_plus', ",
+    "method=../../x": "command line: method: Input should be 'adtr', ",
     "spade.kappa=all": "command line: spade.kappa: Input should be a valid integer",
+    "train.lr=true": "command line: train.lr: Input should be a valid number (it is True)",
+    "train.epochs='5'": "command line: train.epochs: Input should be a valid integer (it is '5')",
+    "patchcore.neighbourhood=2": "command line: patchcore.neighbourhood: an odd number is expected (it is 2)",
+    "patchcore.coreset_ratio=7": "command line: patchcore.coreset_ratio: Input should be less than or equal to 1",
+    "confetti.blur=24": "command line: confetti.blur: an odd number is expected (it is 24)",
     "model.heads=3": "default.yaml and command line: model: width 256 is not a multiple of heads 3",
     "features.grid_size=24": "default.yaml and command line: features: image_size 256 is not a multiple of grid_size",
     "features.image_size=16": "default.yaml and command line: features: image_size 16 is less than 32",
@@ -474,9 +506,9 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
         read_yaml(tmp_path / "a.yaml")
 
 
-def test_a_missing_folder_of_parameters_says_where_to_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"default\.yaml: no such file \(run from the root of the repository\)"):
-        resolve("paper", tmp_path)
+def test_a_missing_folder_of_parameters_says_how_to_install(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder: install the package from its checkout"):
+        resolve("paper", tmp_path / "params")
 
 
 # Names and options made of parameters
@@ -511,28 +543,6 @@ def test_the_feature_key_is_what_stores_on_disk_are_named_by() -> None:
 @pytest.mark.parametrize("name", Features.model_fields)
 def test_the_feature_key_changes_with_every_parameter(name: str) -> None:
     assert key_of(**{name: OTHER[name]}) != key_of()
-
-
-@pytest.mark.parametrize("name", ["features", "model", "train", "score", "padim", "spade"])
-def test_options_say_all_of_a_section(name: str) -> None:
-    for params in resolve("paper", PARAMS).params.values():
-        section: Section = getattr(params, name)
-        words = as_options(section).split()
-        assert all(word.startswith("--") and "_" not in word for word in words[::2])
-        assert all(word.startswith(f"--{name}.") == (name in ("padim", "spade")) for word in words[::2])
-        given = {
-            key.rpartition(".")[2].removeprefix("--").replace("-", "_"): value
-            for key, value in zip(words[::2], words[1::2], strict=True)
-        }
-        read_back = given | ({"layers": given["layers"].split(",")} if "layers" in given else {})
-        assert type(section).model_validate(read_back) == section
-
-
-def test_options_of_several_sections_follow_each_other() -> None:
-    features = Features.model_validate(FEATURES)
-    text = "--backbone resnet18 --weights random --layers 2,3 --image-size 64 --grid-size 8 --precision float32"
-    assert as_options(features) == text
-    assert as_options(features, features) == f"{text} {text}"
 
 
 # The files of this repository

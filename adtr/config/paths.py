@@ -1,0 +1,146 @@
+"""Where files lie: of data sets, runs, tables and reports; shared by the stages and by the workflow.
+
+Paths are relative to the folder in which `adtr` or Snakemake runs: data/ is read, results/, reports/ and state/ are
+written.
+"""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from adtr.config.methods import Params
+from adtr.config.schema import Dataset, Features
+from adtr.config.study import Plan, Run
+from adtr.errors import UserError
+
+FIRST_CLASS = {"cifar10": "airplane", "cifar100": "apple"}  # by layout; its manifest stands for all of them
+
+
+def root_of(root: str, title: str = "the data set") -> Path:
+    """The folder of a data set; 'package:NAME/FOLDER' is a folder of an installed package.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    package, colon, inside = root.partition(":")
+    if not colon or package != "package":
+        return Path(root).expanduser()
+    name, _, folder = inside.partition("/")
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{title}: the package {name} is not installed: `make install`")
+    return Path(spec.submodule_search_locations[0]) / folder
+
+
+def parts_of(layout: str, category: str) -> list[str]:
+    """The parts that a category's manifest draws from. CIFAR-10's test images are shared by all its categories."""
+    return [f"train_{category}", "test"] if layout in FIRST_CLASS else [category]
+
+
+def category_of(layout: str, part: str) -> str:
+    """A category whose manifest holds the part, the same in every study."""
+    if layout not in FIRST_CLASS:
+        return part
+    return FIRST_CLASS[layout] if part == "test" else part.removeprefix("train_")
+
+
+def data_key(name: str, dataset: Dataset) -> str:
+    """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
+    decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})
+    return f"{name}-{_digest(decisive)[:6]}"
+
+
+def feature_key(features: Features) -> str:
+    """A readable name for a set of feature parameters, unique by the digest at its end."""
+    grid = f"{features.grid_size}x{features.grid_size}"
+    return f"{features.backbone}-{features.image_size}px-{grid}-{_digest(features.model_dump(mode='json'))[:8]}"
+
+
+def bank_key(params: Params) -> str:
+    """A name for the anomalies that ADTR+ is trained with, unique by the digest at its end."""
+    decisive: list[Any] = [params.confetti.model_dump(mode="json"), params.features.image_size]
+    name = f"confetti-{params.features.image_size}px"
+    if params.adtr_plus.anomalies == "outliers":
+        decisive, name = [params.outliers.model_dump(mode="json")], f"outliers-{params.outliers.count}"
+    return f"{name}-{_digest(decisive)[:8]}"
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+RESULTS = Path("results")
+
+
+class Paths:
+    """The files of a study.
+
+    Attributes:
+        results: the study's folder of results: tables, figures and runs.
+        report: the folder of its report.
+        keys: the folder's name of each data set below results/manifests and results/features.
+    """
+
+    def __init__(self, plan: Plan, root: Path = Path()):
+        self.plan, self.root = plan, root
+        self.results, self.report = root / RESULTS / plan.name, root / "reports" / plan.name
+        self.datasets = plan.datasets | plan.outliers
+        self.keys = {name: data_key(name, dataset) for name, dataset in self.datasets.items()}
+
+    def generated(self, dataset: str) -> Path:
+        """The mark of a generated data set."""
+        return self.root / RESULTS / f"generated/{dataset}/.done"
+
+    def manifest(self, dataset: str, category: str) -> Path:
+        return self.root / RESULTS / f"manifests/{self.keys[dataset]}/{category}.csv"
+
+    def category(self, dataset: str, part: str) -> str:
+        """A category whose manifest holds the part."""
+        return category_of(self.datasets[dataset].layout, part)
+
+    def store(self, dataset: str, experiment: str, part: str) -> Path:
+        """The feature store of a part of a data set."""
+        key = feature_key(self.plan.params[dataset, experiment].features)
+        return self.root / RESULTS / f"features/{self.keys[dataset]}/{key}/{part}.npy"
+
+    def stores(self, run: Run) -> list[Path]:
+        """The feature stores of a run: of its training images, and of its test images where these have another."""
+        parts = parts_of(self.plan.datasets[run.dataset].layout, run.category)
+        return [self.store(run.dataset, run.experiment, part) for part in parts]
+
+    def bank(self, dataset: str, experiment: str, category: str) -> tuple[Path, Path] | None:
+        """Manifest and feature store of the anomalies that an experiment is trained with; None of other methods."""
+        params = self.plan.params[dataset, experiment]
+        if params.method != "adtr_plus":
+            return None
+        key, features, kind = bank_key(params), feature_key(params.features), params.adtr_plus.anomalies
+        outliers = kind == "outliers"
+        data, part = self.keys[params.outliers.dataset if outliers else dataset], "outliers" if outliers else category
+        results = self.root / RESULTS
+        return results / f"{kind}/{data}/{key}/{part}.csv", results / f"features/{data}/{features}/{key}/{part}.npy"
+
+    def start(self, run: Run) -> Path | None:
+        """The folder of the run that ADTR+ starts from; None of other methods."""
+        params = self.plan.params[run.dataset, run.experiment]
+        plus = params.method == "adtr_plus"
+        return self.run(run._replace(experiment=params.adtr_plus.start)) if plus else None
+
+    def run(self, run: Run) -> Path:
+        """The folder of a run."""
+        return self.results / "runs" / str(run)
+
+    def state(self, run: Run) -> Path:
+        """The folder that an interrupted training resumes from."""
+        return self.root / "state" / self.plan.name / str(run)
+
+    def differences(self, run: Run) -> Path:
+        """Feature difference vectors of a run."""
+        return self.results / "differences" / f"{run}.npz"
+
+    def category_figures(self, dataset: str, category: str) -> Path:
+        return self.results / "figures/categories" / dataset / category
+
+    def dataset_figures(self, dataset: str) -> Path:
+        return self.results / "figures/datasets" / dataset

@@ -1,0 +1,353 @@
+"""What the rules of the workflow read, write and depend on: functions of Snakemake's wildcards, typed and tested.
+
+The rules in workflow/rules/ call these. A rule's `params` hold what decides its output, as digests; the study and its
+settings are passed as parameters that Snakemake counts as derived, so that a setting reruns only what it decides.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adtr import cost, provenance
+from adtr.config import PARAMS
+from adtr.config.levels import parse_settings
+from adtr.config.methods import Params
+from adtr.config.paths import Paths, bank_key, category_of, feature_key, root_of
+from adtr.config.schema import Dataset
+from adtr.config.study import Plan, Run, resolve
+from adtr.data.manifest import fingerprint
+from adtr.data.sources import read_sources
+from adtr.errors import UserError
+from adtr.tables.plots import FILES as PLOTS
+from adtr.tables.stage import table_names
+
+Wildcards = Any  # of Snakemake: an attribute for each wildcard
+RUN_FILES = {
+    "params": "params.yaml",
+    "model": "model.safetensors",
+    "history": "history.csv",
+    "snapshots": "snapshots.safetensors",
+    "run": "run.json",
+}
+PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
+
+
+class Features(NamedTuple):
+    """What a feature store is made of."""
+
+    dataset: str  # whose images
+    experiment: str  # one whose parameters it has; `of` and `experiment` name it on the command line
+    of: str  # the data set of that experiment
+    params: Params
+    manifest: Path
+
+
+class Workflow:
+    """A study as Snakemake sees it.
+
+    Args:
+        config: Snakemake's: `study`, a file of params/studies, and `set`, parameters that win over all files.
+
+    Raises:
+        UserError: with every error in the parameters.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        unknown = sorted(set(config) - {"study", "set"})
+        if unknown:
+            raise UserError(
+                f"--config takes study=NAME and set='SECTION.NAME=VALUE …', not {', '.join(unknown)} "
+                "(put targets before --config: it consumes the words that follow)"
+            )
+        self.name, self.settings = str(config.get("study", "paper")), str(config.get("set", ""))
+        self.plan: Plan = resolve(self.name, settings=parse_settings(self.settings))
+        self.paths = Paths(self.plan)
+        self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
+        self.params_folder = _relative(PARAMS)
+
+    @cached_property
+    def options(self) -> str:
+        """The study on the command line of a stage."""
+        settings = f" --set {shlex.quote(self.settings)}" if self.settings else ""
+        return f"--study {shlex.quote(self.name)}{settings}"
+
+    # Patterns
+
+    def experiments(self, trained: bool) -> str:
+        """A pattern of the experiments whose networks are trained, or of all others; one that matches nothing if none."""
+        names = {e for (_, e), params in self.plan.params.items() if params.trains == trained}
+        return "|".join(sorted(names)) or "(?!)"
+
+    def runs(self, name: str) -> list[str]:
+        """A file of every run."""
+        return [str(self.paths.run(run) / name) for run in self.plan.runs()]
+
+    # Targets
+
+    @cached_property
+    def tables(self) -> list[str]:
+        results = self.paths.results
+        return [f"{results}/metrics.csv", f"{results}/study.yaml", *self.table_files(*table_names(self.plan))]
+
+    def table_files(self, *names: str) -> list[str]:
+        return [f"{self.paths.results}/tables/{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")]
+
+    @cached_property
+    def plots(self) -> list[str]:
+        return [f"{self.paths.results}/{name}" for name in PLOTS]
+
+    @cached_property
+    def figures(self) -> list[str]:
+        datasets = self.plan.datasets.items()
+        of_categories = [self.paths.category_figures(d, c) for d, of in datasets for c in of.categories or []]
+        return [str(path) for path in [*of_categories, *map(self.paths.dataset_figures, self.plan.datasets)]]
+
+    @cached_property
+    def reports(self) -> list[str]:
+        return [f"{self.paths.report}/report.{suffix}" for suffix in ("html", "md", "tex")]
+
+    @cached_property
+    def features(self) -> list[str]:
+        """The manifests and feature stores of all runs."""
+        found: dict[str, None] = {}
+        for run in self.plan.runs():
+            bank = self.paths.bank(*run[:3]) or ()
+            stores = [*self.paths.stores(run), *bank[1:]]
+            files = [self.paths.manifest(run.dataset, run.category), *bank[:1], *stores]
+            found |= dict.fromkeys(map(str, [*files, *(store.with_suffix(".json") for store in stores)]))
+        return list(found)
+
+    # Data
+
+    def dataset(self, wildcards: Wildcards) -> str:
+        """The data set of a key."""
+        return next(name for name, key in self.paths.keys.items() if key == wildcards.data)
+
+    def generated(self, wildcards: Wildcards) -> list[str]:
+        """The mark of generated images, nothing for real ones."""
+        name = self.dataset(wildcards)
+        return [str(self.paths.generated(name))] if self.paths.datasets[name].generated else []
+
+    def generated_decisive(self, wildcards: Wildcards) -> str:
+        definition = self.paths.datasets[wildcards.dataset]
+        fields = definition.model_dump(mode="json", include={"layout", "root", "categories", "generated"})
+        return digest(fields, provenance.code("generate"))
+
+    def index_decisive(self, wildcards: Wildcards) -> str:
+        return digest(self._files(wildcards, wildcards.category), provenance.code("index"))
+
+    def outliers_decisive(self, wildcards: Wildcards) -> str:
+        _, params = self._bank(wildcards.bank)
+        outliers = params.outliers.model_dump(mode="json")
+        return digest(self._files(wildcards), outliers, self.versions, provenance.code("outliers"))
+
+    def _files(self, wildcards: Wildcards, category: str = "") -> list[Any]:
+        """What a manifest is made of: names and sizes of the files, and how the data set is read."""
+        definition = self.paths.datasets[self.dataset(wildcards)]
+        fields = definition.model_dump(mode="json", include={"layout", "root", "seed", "train_share"})
+        return [fields, "generated" if definition.generated else fingerprint(definition, category)]
+
+    def confetti_decisive(self, wildcards: Wildcards) -> str:
+        _, params = self._bank(wildcards.bank)
+        confetti = params.confetti.model_dump(mode="json")
+        return digest(confetti, params.features.image_size, self.versions, provenance.code("confetti"))
+
+    def bank_name(self, wildcards: Wildcards) -> str:
+        """An experiment that is trained with a bank, as the command line names it."""
+        return "/".join(self._bank(wildcards.bank)[0])
+
+    def _bank(self, key: str) -> tuple[tuple[str, str], Params]:
+        plus = ((names, p) for names, p in self.plan.params.items() if p.method == "adtr_plus")
+        return next((names, params) for names, params in plus if bank_key(params) == key)
+
+    # Features
+
+    def store(self, wildcards: Wildcards) -> Features:
+        """What a store is made of; a data set that only lends anomalies has no experiment of its own."""
+        dataset, bank = self.dataset(wildcards), dict(wildcards.items()).get("bank")
+        for (of, experiment), params in self.plan.params.items():
+            if feature_key(params.features) != wildcards.key or (bank and bank_key(params) != bank):
+                continue
+            if bank and params.method == "adtr_plus":
+                manifest, _ = self.paths.bank(of, experiment, wildcards.part) or (Path(), None)
+                if manifest.parts[-3] == wildcards.data:
+                    return Features(dataset, experiment, of, params, manifest)
+            elif not bank and of == dataset:
+                category = category_of(self.paths.datasets[dataset].layout, wildcards.part)
+                return Features(dataset, experiment, of, params, self.paths.manifest(dataset, category))
+        raise UserError(f"no experiment of the study {self.name} has the features {wildcards.key} of {wildcards.data}")
+
+    def store_manifest(self, wildcards: Wildcards) -> str:
+        return str(self.store(wildcards).manifest)
+
+    def store_name(self, wildcards: Wildcards) -> str:
+        """As the command line names a store: DATASET/EXPERIMENT/PART."""
+        store = self.store(wildcards)
+        return f"{store.of}/{store.experiment}/{wildcards.part}"
+
+    def store_decisive(self, wildcards: Wildcards) -> str:
+        features = self.store(wildcards).params.features
+        source = read_sources(PARAMS / "sources.yaml").get(features.backbone)
+        weights = source.sha256 if source and features.weights != "random" else features.weights
+        code = provenance.code("features", backbone=features.backbone)
+        return digest(features.model_dump(mode="json"), weights, self.versions, code)
+
+    @cached_property
+    def versions(self) -> list[str]:
+        return [version(name).partition("+")[0] for name in PACKAGES]
+
+    # Runs
+
+    def run(self, wildcards: Wildcards) -> Run:
+        """The run of the wildcard `run`."""
+        dataset, experiment, category, seed = wildcards.run.split("/")
+        return Run(dataset, experiment, category, int(seed))
+
+    def params(self, wildcards: Wildcards) -> Params:
+        return self.plan.params[self.run(wildcards)[:2]]
+
+    def manifest(self, wildcards: Wildcards) -> str:
+        run = self.run(wildcards)
+        return str(self.paths.manifest(run.dataset, run.category))
+
+    def train_store(self, wildcards: Wildcards) -> str:
+        return str(self.paths.stores(self.run(wildcards))[0])
+
+    def stores(self, wildcards: Wildcards) -> list[str]:
+        return [str(path) for path in self.paths.stores(self.run(wildcards))]
+
+    def origin(self, wildcards: Wildcards) -> list[str]:
+        """What ADTR+ starts from: a finished run, and the manifest and features of its anomalies."""
+        run = self.run(wildcards)
+        start, bank = self.paths.start(run), self.paths.bank(*run[:3]) or ()
+        begun = [start / RUN_FILES[name] for name in ("run", "model")] if start else []
+        return [str(path) for path in [*begun, *bank]]
+
+    def train_decisive(self, wildcards: Wildcards) -> str:
+        decisive = self.params(wildcards).decisive()
+        sections = {name: value for name, value in decisive.items() if name != "score"}
+        return digest(sections, provenance.code("train", self.params(wildcards).method))
+
+    def train_threads(self, wildcards: Wildcards) -> int:
+        params = self.params(wildcards)
+        return params.train.threads if params.trains else 1
+
+    def evaluate_decisive(self, wildcards: Wildcards) -> str:
+        params = self.params(wildcards)
+        return digest(params.score.model_dump(mode="json"), provenance.code("evaluate", params.method))
+
+    def differences_decisive(self, wildcards: Wildcards) -> str:
+        return digest(provenance.code("differences", self.params(wildcards).method))
+
+    # What people read
+
+    def study_decisive(self, stage: str) -> str:
+        """Of a stage that reads the whole study."""
+        return digest(self.plan.dump(), provenance.code(stage))
+
+    def category_runs(self, wildcards: Wildcards) -> list[str]:
+        """The files of the runs that a category's figures show, and the confetti."""
+        from adtr.figures import confetti_of
+
+        dataset, category = wildcards.dataset, wildcards.category
+        experiments = self.plan.study.datasets[dataset]
+        folders = [self.paths.run(Run(dataset, e, category, self.plan.study.seeds[0])) for e in experiments]
+        files = ("scores.csv", "maps.npy", "history.csv", "curve.csv")
+        noisy = confetti_of(self.plan, dataset)
+        bank = self.paths.bank(dataset, noisy, category) if noisy else None
+        return [str(folder / name) for folder in folders for name in files] + [str(path) for path in (bank or ())[:1]]
+
+    def dataset_inputs(self, wildcards: Wildcards) -> list[str]:
+        """What the figures of a data set show: the metrics, and difference vectors where there are masks."""
+        from adtr.figures import explained
+
+        dataset, experiment = wildcards.dataset, explained(self.plan, wildcards.dataset)
+        runs = [
+            Run(dataset, experiment, category, self.plan.study.seeds[0])
+            for category in self.plan.datasets[dataset].categories or []
+            if experiment
+        ]
+        return [f"{self.paths.results}/metrics.csv", *(str(self.paths.differences(run)) for run in runs)]
+
+    def printed(self, *tables: int) -> list[str]:
+        """The paper's tables as printed, and how ours are laid out beside them."""
+        return [f"{self.params_folder}/tables.yaml", *(f"{self.params_folder}/paper/table{n}.csv" for n in tables)]
+
+    # Resources, asked of a cluster: more at each attempt
+
+    def gpus(self, wildcards: Wildcards) -> int:
+        """GPUs of a job that computes with networks."""
+        trains = "run" not in dict(wildcards.items()) or self.params(wildcards).trains
+        return self.cluster.gpus if trains else 0
+
+    def features_minutes(self, wildcards: Wildcards, attempt: int) -> int:
+        store = self.store(wildcards)
+        return self._minutes(
+            cost.extraction(store.params.features, self._images_of_part(wildcards), self.cluster), attempt
+        )
+
+    def features_memory(self, _: Wildcards, attempt: int) -> int:
+        return attempt * self.cluster.memory
+
+    def train_minutes(self, wildcards: Wildcards, attempt: int) -> int:
+        return self._minutes(cost.fit(self.params(wildcards), self._images(wildcards), self.cluster), attempt)
+
+    def train_memory(self, wildcards: Wildcards, attempt: int) -> int:
+        params, images = self.params(wildcards), self._images(wildcards).train
+        if params.method == "adtr_plus":
+            images += cost.bank_images(params, images)
+        return attempt * cost.memory(params.features, images, self.cluster)
+
+    def evaluate_minutes(self, wildcards: Wildcards, attempt: int) -> int:
+        return self._minutes(cost.evaluation(self.params(wildcards), self._images(wildcards), self.cluster), attempt)
+
+    def evaluate_memory(self, wildcards: Wildcards, attempt: int) -> int:
+        return attempt * cost.memory(self.params(wildcards).features, self._images(wildcards).test, self.cluster)
+
+    def _minutes(self, seconds: float, attempt: int) -> int:
+        return min(attempt * self.cluster.minutes(seconds), self.cluster.longest)
+
+    def _images(self, wildcards: Wildcards) -> cost.Images:
+        run = self.run(wildcards)
+        return cost.images_of(self.plan.datasets[run.dataset], Path(self.manifest(wildcards)), self.cluster)
+
+    def _images_of_part(self, wildcards: Wildcards) -> int:
+        store = self.store(wildcards)
+        definition = self.paths.datasets[store.dataset]
+        images = cost.images_of(definition, store.manifest, self.cluster)
+        if "bank" in dict(wildcards.items()):
+            return cost.bank_images(store.params, images.train)
+        return cost.images_of_part(definition, wildcards.part, images)
+
+    # Before the first job
+
+    def missing_data(self) -> list[str]:
+        """The folders of data sets that are neither here nor indexed."""
+        results = Path("results")
+        wanted = [
+            definition
+            for name, definition in self.paths.datasets.items()
+            if not definition.generated
+            and not any((results / kind / self.paths.keys[name]).is_dir() for kind in ("manifests", "outliers"))
+        ]
+        return [f"{of.title}: {folder}" for of in wanted if not (folder := _root(of)).is_dir()]
+
+
+def digest(*content: Any) -> str:
+    """Sixteen digits that change with plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _root(dataset: Dataset) -> Path:
+    return root_of(dataset.root, dataset.title)
+
+
+def _relative(path: Path) -> str:
+    """A path below the working directory without that; any other as it is."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
