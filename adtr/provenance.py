@@ -120,5 +120,18 @@ def _cpu() -> str:
 def code(stage: str, method: str | None = None, backbone: str | None = None) -> str:
     """TEMPORARY until the merge of the new digests."""
     del backbone
-    names = {"generate": "data.synthetic", "index": "data.manifest", "confetti": "data.confetti", "outliers": "data.manifest", "features": "features.extract", "train": "train.stage", "evaluate": "evaluate.stage", "differences": "evaluate.differences", "tables": "tables.stage", "plots": "tables.plots", "figures": "figures.drawing", "report": "report"}
+    names = {
+        "generate": "data.synthetic",
+        "index": "data.manifest",
+        "confetti": "data.confetti",
+        "outliers": "data.manifest",
+        "features": "features.extract",
+        "train": "train.stage",
+        "evaluate": "evaluate.stage",
+        "differences": "evaluate.differences",
+        "tables": "tables.stage",
+        "plots": "tables.plots",
+        "figures": "figures.drawing",
+        "report": "report",
+    }
     return code_digest(names[stage], *([f"methods.{method}"] if method else []))

@@ -1,31 +1,28 @@
-"""What a study made and does no longer want: files that no target would make again, and runs of other parameters."""
+"""What a study made and no longer wants: files that no target would make again, and runs of other parameters."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adtr.config.study import Plan, differences_file, run_folder
-from adtr.figures import all_files
+from adtr.config.paths import Paths
 from adtr.tables.stage import table_names
-from adtr.tables.summary import misfits
+from adtr.train.outdated import outdated
 
 
-def prune(plan: Plan, folder: Path) -> Iterator[Path]:
-    """Removes what categories, experiments and seeds left that the study has no more, and its misfits; gives each.
-
-    Args:
-        folder: that holds results/.
-    """
-    results = folder / "results" / plan.name
+def prune(paths: Paths) -> Iterator[Path]:
+    """Removes what categories, experiments and seeds left that the study has no more, and its outdated runs; gives each."""
+    plan, results = paths.plan, paths.results
+    categories = {(dataset, c) for dataset, of in plan.datasets.items() for c in of.categories or []}
     wanted_in = {
-        "runs": {run_folder(results, *run) for run in plan.runs()},
-        "differences": {differences_file(results, *run) for run in plan.runs()},
-        "figures": {results / "figures" / name for name in all_files(plan)},
+        "runs": {paths.run(run) for run in plan.runs()},
+        "differences": {paths.differences(run) for run in plan.runs()},
+        "figures/categories": {paths.category_figures(*names) for names in categories},
+        "figures/datasets": {paths.dataset_figures(dataset) for dataset in plan.datasets},
         "tables": {results / "tables" / f"{name}.{end}" for name in table_names(plan) for end in ("csv", "md", "tex")},
     }
-    for root, wanted in wanted_in.items():
-        yield from _remove(results / root, wanted)
-    for path in list(misfits(plan, results)):
+    for folder, wanted in wanted_in.items():
+        yield from _remove(results / folder, wanted)
+    for path in list(outdated(paths)):
         _remove_whole(path)
         yield path
 

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from adtr.config.study import EVALUATED, Plan, run_folder
-from adtr.figures import all_files
+from adtr.config.paths import Paths
+from adtr.config.study import EVALUATED, Plan, Run
 from adtr.prune import prune
 
 
 @pytest.fixture
 def results(smoke: Plan, tmp_path: Path) -> Path:
     """What the study made, as empty files."""
-    results = tmp_path / "results/smoke"
-    touch(run_folder(results, *run) / "model.safetensors" for run in smoke.runs())
-    touch(results / "figures" / name for name in all_files(smoke))
+    paths = Paths(smoke, tmp_path)
+    results = paths.results
+    touch(paths.run(run) / "model.safetensors" for run in smoke.runs())
+    touch(paths.category_figures(run.dataset, run.category) / "roc.svg" for run in smoke.runs())
+    touch(paths.dataset_figures(dataset) / "bars.svg" for dataset in smoke.datasets)
     others = ["smoke/differences/smoke_mvtec/adtr/carpet/0.npz", "smoke/tables/table1.csv", "features/a/b.npy"]
     touch(tmp_path / "results" / name for name in others)
     return results
@@ -35,7 +37,7 @@ def content(folder: Path) -> set[Path]:
 @pytest.mark.usefixtures("results")
 def test_nothing_of_the_study_is_removed(smoke: Plan, tmp_path: Path) -> None:
     before = content(tmp_path)
-    assert list(prune(smoke, tmp_path)) == []
+    assert list(prune(Paths(smoke, tmp_path))) == []
     assert content(tmp_path) == before
 
 
@@ -45,28 +47,29 @@ def test_what_the_study_no_longer_names_is_removed(smoke: Plan, results: Path, t
         "runs/smoke_mvtec/adtr/grid": "0/run.json",
         "runs/smoke_mvtec/adtr/carpet/7": "run.json",
         "runs/elpv": "adtr/mono/0/run.json",
-        "figures/smoke_mvtec/grid-roc.png": "",
+        "figures/categories/smoke_mvtec/grid": "roc.png",
+        "figures/datasets/elpv": "bars.svg",
         "tables/table9.csv": "",
         "differences/smoke_mvtec/adtr/grid": "0.npz",
     }
     touch(results / top / below for top, below in gone.items())
-    assert set(prune(smoke, tmp_path)) == {results / top for top in gone}
+    assert set(prune(Paths(smoke, tmp_path))) == {results / top for top in gone}
     assert content(tmp_path) == before
 
 
-def recorded(plan: Plan, run: tuple[str, str, str, int]) -> tuple[dict, dict]:
+def recorded(plan: Plan, run: Run) -> tuple[dict, dict]:
     """What training and evaluation write down of a run with the plan's parameters."""
     params = plan.params[run[:2]].decisive()
     sections = plan.params[run[:2]].method_sections()
-    trained = {"method": params["method"], "seed": run[3], "params": {name: params[name] for name in sections}}
+    trained = {"method": params["method"], "seed": run.seed, "params": {name: params[name] for name in sections}}
     features = {"features": {"features": params["features"]}}
     return trained | features | {"model": "m"}, {"model": "m", "score": params["score"]}
 
 
 @pytest.mark.parametrize("change", ["nothing", "training", "features", "start", "evaluation", "model", "no record"])
 def test_a_run_of_other_parameters_is_removed_or_its_evaluation(smoke: Plan, tmp_path: Path, change: str) -> None:
-    results, run = tmp_path / "results/smoke", ("smoke_mvtec", "adtr_plus", "carpet", 0)
-    base, folder = run_folder(results, "smoke_mvtec", "adtr", "carpet", 0), run_folder(results, *run)
+    paths, run = Paths(smoke, tmp_path), Run("smoke_mvtec", "adtr_plus", "carpet", 0)
+    base, folder = paths.run(run._replace(experiment="adtr")), paths.run(run)
     trained, evaluated = recorded(smoke, run)
     trained["start"] = "s"
     if change == "training":
@@ -81,7 +84,7 @@ def test_a_run_of_other_parameters_is_removed_or_its_evaluation(smoke: Plan, tmp
     (folder / "run.json").write_text(json.dumps(trained))
     (folder / "evaluation.json").write_text(json.dumps(evaluated))
     (base / "run.json").write_text(
-        json.dumps(recorded(smoke, (*run[:1], "adtr", *run[2:]))[0] | {"model": "t" if change == "start" else "s"})
+        json.dumps(recorded(smoke, run._replace(experiment="adtr"))[0] | {"model": "t" if change == "start" else "s"})
     )
     if change == "no record":
         (folder / "evaluation.json").unlink()
@@ -94,19 +97,19 @@ def test_a_run_of_other_parameters_is_removed_or_its_evaluation(smoke: Plan, tmp
         "model": {folder / name for name in EVALUATED},
         "no record": {folder / name for name in EVALUATED if name != "evaluation.json"},
     }
-    assert set(prune(smoke, tmp_path)) == removed[change]
-    assert list(prune(smoke, tmp_path)) == []
+    assert set(prune(Paths(smoke, tmp_path))) == removed[change]
+    assert list(prune(Paths(smoke, tmp_path))) == []
 
 
 def test_an_evaluation_whose_training_is_gone_is_left_alone(smoke: Plan, tmp_path: Path) -> None:
-    folder = run_folder(tmp_path / "results/smoke", *next(iter(smoke.runs())))
+    folder = Paths(smoke, tmp_path).run(next(iter(smoke.runs())))
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text(json.dumps({"model": "m", "score": {}}))
-    assert list(prune(smoke, tmp_path)) == []
+    assert list(prune(Paths(smoke, tmp_path))) == []
 
 
 def test_a_link_is_removed_and_not_what_it_leads_to(smoke: Plan, results: Path, tmp_path: Path) -> None:
     touch([tmp_path / "elsewhere/kept"])
     (results / "runs/link").symlink_to(tmp_path / "elsewhere")
-    assert list(prune(smoke, tmp_path)) == [results / "runs/link"]
+    assert list(prune(Paths(smoke, tmp_path))) == [results / "runs/link"]
     assert (tmp_path / "elsewhere/kept").exists()

@@ -1,0 +1,156 @@
+"""Paths, inputs and digests of the rules, as functions of wildcards: no Snakemake, no PyTorch."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adtr.errors import UserError
+from adtr.workflow import Workflow, digest
+
+
+class Wildcards(dict[str, Any]):
+    """As Snakemake's: a mapping whose keys are attributes, too."""
+
+    __getattr__ = dict.__getitem__
+
+
+def workflow(study: str = "smoke", settings: str = "") -> Workflow:
+    return Workflow({"study": study, "set": settings})
+
+
+def of(run: str) -> Wildcards:
+    return Wildcards(run=run)
+
+
+SMOKE = workflow()
+MVTEC, CIFAR = SMOKE.paths.keys["smoke_mvtec"], SMOKE.paths.keys["smoke_cifar10"]
+PLUS = of("smoke_mvtec/adtr_plus/carpet/0")
+
+
+def test_an_unknown_word_of_the_configuration_is_refused_with_the_order_of_words() -> None:
+    with pytest.raises(UserError, match=r"not studdy.*put targets before --config"):
+        Workflow({"studdy": "smoke"})
+
+
+def test_a_run_reads_its_category_and_the_features_of_its_parameters() -> None:
+    run = of("smoke_mvtec/adtr/carpet/0")
+    assert SMOKE.manifest(run) == f"results/manifests/{MVTEC}/carpet.csv"
+    (store,) = SMOKE.stores(run)
+    assert store.startswith(f"results/features/{MVTEC}/efficientnet_lite0-64px-8x8-")
+    assert SMOKE.train_store(run) == store
+    assert SMOKE.origin(run) == []
+    assert SMOKE.stores(of("smoke_mvtec/no_query/carpet/0")) == [store]
+    assert SMOKE.stores(of("smoke_mvtec/pixels/carpet/0")) != [store]
+
+
+def test_a_training_on_cifar_reads_its_class_and_an_evaluation_all_test_images() -> None:
+    run = of("smoke_cifar10/adtr/airplane/0")
+    assert [Path(store).stem for store in SMOKE.stores(run)] == ["train_airplane", "test"]
+    assert Path(SMOKE.train_store(run)).stem == "train_airplane"
+
+
+def test_adtr_plus_starts_from_the_run_of_its_category_and_seed() -> None:
+    begun, model, manifest, store = SMOKE.origin(PLUS)
+    assert begun == "results/smoke/runs/smoke_mvtec/adtr/carpet/0/run.json"
+    assert model == "results/smoke/runs/smoke_mvtec/adtr/carpet/0/model.safetensors"
+    assert manifest.startswith(f"results/confetti/{MVTEC}/confetti-64px-")
+    assert store.startswith(f"results/features/{MVTEC}/")
+    assert Path(manifest).stem == Path(store).stem == "carpet"
+
+
+@pytest.mark.parametrize("study", ["smoke", "demo", "screw", "cifar10", "paper"])
+def test_every_store_of_a_study_is_traced_back_to_what_makes_it(study: str) -> None:
+    flow = workflow(study)
+    stores = [path for path in flow.features if path.endswith(".npy")]
+    assert stores
+    for path in stores:
+        names = ["data", "key", "bank", "part"] if len(Path(path).parts) == 6 else ["data", "key", "part"]
+        wildcards = Wildcards(zip(names, Path(path).with_suffix("").parts[2:], strict=True))
+        made = flow.store(wildcards)
+        assert str(made.manifest) in flow.features or "bank" not in wildcards
+        dataset, experiment, part = flow.store_name(wildcards).split("/")
+        again = flow.paths.bank(dataset, experiment, part) if "bank" in wildcards else None
+        assert str(again[1] if again else flow.paths.store(dataset, experiment, part)) == path
+
+
+def test_a_store_of_no_experiment_is_refused() -> None:
+    with pytest.raises(UserError, match="no experiment of the study smoke has the features nope"):
+        SMOKE.store(Wildcards(data=MVTEC, key="nope", part="carpet"))
+
+
+CHANGES = {
+    "score.pooling=2": {"evaluate"},
+    "train.lr=0.001": {"train", "train of adtr_plus"},
+    "padim.channels=7": set(),
+    "confetti.seed=1": {"train of adtr_plus"},
+    "features.grid_size=16": {"train", "features", "train of adtr_plus"},
+}
+
+
+@pytest.mark.parametrize("setting", CHANGES)
+def test_a_setting_changes_what_it_decides_and_nothing_else(setting: str) -> None:
+    flow, run = workflow(settings=setting), of("smoke_mvtec/adtr/carpet/0")
+    changed = {
+        "train": SMOKE.train_decisive(run) != flow.train_decisive(run),
+        "evaluate": SMOKE.evaluate_decisive(run) != flow.evaluate_decisive(run),
+        "features": SMOKE.stores(run) != flow.stores(run),
+        "train of adtr_plus": SMOKE.train_decisive(PLUS) != flow.train_decisive(PLUS),
+    }
+    expected = CHANGES[setting] - {"evaluate by input"} | (
+        {"train of adtr_plus"} if "train" in CHANGES[setting] else set()
+    )
+    assert {name for name, yes in changed.items() if yes} == expected
+
+
+def test_a_setting_of_one_baseline_refits_it_alone() -> None:
+    flow = workflow(settings="padim.channels=7")
+    differ = [e for e in ("padim", "patchcore", "adtr", "autoencoder") if _decisive(flow, e) != _decisive(SMOKE, e)]
+    assert differ == ["padim"]
+
+
+def _decisive(flow: Workflow, experiment: str) -> str:
+    return flow.train_decisive(of(f"smoke_mvtec/{experiment}/carpet/0"))
+
+
+def test_networks_get_a_gpu_and_baselines_none() -> None:
+    runs = {e: SMOKE.gpus(of(f"smoke_mvtec/{e}/carpet/0")) for e in ("adtr", "autoencoder", "padim", "patchcore")}
+    assert runs == {"adtr": 1, "autoencoder": 1, "padim": 0, "patchcore": 0}
+    assert SMOKE.gpus(Wildcards(data=MVTEC, key="k", part="carpet")) == 1
+
+
+def test_every_attempt_asks_for_more_up_to_the_longest_job() -> None:
+    run, flow = of("mvtec/adtr/screw/0"), workflow("paper")
+    asked = [flow.train_minutes(run, attempt) for attempt in (1, 2, 1000)]
+    assert asked[0] < asked[1] == 2 * asked[0]
+    assert asked[2] == flow.cluster.longest
+    assert flow.train_memory(run, 2) == 2 * flow.train_memory(run, 1)
+    assert flow.train_memory(of("mvtec/adtr_plus/screw/0"), 1) > flow.train_memory(run, 1)
+
+
+def test_a_data_set_that_is_neither_here_nor_indexed_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flow = workflow("screw")
+    assert flow.missing_data() == ["MVTec-AD: data/mvtec"]
+    (tmp_path / "results/manifests" / flow.paths.keys["mvtec"]).mkdir(parents=True)
+    assert flow.missing_data() == []
+    assert workflow("demo").missing_data() == []  # comes with a package
+
+
+def test_settings_are_quoted_for_the_shell() -> None:
+    flow = workflow(settings="train.epochs=5 features.layers=[1,5]")
+    assert flow.options == "--study smoke --set 'train.epochs=5 features.layers=[1,5]'"
+
+
+def test_a_digest_is_of_values() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
+
+
+def test_planning_needs_no_torch() -> None:
+    code = "import sys, adtr.workflow as w; w.Workflow({'study': 'paper'}).tables; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
