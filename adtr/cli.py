@@ -195,7 +195,7 @@ def _fetch(commands: Any) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="of params/sources.yaml; none: list them")
     parser.add_argument("--sources", type=Path, default=Path("params/sources.yaml"), help="the file that names them")
     parser.add_argument("--root", type=Path, default=Path(), help="the folder that destinations are relative to [.]")
-    parser.add_argument("--url", action="append", help="a mirror, in place of the official address; may be repeated")
+    parser.add_argument("--url", action="append", default=[], help="an address to use instead; may be repeated")
     parser.add_argument("--archive", type=Path, help="a copy of the file that you have already")
 
 
