@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="*", metavar="NAME", help="of params/sources.yaml; none: list them")
     fetch.add_argument("--sources", type=Path, default=SOURCES, help="the file that names them [params/sources.yaml]")
     fetch.add_argument("--root", type=Path, default=Path(), help="the folder that destinations are relative to [.]")
-    fetch.add_argument("--url", action="append", help="a mirror, in place of the official addresses; may be repeated")
+    fetch.add_argument(
+        "--url", action="append", default=[], help="a mirror, in place of the official addresses; may be repeated"
+    )
     fetch.add_argument("--archive", type=Path, help="a copy of the file that you have already")
 
     add("generate", _generate, "write the small generated images of the study smoke", target="DATASET")

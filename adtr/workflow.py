@@ -21,7 +21,7 @@ from adtr.config.paths import Paths, bank_key, category_of, feature_key, root_of
 from adtr.config.schema import Dataset
 from adtr.config.study import Plan, Run, resolve
 from adtr.data.manifest import fingerprint
-from adtr.data.sources import read_sources
+from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
 from adtr.tables.plots import FILES as PLOTS
 from adtr.tables.stage import table_names
@@ -192,10 +192,14 @@ class Workflow:
 
     def store_decisive(self, wildcards: Wildcards) -> str:
         features = self.store(wildcards).params.features
-        source = read_sources(PARAMS / "sources.yaml").get(features.backbone)
+        source = self.sources.get(features.backbone)
         weights = source.sha256 if source and features.weights != "random" else features.weights
         code = provenance.code("features", backbone=features.backbone)
         return digest(features.model_dump(mode="json"), weights, self.versions, code)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        return read_sources(PARAMS / "sources.yaml")
 
     @cached_property
     def versions(self) -> list[str]:

@@ -152,7 +152,7 @@ def problems(error: ValidationError) -> list[str]:
     return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML that takes 1e-4 for a number, and refuses a key that stands twice: PyYAML would keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_val
 from adtr.config.schema import Name, Section, problems, read_yaml
 from adtr.errors import UserError
 
-Url = Annotated[str, Field(pattern=r"^(https?|file)://")]
+Url = Annotated[str, Field(pattern=r"^https?://")]
 
 
 class Source(Section):

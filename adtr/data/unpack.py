@@ -1,5 +1,6 @@
-"""Archives unpacked so that nothing is written outside their folder."""
+"""Archives unpacked so that nothing is written outside their folder, and nothing half under a final name."""
 
+import json
 import shutil
 import stat
 import tarfile
@@ -10,21 +11,58 @@ from typing import Any
 
 from adtr.data.sources import leaves_folder
 from adtr.errors import UserError
+from adtr.files import write_text
 
 Bar = Callable[..., Any]  # makes a tqdm
 
 
-def unpack(file: Path, folder: Path, bar: Bar) -> None:
-    """Unpacks a tar or zip archive into a new `folder`, which is removed again if anything goes wrong."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def is_unpacked(folder: Path, name: str, checksum: str) -> bool:
+    """Whether `unpack_into` has put the archive of that name and checksum into `folder`, and its members are there."""
+    record = _record(folder, name)
+    return record.get("checksum") == checksum and all((folder / member).exists() for member in record["members"])
+
+
+def _record(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / f".fetched-{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def unpack_into(folder: Path, name: str, checksum: str, file: Path, bar: Bar) -> None:
+    """Unpacks a tar or zip archive on the same file system, then moves its members into `folder`.
+
+    Members that an earlier call put there stay; a record of them in `folder` tells them from files of the user.
+
+    Raises:
+        UserError: the archive is unsafe, or one of its members exists and is not ours.
+    """
+    staging = (folder if folder.exists() else folder.parent) / f".unpacking-{name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        _unpack(file, staging, bar)
+        members = sorted(path.name for path in staging.iterdir())
+        present = [member for member in members if (folder / member).exists()]
+        if present and _record(folder, name).get("checksum") != checksum:
+            raise UserError(
+                f"{folder} already holds {', '.join(present)}, not put there by `adtr fetch`: "
+                "use it as it is, or move it away and run the same command again"
+            )
+        place = folder if folder.exists() else staging  # a new folder gets its name when it is whole
+        write_text(place / f".fetched-{name}.json", json.dumps({"checksum": checksum, "members": members}))
+        if place is staging:
+            staging.rename(folder)
+        else:
+            for member in set(members) - set(present):
+                (staging / member).rename(folder / member)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _unpack(file: Path, folder: Path, bar: Bar) -> None:
     try:
         _untar(file, folder, bar) if tarfile.is_tarfile(file) else _unzip(file, folder)
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, tarfile.TarError | zipfile.BadZipFile | EOFError):
-            raise UserError(f"{file} was not unpacked: {error}") from error
-        raise
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(f"{file} was not unpacked: {error}") from error
 
 
 def _untar(file: Path, folder: Path, bar: Bar) -> None:
