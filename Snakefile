@@ -1,10 +1,13 @@
 # ADTR Bench: from images to a report. `snakemake all_tables` runs the study `paper`; another: --config study=NAME
 
+import time
+from pathlib import Path
+
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from adtr.errors import UserError
-from adtr.workflow import Workflow
+from adtr.workflow import Workflow, failures
 
 min_version("9.0")
 
@@ -45,6 +48,7 @@ wildcard_constraints:
     bank="[^/]+",
 
 
+BEGAN = time.time()
 MISSING = study.missing_data()
 if MISSING and workflow.is_main_process:
     logger.warning("\n  ".join(["Missing data:", *MISSING]))
@@ -55,6 +59,11 @@ onstart:
         raise WorkflowError(
             "data is missing: `adtr fetch` gets MVTec-AD and CIFAR; or set `root` of the data set in params/datasets.yaml"
         )
+
+
+onerror:
+    for message in failures(Path("logs"), BEGAN):
+        logger.error(message)
 
 
 rule all_tables:

@@ -6,6 +6,7 @@ settings are passed as parameters that Snakemake counts as derived, so that a se
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
@@ -34,6 +35,9 @@ RUN_FILES = {
     "snapshots": "snapshots.safetensors",
     "run": "run.json",
 }
+ERROR = re.compile(
+    r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE
+)  # a message, or a traceback's end
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
 
 
@@ -340,6 +344,22 @@ class Workflow:
             and not any((results / kind / self.paths.keys[name]).is_dir() for kind in ("manifests", "outliers"))
         ]
         return [f"{of.title}: {folder}" for of in wanted if not (folder := _root(of)).is_dir()]
+
+
+def failures(folder: Path, since: float) -> list[str]:
+    """How each log ends that was written since then and ends in an error; Snakemake is quiet about them.
+
+    Args:
+        folder: of the logs.
+        since: seconds, as of `time.time`.
+    """
+    found = []
+    for log in sorted(folder.rglob("*.log")):
+        text = log.read_text(encoding="utf-8", errors="replace") if log.stat().st_mtime >= since else ""
+        messages = list(ERROR.finditer(text))
+        if messages:
+            found.append(f"{log}:\n  {text[messages[-1].start() :].strip()}")
+    return found
 
 
 def digest(*content: Any) -> str:
