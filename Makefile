@@ -5,7 +5,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint unit whole test-slurm test-slurm-slow test-dvc clean
+.PHONY: help install demo test lint unit whole test-slurm test-slow test-dvc clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -19,24 +19,24 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install  ## real solar cells, real weights: a report in minutes
+	@adtr cost --study demo --here
 	snakemake report --config study=demo
 	@echo && cat results/demo/tables/elpv_image_auroc.md
 	@echo "The report: $(CURDIR)/reports/demo/report.html"
 
 test: lint unit whole  ## everything that is checked before a change is accepted
 
-lint: install  ## style, types, the workflow's own linter
+lint: install  ## style, types
 	ruff check .
 	ruff format --check .
 	mypy
 	snakefmt --check Snakefile workflow
-	snakemake --lint --config study=smoke
 
-unit: install  ## the fast tests
-	pytest -q -m 'not pipeline and not slurm and not dvc'
+unit: install  ## the fast tests, with coverage
+	pytest -q -n 2 --cov=adtr --cov-report=term:skip-covered -m 'not pipeline and not slurm and not dvc'
 
 whole: install  ## the study `smoke` from end to end, with DVC, and on Slurm if it is installed
-	pytest -q -rs -m 'pipeline or dvc or (slurm and not slow)'
+	pytest -q -rs -m '(pipeline or dvc or slurm) and not slow'
 
 test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) and started here
 	ADTR_SLURM=needed pytest -q -m 'slurm and not slow'
@@ -44,8 +44,8 @@ test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) a
 test-dvc: install  ## the study `smoke` recorded, pushed, pulled, interrupted and damaged
 	pytest -q -m dvc
 
-test-slurm-slow: install  ## the tests on Slurm that wait for its clocks: preemption, time limits, lost nodes
-	ADTR_SLURM=needed pytest -q -m 'slurm and slow'
+test-slow: install  ## what waits for clocks: Slurm's preemption, time limits, lost nodes; DVC's links and variants
+	ADTR_SLURM=needed pytest -q -m slow
 
 clean:  ## remove what was computed; data/, .venv and the reports in git stay
 	rm -rf logs state .snakemake

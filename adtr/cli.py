@@ -87,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", _plan, "show the runs of a study", target="")
     plan.add_argument("--parameters", action="store_true", help="each parameter as well, with its meaning")
     add("status", _status, "show which runs of a study are finished, and how far the others are", target="")
-    add("cost", _cost, "estimate what a study takes on a cluster: runs, hours, jobs", target="")
+    cost = add("cost", _cost, "estimate what a study takes on a cluster: runs, hours, jobs", target="")
+    cost.add_argument("--here", action="store_true", help="minutes on this machine, measured in some seconds, instead")
     add("prune", _prune, "remove what a study no longer names, and runs of other parameters", target="")
     return parser
 
@@ -421,7 +422,16 @@ def _status(options: Options) -> None:
 def _cost(options: Options) -> None:
     from adtr.cost import expected, read_cluster
 
-    print(expected(_paths(options).plan, read_cluster(PARAMS / "cluster.yaml"), read_yaml(PARAMS / "tables.yaml")))
+    plan, speeds = _paths(options).plan, read_cluster(PARAMS / "cluster.yaml")
+    if options.here:
+        from adtr.speed import minutes_here
+
+        minutes, cores = minutes_here(plan, speeds)
+        print(
+            f"{plan.name}: about {max(1, round(minutes))} minutes on the {cores} cores of this machine, if they are idle"
+        )
+    else:
+        print(expected(plan, speeds, read_yaml(PARAMS / "tables.yaml"), PARAMS))
 
 
 def _prune(options: Options) -> None:

@@ -16,7 +16,7 @@ from tabulate import tabulate
 from adtr.config.methods import Model, Params
 from adtr.config.paths import Paths, bank_key, feature_key, parts_of
 from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems, read_yaml
-from adtr.config.study import Plan
+from adtr.config.study import Plan, Run
 from adtr.errors import UserError
 from adtr.tables.stage import experiments_of
 
@@ -157,18 +157,30 @@ def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def run_seconds(plan: Plan, cluster: Cluster) -> dict[Run, float]:
+    """Seconds that each run takes, its training and its evaluation."""
+    images = {
+        (dataset, category): count
+        for dataset, definition in plan.datasets.items()
+        for category, count in zip(definition.categories or [], _categories(plan, dataset, cluster), strict=True)
+    }
+    return {run: _seconds(plan.params[run[:2]], images[run.dataset, run.category], cluster) for run in plan.runs()}
+
+
+def _seconds(params: Params, images: Images, cluster: Cluster) -> float:
+    return 2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
+
+
+def store_seconds(plan: Plan, cluster: Cluster) -> float:
+    """Seconds that the features of a study take."""
+    return float(_stores(plan, cluster).hours.sum() * 3600)
+
+
 def _runs(plan: Plan, cluster: Cluster) -> pd.DataFrame:
-    """Of each experiment on each data set, trained and evaluated: dataset, experiment, number of runs, hours."""
-    rows = []
-    for (dataset, experiment), params in plan.params.items():
-        each = [
-            2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
-            for images in _categories(plan, dataset, cluster)
-        ]
-        seeds = len(plan.seeds(dataset, experiment))
-        number, hours = len(each) * seeds, sum(each) * seeds / 3600
-        rows.append({"dataset": dataset, "experiment": experiment, "number": number, "hours": hours})
-    return pd.DataFrame(rows)
+    """Of each experiment on each data set: dataset, experiment, number of runs, hours."""
+    rows = [(*run[:2], 1, seconds / 3600) for run, seconds in run_seconds(plan, cluster).items()]
+    table = pd.DataFrame(rows, columns=["dataset", "experiment", "number", "hours"])
+    return table.groupby(["dataset", "experiment"], sort=False, as_index=False).sum()
 
 
 def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:

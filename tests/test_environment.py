@@ -1,5 +1,6 @@
 """The generated files that pin the environment agree with what they are generated from."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -19,7 +20,9 @@ def _pins() -> dict[str, str]:
 
 def test_environment_yml_mirrors_the_pins() -> None:
     project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [
+        re.split("[<>=]", name)[0] for name in (*project["dependencies"], *project["optional-dependencies"]["dev"])
+    ]
     environment = yaml.safe_load((HERE / "environment.yml").read_text())
     pinned = [line for line in environment["dependencies"][-1]["pip"] if "==" in line]
     pins = _pins()

@@ -1,0 +1,77 @@
+"""How fast this machine is, measured in seconds on random data, so that `adtr cost --here` says minutes beforehand."""
+
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+from adtr import cost
+from adtr.config.methods import Params
+from adtr.config.study import Plan
+from adtr.features.backbones import build
+from adtr.features.extract import batch_size
+from adtr.model.ablations import reconstruction_network
+from adtr.train.context import Context
+from adtr.train.loop import autocast, piece_size, seeded
+from adtr.train.step import Step
+
+ROUNDS = 2  # timed, after one that is not
+
+
+def minutes_here(plan: Plan, speeds: cost.Cluster) -> tuple[float, int]:
+    """Minutes that a study takes on the cores of this machine, one job a core; and how many cores there are."""
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(1)
+    here = speeds.model_copy(update=_measured(plan))
+    jobs = sorted(cost.run_seconds(plan, here).values(), reverse=True)
+    loads = [cost.store_seconds(plan, here) / cores] * cores
+    for seconds in jobs:  # the longest first, each to the core that is free first
+        loads[loads.index(min(loads))] += seconds
+    return (max(loads) + REPORT) / 60, cores
+
+
+REPORT = 25  # s of tables, figures and the report of a small study
+START = 4  # s of a process before its work begins, on a machine at work
+BASELINE, EVALUATION = 20, 60  # images/s
+
+
+def _measured(plan: Plan) -> dict[str, float]:
+    trained = next((params for params in plan.params.values() if params.trains), None)
+    features = next(params.features for params in plan.params.values() if params.features.backbone != "pixels")
+    backbone = build(features, None)
+    images = torch.rand(batch_size(features.image_size), 3, features.image_size, features.image_size)
+    with torch.inference_mode():
+        seconds = _timed(lambda: backbone(images))
+    speeds = {"features": len(images) / seconds * (features.image_size / 256) ** 2}
+    speeds |= {"start": START, "step": 1e-3, "baseline": BASELINE, "evaluation": EVALUATION}
+    return speeds | ({"teraflops": _teraflops(trained)} if trained else {})
+
+
+def _teraflops(params: Params) -> float:
+    """10^12 operations a second of a training step of the experiment's network."""
+    tokens, channels, images = params.features.grid_size**2, 512, params.train.batch_size
+    data = torch.randn(images, tokens, channels)
+    seeded(0)
+    network = reconstruction_network((tokens, channels), params.model).train()
+
+    def loss(batch: torch.Tensor) -> torch.Tensor:
+        f = data[batch]
+        with autocast(params.train, "cpu"):
+            reconstruction = network(f)
+        return (f - reconstruction.float()).square().mean()
+
+    step = Step(network, loss, params.train, piece_size(network, tokens, params.train, Context(0).device))
+    seconds = _timed(lambda: step(torch.arange(images), params.train.lr))
+    return 6 * cost.multiplications(params.model, tokens) * tokens * images / seconds / 1e12
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of some rounds."""
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
