@@ -23,9 +23,9 @@ from adtr.config.schema import (
     params_model,
     read_yaml,
 )
-from adtr.config.study import EVALUATED, Plan, parse_settings, resolve
+from adtr.config.study import Plan, parse_settings, resolve
 from adtr.errors import UserError
-from adtr.files import sha256, write_text
+from adtr.files import write_text
 
 DEFAULTS = Path("params/default.yaml")
 logger = logging.getLogger(__name__)
@@ -325,15 +325,14 @@ def _features(commands: Any) -> None:
         "--threads", type=_whole(1), default=1, help="batches in work at once; does not change the bytes [1]"
     )
     _add_device(parser)
-    _add_kept(parser)
     _add_section(parser, "features", Features)
 
 
 def _run_features(options: argparse.Namespace) -> None:
     from adtr.data.manifest import read_manifest, root_of
     from adtr.data.sources import read_sources
-    from adtr.features.backbones import weights_file
     from adtr.features.extract import batch_size, extract
+    from adtr.features.weights import weights_file
 
     if options.output.name != f"{options.part}.npy":
         raise UserError(f"--output {options.output}: a store carries its part's name, {options.part}.npy")
@@ -346,29 +345,7 @@ def _run_features(options: argparse.Namespace) -> None:
     weights = weights_file(features, read_sources(options.sources), Path())
     device = _device(options.device)
     progress = _progress("batch", -(-len(rows) // batch_size(features.image_size, device)))
-    made = [options.output.with_suffix(".json"), options.output]
-    work = partial(extract, rows, root, features, weights, options.output, device, options.threads, progress)
-    _once(options, work, made, [options.manifest, options.sources], "features.extract")
-
-
-def _add_kept(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kept", type=Path, help="a folder in which what was made is kept under a second name")
-
-
-def _once(
-    options: argparse.Namespace, work: Callable[[], None], files: list[Path], read: list[Path], *code: str
-) -> None:
-    """Makes the files, unless `--kept` has them, of the same options, files read and modules."""
-    from adtr.provenance import code_digest
-    from adtr.train.kept import bring_back, keep
-
-    words = [f"{name}={value}" for name, value in sorted(vars(options).items()) if name != "run"]
-    identity = " ".join([*words, *(sha256(file) for file in read), code_digest(*code)])
-    if options.kept and bring_back(options.kept, identity, files):
-        return
-    work()
-    if options.kept:
-        keep(options.kept, identity, files)
+    extract(rows, root, features, weights, options.output, device, options.threads, progress)
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -427,7 +404,6 @@ def _evaluate(commands: Any) -> None:
     )
     parser.add_argument("--threads", type=_whole(1), default=1, help="CPU threads [1]")
     parser.add_argument("--output", type=Path, required=True, help="folder for scores.csv, maps.npy, metrics.csv")
-    _add_kept(parser)
     _add_section(parser, "score", Score)
 
 
@@ -485,10 +461,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     params = _params_of_run(options.folder, score=_given(options, "score"))
     manifest, stores = read_manifest(options.manifest), _stores(options.features)
     root, device = root_of(options.root), _device(options.device)
-    made = [options.output / name for name in EVALUATED]
-    read = [options.folder / "run.json", options.manifest, *(store.with_suffix(".json") for store in stores.values())]
-    work = partial(evaluate, options.folder, manifest, stores, root, params, options.label, options.output, device)
-    _once(options, work, made, read, "evaluate.stage", f"methods.{params.method}")
+    evaluate(options.folder, manifest, stores, root, params, options.label, options.output, device)
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:

@@ -23,9 +23,11 @@ from adtr.config.study import feature_key, parse_settings, resolve
 from adtr.data.images import verified_masks
 from adtr.data.manifest import index, root_of
 from adtr.data.sources import read_sources
-from adtr.evaluate.stage import measure, score
-from adtr.features.extract import extract, select
-from adtr.features.backbones import weights_file
+from adtr.evaluate.maps import score
+from adtr.evaluate.measure import measure
+from adtr.features.extract import extract
+from adtr.features.store import select
+from adtr.features.weights import weights_file
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.train.context import Context
 
