@@ -44,7 +44,7 @@ def write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
     for name, tensors in (("snapshots", snapshots), ("model", fitted.state)):
         content = save({key: tensor.contiguous() for key, tensor in tensors.items()})
         write_bytes(output / f"{name}.safetensors", content)
-    record |= {"parameters": fitted.parameters, "model": sha256(output / "model.safetensors")}
+    record = record | {"parameters": fitted.parameters, "model": sha256(output / "model.safetensors")}
     write_text(output / "run.json", json.dumps(record, indent=1) + "\n")
 
 
