@@ -1,4 +1,4 @@
-"""The command `adtr`: a subcommand a stage. Parameters come from a study of params/, and from --set; runs have names."""
+"""The command `adtr`: a subcommand a stage; parameters come from a study and from --set, and a run has a name."""
 
 import argparse
 import logging
@@ -42,8 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adtr",
-        description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch or "
-        "generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, report. "
+        description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch "
+        "or generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, "
+        "report. "
         "Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -279,8 +280,8 @@ def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[P
 def _features(options: Options) -> None:
     from adtr.data.manifest import read_manifest
     from adtr.data.sources import read_sources
-    from adtr.features.backbones import weights_file
     from adtr.features.extract import batch_size, extract
+    from adtr.features.weights import weights_file
 
     paths = _paths(options)
     name, experiment, part = _names(options, paths.plan, "dataset", "experiment", "part")
@@ -427,9 +428,7 @@ def _cost(options: Options) -> None:
         from adtr.speed import minutes_here
 
         minutes, cores = minutes_here(plan, speeds)
-        print(
-            f"{plan.name}: about {max(1, round(minutes))} minutes on the {cores} cores of this machine, if they are idle"
-        )
+        print(f"{plan.name}: about {max(1, round(minutes))} minutes on this machine, if its {cores} cores are idle")
     else:
         print(expected(plan, speeds, read_yaml(PARAMS / "tables.yaml"), PARAMS))
 

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,16 +55,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, as UTF-8."""
     with written_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def link(source: Path, target: Path) -> None:
-    """Makes `target` the same file as `source`, atomically; a copy where a file cannot have two names."""
-    with written_atomically(target) as temporary:
-        temporary.unlink()
-        try:
-            temporary.hardlink_to(source)
-        except OSError:
-            shutil.copyfile(source, temporary)
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from adtr.train.outdated import outdated
 
 
 def prune(paths: Paths) -> Iterator[Path]:
-    """Removes what categories, experiments and seeds left that the study has no more, and its outdated runs; gives each."""
+    """Removes what categories, experiments and seeds left that the study has no more, and outdated runs; gives each."""
     plan, results = paths.plan, paths.results
     categories = {(dataset, c) for dataset, of in plan.datasets.items() for c in of.categories or []}
     wanted_in = {

@@ -83,7 +83,7 @@ class Workflow:
     # Patterns
 
     def experiments(self, trained: bool) -> str:
-        """A pattern of the experiments whose networks are trained, or of all others; one that matches nothing if none."""
+        """A pattern of the experiments that train a network, or of all others; it matches nothing if there are none."""
         names = {e for (_, e), params in self.plan.params.items() if params.trains == trained}
         return "|".join(sorted(names)) or "(?!)"
 

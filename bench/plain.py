@@ -3,12 +3,14 @@
 Shapes: B images, N tokens, C channels, D width, S side of an image in px.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from adtr.config.methods import Model
 from adtr.config.schema import Features
-from adtr.features.backbones import Backbone, _network, pyramid
+from adtr.features.backbones import Backbone, network, pyramid
 
 
 class Layer(nn.Module):
@@ -59,9 +61,9 @@ class Transformer(nn.Module):
 
 def backbone(name: str, size: int) -> Backbone:
     """The library's EfficientNet as it is: unfolded, its own activations."""
-    network = _network(name, size)
-    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
-    return Backbone(stem, list(network._blocks), size).eval()
+    library: Any = network(name, size)
+    stem = nn.Sequential(library._conv_stem, library._bn0, library._swish)
+    return Backbone(stem, list(library._blocks), size).eval()
 
 
 @torch.inference_mode()

@@ -26,9 +26,11 @@ from adtr.config.study import resolve
 from adtr.data.images import verified_masks
 from adtr.data.manifest import index
 from adtr.data.sources import read_sources
-from adtr.evaluate.stage import measure, score
-from adtr.features.backbones import weights_file
-from adtr.features.extract import extract, select
+from adtr.evaluate.maps import score
+from adtr.evaluate.measure import measure
+from adtr.features.extract import extract
+from adtr.features.store import select
+from adtr.features.weights import weights_file
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.train.context import Context
 

@@ -12,7 +12,9 @@ import pandas as pd
 
 from adtr.config.methods import Params
 from adtr.config.schema import read_yaml
-from adtr.features.extract import data_digest
+from adtr.data.manifest import read_manifest
+from adtr.features.store import data_digest
+from adtr.train.stage import train as train_stage
 
 REPOSITORY = Path(__file__).parent.parent
 SIDE, CHANNELS = 4, 12  # three colours of 2x2 px, as a token of the autoencoder is
@@ -96,3 +98,10 @@ def write(folder: Path, train: np.ndarray, test: np.ndarray) -> Case:
     (folder / "planted.json").write_text(json.dumps(info), encoding="utf-8")
     np.save(folder / "planted.npy", array)
     return Case(folder / "manifest.csv", folder / "planted.npy")
+
+
+def run(case: Case, folder: Path, method: str = "adtr", seed: int = 0, **changes: Any) -> Path:
+    """Trains in this process; gives the run's folder."""
+    manifest, stores = read_manifest(case.manifest), {"planted": case.store}
+    train_stage(manifest, stores, params(method, **changes), seed, folder / "run", folder / "state")
+    return folder / "run"

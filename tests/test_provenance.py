@@ -1,6 +1,7 @@
-"""The digest of code changes with what the code does, and only for the stages that it serves."""
+"""The digest of code changes with what decides a stage's numbers, and with nothing else."""
 
 import ast
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,23 +13,9 @@ from pathlib import Path
 import pytest
 
 from adtr import provenance
-from adtr.provenance import code_digest, record
+from adtr.provenance import MOVES_BYTES, STAGES, code, code_digest, family, meaning, record
 
 REPOSITORY = Path(__file__).parents[1]
-
-MODULES = {
-    "__init__.py": '"""A package."""\n__version__ = "1"\n',
-    "errors.py": "class UserError(Exception): ...\n",
-    "config.py": "from adtr.errors import UserError\nWIDTH = 3\n",
-    "images.py": '"""Pixels."""\n\n\ndef read(path):\n    """Reads."""\n    # plainly\n    return f"{path}: read"\n',
-    "features.py": "import numpy\n\nfrom adtr.config.schema import WIDTH\nfrom adtr.data.images import read\n"
-    "losses.py": "def norm(x):\n    return x * x\n",
-    "train.py": "def train():\n    from adtr import features\n\n    return features\n",
-    "report.py": "def write():\n    return 1\n",
-    "report.html.j2": "<p>{{ title }}</p>\n",
-    "methods/__init__.py": '"""Methods."""\n',
-    "methods/adtr.py": "import adtr.model.losses\n",
-}
 
 
 @pytest.fixture
@@ -37,171 +24,149 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "adtr"
     path.mkdir()
     monkeypatch.setattr(provenance, "PACKAGE", path)
-    code_digest.cache_clear()
     yield path
     code_digest.cache_clear()
 
 
-@pytest.fixture
-def package(folder: Path) -> Path:
-    """A small package in place of the real one."""
-    for name, text in MODULES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
-
-
-def changed(package: Path, name: str, old: str, new: str) -> set[str]:
-    """The stages whose digest another text of a module changes."""
-    stages = {"images": ["images"], "features": ["features"], "report": ["report"], "train": ["train", "methods.adtr"]}
-    before = {stage: code_digest(*modules) for stage, modules in stages.items()}
-    text = (package / name).read_text()
-    assert text.count(old) == 1
-    (package / name).write_text(text.replace(old, new))
-    code_digest.cache_clear()
-    return {stage for stage, modules in stages.items() if code_digest(*modules) != before[stage]}
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
-        ("images.py", "# plainly", "# in another way"),
-        ("images.py", '"""Reads."""', '"""Reads what is there."""'),
-        ("images.py", '"""Pixels."""', '"""Images."""'),
-        ("images.py", '    """Reads."""\n', ""),
-        ("images.py", "def read(path):", "def read(\n    path,\n):"),
-        ("images.py", "\n\n\ndef", "\ndef"),
-        ("config.py", "WIDTH = 3", "WIDTH = 4"),
-        ("errors.py", "...", "pass"),
-        ("__init__.py", '"1"', '"2"'),
-    ],
-    ids=[
-        "comment",
-        "docstring",
-        "module docstring",
-        "no docstring",
-        "layout",
-        "blank lines",
-        "config",
-        "errors",
-        "version",
-    ],
-)
-def test_what_no_number_depends_on_changes_nothing(package: Path, name: str, old: str, new: str) -> None:
-    assert changed(package, name, old, new) == set()
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new", "stages"),
-    [
-        ("images.py", ": read", ": seen", {"images", "features", "train"}),
-        ("images.py", "return f", "return 2 * f", {"images", "features", "train"}),
-        ("features.py", "import numpy", "import numpy as np", {"features", "train"}),
-        ("losses.py", "x * x", "x + x", {"train"}),
-        ("train.py", "return features", "return None", {"train"}),
-        ("methods/adtr.py", "import adtr.model.losses", "import adtr.model.losses\nSTEPS = 1", {"train"}),
-        ("report.py", "1", "2", {"report"}),
-        ("report.html.j2", "<p>", "<b>", {"report"}),
-    ],
-    ids=["string", "expression", "import", "losses", "train", "method", "report", "template"],
-)
-def test_what_a_stage_runs_changes_its_digest(package: Path, name: str, old: str, new: str, stages: set[str]) -> None:
-    assert changed(package, name, old, new) == stages
-
-
-@pytest.mark.usefixtures("package")
-def test_the_digest_does_not_know_in_which_order_modules_are_named() -> None:
-    before = code_digest("data.images"), code_digest("report")
-    assert before[0] != before[1]
-    assert code_digest("data.images", "report") == code_digest("report", "images") not in before
-    assert len(before[0]) == 16
-
-
-# The package itself
+# The package itself, edited in a copy
 
 
 @pytest.fixture
 def copy(folder: Path) -> Path:
     """A copy of the real package in its place."""
-    leave_out = shutil.ignore_patterns("__pycache__")
-    return shutil.copytree(REPOSITORY / "adtr", folder, ignore=leave_out, dirs_exist_ok=True)
+    return shutil.copytree(
+        REPOSITORY / "adtr", folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+    )
 
 
-STAGES = {
-    "index": ["datasets"],
-    "features": ["features"],
-    "train ADTR": ["train", "methods.adtr"],
-    "train SPADE": ["train", "methods.spade"],
-    "score": ["score", "methods.adtr"],
-    "report": ["report"],
-}
+def digests() -> dict[str, str]:
+    code_digest.cache_clear()
+    found = {stage: code(stage) for stage in STAGES if stage not in ("features", "train", "evaluate", "differences")}
+    for backbone in ("efficientnet_b4", "resnet18", "pixels"):
+        found[f"features {backbone}"] = code("features", backbone=backbone)
+    for method in ("adtr", "adtr_plus", "spade"):
+        found |= {f"{stage} {method}": code(stage, method) for stage in ("train", "evaluate")}
+    return found | {"differences": code("differences", "adtr")}
+
+
+def changed_by(copy: Path, name: str, old: str, new: str) -> set[str]:
+    """The stages whose digest an edit changes; `new` is appended where `old` is empty."""
+    before, path = digests(), copy / name
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    assert not old or text.count(old) == 1
+    path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
+    after = digests()
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+METHODS = {f"{stage} {method}" for stage in ("train", "evaluate") for method in ("adtr", "adtr_plus", "spade")}
+FEATURES = {"features efficientnet_b4", "features resnet18", "features pixels"}
+NETWORKS = {"train adtr", "train adtr_plus", "evaluate adtr", "evaluate adtr_plus", "differences"}
+ADDED = "\nADDED = 1\n"
 
 
 @pytest.mark.parametrize(
-    ("module", "reruns", "spares"),
+    ("name", "old", "new"),
     [
-        ("losses", {"train ADTR"}, {"index", "features", "train SPADE", "report"}),
-        ("model", {"train ADTR", "score"}, {"index", "features", "train SPADE", "report"}),
-        ("methods/spade", {"train SPADE"}, {"index", "features", "train ADTR", "score", "report"}),
-        ("images", {"index", "features"}, set()),
-        ("backbones", {"features"}, {"index"}),
-        ("metrics", {"score"}, {"index", "features", "train ADTR", "train SPADE"}),
-        ("report/content", {"report"}, {"index", "features", "train ADTR", "train SPADE", "score"}),
-        ("fetch", set(), set(STAGES)),
-        ("config", set(), set(STAGES)),
+        ("train/loop.py", "lower lr", "reduce lr"),
+        ("train/loop.py", "epoch %d/%d  loss", "epoch %d of %d: loss"),
+        ("features/extract.py", "are these the right weights?", "other weights?"),
+        ("train/fit.py", "    Raises:\n        UserError: there is none.\n", ""),
+        ("evaluate/measure.py", "# whose images are scored", "# which images are scored"),
+        ("train/loop.py", "-> AbstractContextManager:", "-> 'AbstractContextManager[None]':"),
+        ("evaluate/maps.py", "scores = []", "scores: list[torch.Tensor] = []"),
+        ("features/extract.py", "from typing import Any", "from typing import Any, TypeAlias"),
+        ("train/step.py", "(self, rate: float | Tensor)", "(\n        self, rate: float\n    )"),
+        ("errors.py", "", ADDED),
+        ("files.py", "", ADDED),
+        ("config/schema.py", "", ADDED),
+        ("data/fetch.py", "", ADDED),
+        ("features/store.py", "", ADDED),
+        ("features/weights.py", "", ADDED),
+        ("train/lock.py", "", ADDED),
+        ("train/run.py", "", ADDED),
+        ("train/stage.py", "", ADDED),
+        ("train/state.py", "", ADDED),
+        ("train/status.py", "", ADDED),
+        ("evaluate/stage.py", "", ADDED),
+        ("cli.py", "", ADDED),
+        ("__init__.py", "", ADDED),
+        ("features/backbones/vit.py", "", ADDED),
+        ("methods/memae.py", "", ADDED),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_decides_no_number_changes_nothing(copy: Path, name: str, old: str, new: str) -> None:
+    assert changed_by(copy, name, old, new) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("model/losses.py", NETWORKS),
+        ("model/cpu_layers.py", NETWORKS),
+        ("methods/spade.py", {"train spade", "evaluate spade"}),
+        ("methods/adtr_plus.py", {"train adtr_plus", "evaluate adtr_plus"}),
+        ("train/loop.py", NETWORKS),
+        ("train/fit.py", {*METHODS, "differences"} - {f"evaluate {m}" for m in ("adtr", "adtr_plus", "spade")}),
+        ("features/extract.py", FEATURES),
+        ("features/backbones/__init__.py", FEATURES),
+        ("features/backbones/resnet.py", {"features resnet18"}),
+        ("evaluate/differences.py", {"differences"}),
     ],
 )
-def test_an_edited_module_reruns_the_stages_that_it_serves(
-    copy: Path, module: str, reruns: set[str], spares: set[str]
-) -> None:
-    before = {stage: code_digest(*modules) for stage, modules in STAGES.items()}
-    path = copy / f"{module}.py"
-    path.write_text(path.read_text(encoding="utf-8") + "\nADDED = 1\n", encoding="utf-8")
-    code_digest.cache_clear()
-    found = {stage for stage, modules in STAGES.items() if code_digest(*modules) != before[stage]}
-    assert reruns <= found
-    assert not found & spares
+def test_an_edited_module_changes_the_stages_that_it_serves(copy: Path, name: str, stages: set[str]) -> None:
+    assert changed_by(copy, name, "", ADDED) == stages
+
+
+def test_the_decoding_of_images_decides_features_and_masks(copy: Path) -> None:
+    changed = changed_by(copy, "data/images.py", "Image.Resampling.NEAREST", "Image.Resampling.BOX")
+    assert {"index", "confetti", *FEATURES, *METHODS, "differences"} <= changed
+
+
+@pytest.mark.parametrize("name", ["evaluate/metrics.py", "evaluate/maps.py", "evaluate/measure.py"])
+def test_an_edit_of_the_evaluation_trains_nothing(copy: Path, name: str) -> None:
+    changed = changed_by(copy, name, "", ADDED)
+    assert {stage for stage in METHODS if stage.startswith("evaluate")} <= changed
+    assert not changed & {*FEATURES, *(stage for stage in METHODS if stage.startswith("train"))}
+
+
+@pytest.mark.parametrize("name", ["tables/render.py", "tables/latex.py", "report/page.html.j2"])
+def test_the_look_of_tables_and_report_leaves_the_runs_alone(copy: Path, name: str) -> None:
+    changed = changed_by(copy, name, "", "\n\n")
+    assert changed == ({"report"} if name.endswith("j2") else set())
+    changed = changed_by(copy, name, "", ADDED)
+    assert "report" in changed
+    assert changed <= {"tables", "report"}
+
+
+def test_what_moves_bytes_is_there() -> None:
+    """A module that was renamed would be followed silently."""
+    for name in MOVES_BYTES:
+        assert provenance._path(f"adtr.{name}").is_file(), name
 
 
 def test_the_digest_is_the_same_in_another_process() -> None:
-    code = "from adtr.provenance import code_digest; print(code_digest('train', 'methods.adtr'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == code_digest("train.stage", "methods.adtr")
+    script = "from adtr.provenance import code; print(code('train', 'adtr'))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == code("train", "adtr")
+    assert len(code("train", "adtr")) == 16
 
 
-def test_no_module_imports_in_a_way_that_the_digest_does_not_see() -> None:
-    """Relative imports of the package's modules would be passed over."""
-    for path in (REPOSITORY / "adtr").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            assert not (isinstance(node, ast.ImportFrom) and node.level), path
+def test_the_digest_does_not_depend_on_the_order_of_modules() -> None:
+    assert code_digest("data.images", "report") == code_digest("report", "data.images") != code_digest("report")
 
 
-# What is written beside a number
-
-
-def test_a_record_is_of_plain_values_that_json_gives_back() -> None:
-    found = record("features")
-    assert {type(value) for value in found.values()} == {str, int}
-    assert json.loads(json.dumps(found)) == found
-    assert found["code"] == code_digest("features.extract")
-    assert datetime.fromisoformat(str(found["time"])).utcoffset() is not None
-    assert all(found.values())
-
-
-def git(folder: Path, *words: str) -> str:
-    command = [
-        "git",
-        "-c",
-        "user.name=n",
-        "-c",
-        "user.email=e@x",
-        "-c",
-        "commit.gpgsign=false",
-        "-C",
-        str(folder),
-        *words,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+@pytest.mark.parametrize(
+    ("backbone", "expected"),
+    [("efficientnet_lite0", "efficientnet"), ("resnet34", "resnet"), ("pixels", None), ("resnext50", "resnext")],
+)
+def test_a_backbone_belongs_to_the_family_that_its_name_begins_with(
+    copy: Path, backbone: str, expected: str | None
+) -> None:
+    for name in ("resnext.py", "res.py"):
+        (copy / "features/backbones" / name).touch()
+    assert family(backbone) == expected
 
 
 @pytest.mark.usefixtures("folder")
@@ -210,22 +175,146 @@ def test_an_unknown_module_has_no_digest() -> None:
         code_digest("typo")
 
 
+# The meaning of a source
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("raise E('a') from error", "raise E(f'b {c}', d=1) from error"),
+        ("assert a, 'b'", "assert a"),
+        ("if a:\n    logger.info('b')", "if a:\n    logger.warning('c', d)"),
+        ("a = Field(gt=0, description='b')", "a = Field(gt=0, description='c')"),
+        ("a: int = 1", "a = 1"),
+        ("a: int\nb = 1", "b = 1"),
+        ("def f(a: int, *b: str) -> None: return a", "def f(a, *b): return a"),
+        ("class A:\n    '''A.'''", "class A: ..."),
+        ("def f():\n    '''F.'''\n    return 1", "def f():\n    return 1"),
+        ("from typing import Any\na = 1", "a = 1"),
+        ("a = 'b' 'c'", "a = 'bc'"),
+        ("f'a' f'{b}' 'c'", "f'a{b}c'"),
+    ],
+)
+def test_sources_of_one_meaning(one: str, other: str) -> None:
+    assert meaning(one) == meaning(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("raise E('a')", "raise F('a')"),
+        ("raise E", "raise"),
+        ("assert a", "assert b"),
+        ("a = logger.info('b')", "a = logger.info('c')"),
+        ("a = Field(gt=0)", "a = Field(gt=1)"),
+        ("class A:\n    a: int = 1", "class A:\n    a: float = 1"),
+        ("a = 1", "a = True"),
+        ("a = 1", "a = 1.0"),
+        ("a = None", "a = ..."),
+        ("return_ = 'a'", "return_ = b'a'"),
+        ("f'{a!r}'", "f'{a}'"),
+        ("f'{a:.1f}'", "f'{a:.2f}'"),
+        ("a = b + c", "a = c + b"),
+        ("import a", "import b"),
+        ("def f(): return", "def f(): return None"),
+    ],
+)
+def test_sources_of_two_meanings(one: str, other: str) -> None:
+    assert meaning(one) != meaning(other)
+
+
+EVERYTHING = '''
+"""Every kind of statement whose tree has changed between versions of Python."""
+import a.b as c
+from d import e as f, g
+@decorated(1, key="ü\\u2028\\U0001fae8")
+class A(B, metaclass=M):
+    field: "int | None" = None
+    def method(self, x, /, y=1.5e-7, *args, z=None, **kwargs): ...
+async def h(x):
+    async with x as y, z: await y
+    async for i in x: yield i
+def match(value):
+    if (n := len(value)) > 10 ** 20: return f"{n!r:>{width}} {value=} {{}} {'nested'}" "plain" f"{n:}"
+    match value:
+        case {"key": [1, *_], **rest} | P(x=0, y="") if n: return rest
+        case -1 | None | 1 + 2j: pass
+        case _: return lambda *x: [i for i in x if i]
+    try: x[1:2, ..., ::3] += 1
+    except* (ValueError, TypeError) as error: raise E(error) from None
+    finally: del x.y
+    global top
+    print(*value, **{**rest, "a": {1, 2}}, sep=b"\\xff")
+    return not x if x < y <= z is not None else x @ y // z
+'''
+GOLDEN = "8b9156e72db3a7af"
+
+
+def test_the_digest_of_a_source_is_a_known_one() -> None:
+    """Whichever Python runs this test; a change of `meaning` changes the digest of all results."""
+    assert hashlib.sha256(meaning(EVERYTHING).encode()).hexdigest()[:16] == GOLDEN
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_other_versions_of_python_see_the_same_meaning(version: str, tmp_path: Path) -> None:
+    sources = {"everything.py": EVERYTHING} | {
+        str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8") for path in REPOSITORY.glob("adtr/**/*.py")
+    }
+    (tmp_path / "sources.json").write_text(json.dumps(sources))
+    script = (
+        f"import json, sys; sys.path.insert(0, {str(REPOSITORY / 'adtr')!r}); import provenance;"
+        f"sources = json.load(open({str(tmp_path / 'sources.json')!r}));"
+        "print(json.dumps({name: provenance.meaning(text) for name, text in sources.items()}))"
+    )
+    managed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    python = str(managed[-1]) if managed else shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    done = subprocess.run([python, "-S", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {name: meaning(text) for name, text in sources.items()}
+
+
+def test_no_decision_hides_in_what_is_left_out() -> None:
+    """A walrus in a message would be passed over."""
+    for path in (REPOSITORY / "adtr").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Raise):
+                assert not any(isinstance(part, ast.NamedExpr) for part in ast.walk(node)), path
+
+
+# What is written beside a number
+
+
+def test_a_record_is_of_plain_values_that_json_gives_back() -> None:
+    found = record("features", backbone="resnet18")
+    assert {type(value) for value in found.values()} == {str, int}
+    assert json.loads(json.dumps(found)) == found
+    assert found["code"] == code("features", backbone="resnet18")
+    assert datetime.fromisoformat(str(found["time"])).utcoffset() is not None
+    assert all(found.values())
+
+
+def git(folder: Path, *words: str) -> str:
+    settings = ["user.name=n", "user.email=e@x", "commit.gpgsign=false"]
+    command = ["git", *(word for setting in settings for word in ("-c", setting)), "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_the_commit_is_marked_where_files_differ_from_it(folder: Path) -> None:
-    (folder / "features.py").touch()
-    assert record("features")["commit"] == "unknown"
+    assert provenance._commit() == "unknown"
     git(folder, "init", "--quiet")
     (folder / "a.py").write_text("1")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "--message", "one")
     commit = git(folder, "rev-parse", "--short=12", "HEAD")
     (folder / "untracked.txt").touch()
-    assert record("features")["commit"] == commit
+    assert provenance._commit() == commit
     (folder / "a.py").write_text("2")
-    assert record("features")["commit"] == f"{commit}+"
+    assert provenance._commit() == f"{commit}+"
 
 
 def test_what_a_reproduction_writes_does_not_mark_the_commit(folder: Path) -> None:
-    (folder / "features.py").touch()
     git(folder, "init", "--quiet")
     made = [folder / name for name in ("dvc.lock", "results/demo/metrics.csv", "data/own.dvc")]
     for number in (1, 2):
@@ -236,4 +325,4 @@ def test_what_a_reproduction_writes_does_not_mark_the_commit(folder: Path) -> No
             git(folder, "add", ".")
             git(folder, "commit", "--quiet", "--message", "one")
     assert git(folder, "status", "--porcelain") != ""
-    assert record("features")["commit"] == git(folder, "rev-parse", "--short=12", "HEAD")
+    assert provenance._commit() == git(folder, "rev-parse", "--short=12", "HEAD")

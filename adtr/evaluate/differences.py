@@ -15,9 +15,10 @@ import torch
 from adtr.config.methods import Params
 from adtr.data.images import anomalous_tokens, verified_masks
 from adtr.errors import UserError
-from adtr.features.extract import select
+from adtr.features.store import select
 from adtr.files import remove_partial, write_bytes
-from adtr.train.stage import check_stores, method_of, read_model
+from adtr.train.fit import method_of
+from adtr.train.run import check_stores, read_model
 
 logger = logging.getLogger(__name__)
 

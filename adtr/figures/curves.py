@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from adtr.evaluate.maps import upsampled
 from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
-from adtr.evaluate.stage import upsampled
 from adtr.figures.category import Category, Run
 from adtr.figures.look import ANOMALOUS, NORMAL, legend, line, sparse
 

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from adtr.data.images import read_mask, read_rgb
-from adtr.evaluate.stage import upsampled
+from adtr.evaluate.maps import upsampled
 from adtr.figures.category import Category, Run
 from adtr.figures.look import ANOMALOUS, NORMAL, SCORES, place, write
 

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from adtr.data.images import read_mask, read_rgb
-from adtr.evaluate.stage import upsampled
+from adtr.evaluate.maps import upsampled
 from adtr.figures.category import Category
 from adtr.figures.look import SCORES
 from adtr.figures.pictures import scale_of, spread

@@ -13,12 +13,11 @@ from adtr.config.methods import Params
 from adtr.config.schema import Dataset
 from adtr.config.study import Plan
 from adtr.data.sources import Source
-from adtr.evaluate import bootstrap as statistics
 from adtr.evaluate.bootstrap import REFERENCE
 from adtr.report.pictures import has_masks
 from adtr.report.runs import Row, Runs, parameters, runs_of, written
 from adtr.report.sentences import certain, ranking, sentences, undefined
-from adtr.tables import audit
+from adtr.tables import audit, comparison
 from adtr.tables import render as layout
 from adtr.tables import stage as tables
 from adtr.tables.paper import listed
@@ -69,7 +68,7 @@ def context(
         "agrees": agrees,
         "ranks": ranks,
         "compared": bool(further["comparison"].low.notna().any()),
-        "comparison": sheet(statistics.sheet(plan, further["comparison"])),
+        "comparison": sheet(comparison.sheet(plan, further["comparison"])),
         "certain": certain(plan, further["comparison"]),
         "parameters": sheet(tables.parameters_sheet(plan, further["parameters"])),
         "audit": [sheet(part) for part in audit.sheets(further["audit"])] if papers else [],

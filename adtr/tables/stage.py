@@ -12,9 +12,8 @@ import pandas as pd
 from adtr.config.methods import Params
 from adtr.config.study import Plan
 from adtr.errors import UserError
-from adtr.evaluate import bootstrap as statistics
 from adtr.evaluate.bootstrap import REFERENCE
-from adtr.tables import audit
+from adtr.tables import audit, comparison
 from adtr.tables import latex as tex
 from adtr.tables import render as layout
 from adtr.tables.paper import CELL, of_ablation, of_paper
@@ -50,9 +49,9 @@ def write(
     """
     for name, (title, table) in build(plan, metrics, specs).items():
         layout.write([layout.sheet(table, title)], table, output, name)
-    compared, counted = statistics.comparison(plan, metrics), parameters(plan, sizes)
+    compared, counted = comparison.comparison(plan, metrics), parameters(plan, sizes)
     checked = audit.audit({name: _paper(spec) for name, spec in specs.items()}, claims)
-    layout.write([statistics.sheet(plan, compared)], compared, output, "comparison")
+    layout.write([comparison.sheet(plan, compared)], compared, output, "comparison")
     layout.write([parameters_sheet(plan, counted)], counted, output, "parameters")
     layout.write(audit.sheets(checked), checked, output, "audit")
 

@@ -1,11 +1,10 @@
-"""Methods of anomaly detection, a module each, all of two calls:
+"""What a method of anomaly detection gets and gives. A method is a module of adtr/methods with two functions:
 
     fit(features, params, context) -> Fitted
-    anomaly_map(state, features, params) -> (N, G, G) float32
+    anomaly_map(state, features, params, device) -> (N, G, G) float32
 
 `features` are a category's (N, G·G, C) float16 tokens, `params` the experiment's parameters, `state` the tensors that
-`fit` learned. To add a method, write a module here and name it as `method` of an experiment; if it has parameters, a
-section of its name in params/default.yaml holds them. N images, G side of the grid, C channels.
+`fit` learned. N images, G side of the feature grid in tokens, C channels.
 """
 
 from dataclasses import dataclass, field
@@ -39,8 +38,8 @@ class Context:
 
     seed: int
     device: str = "cpu"
-    state: Path | None = None  # a folder from which a killed fit resumes; None to keep nothing
-    start: dict[str, Tensor] | None = None  # what another run learned, to go on from
+    state: Path | None = None  # a folder from which an interrupted fit resumes; None to save nothing
+    start: dict[str, Tensor] | None = None  # what another run learned, to start from
     anomalies: Anomalies | None = None
 
 
@@ -52,3 +51,4 @@ class Fitted:
     history: list[dict[str, float]] = field(default_factory=list)
     parameters: int = 0  # how many were trained by gradients
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # by epoch, before the last
+    seconds_before: float = 0.0  # of earlier processes whose state was resumed

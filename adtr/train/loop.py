@@ -1,13 +1,10 @@
 """The training loop that every network shares: seeded, resumable to the bit, one line of log an epoch."""
 
-import io
 import logging
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +13,15 @@ from tqdm import tqdm
 
 from adtr.config.methods import Train
 from adtr.errors import UserError
-from adtr.files import write_bytes
+from adtr.train import state
 from adtr.train.context import Context, Fitted, precision
+from adtr.train.status import Progress
 from adtr.train.step import Loss, Step, step_of
 
 logger = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
+Row = dict[str, float]
 PIECE_TOKENS = {"float32": 512, "bfloat16": 1024}
 
 
@@ -51,14 +50,15 @@ def optimize(
     """
     network.train()
     step = step_of(network, loss, train, context.device, piece)
-    history, snapshots = _resume(context.state, network, step.optimizer)
+    history, snapshots, before = _resumed(context, network, step)
+    began, progress = time.monotonic(), Progress(context.state, train.epochs, len(history))
     bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
     for epoch in range(len(history) + 1, train.epochs + 1):
-        began = time.monotonic()
+        started = time.monotonic()
         seeded(context.seed, epoch)
         order = draw().to(context.device)
         history.append(_epoch(step, order, train, epoch))
-        _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - began))
+        _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - started))
         if not math.isfinite(history[-1]["loss"]):
             raise UserError(
                 f"the loss is {history[-1]['loss']} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip"
@@ -66,12 +66,28 @@ def optimize(
         if epoch in snapshot_epochs(train):
             snapshots[epoch] = _copied(network)
         if context.state and (epoch % train.save_every == 0 or epoch == train.epochs):
-            _save(context.state, network, step.optimizer, history, snapshots)
+            seconds = before + time.monotonic() - began
+            content = {"model": network.state_dict(), "history": history, "snapshots": snapshots, "seconds": seconds}
+            unfinished = {"optimizer": step.optimizer.state_dict()} if epoch < train.epochs else {}
+            state.save(context.state, content | unfinished)
+        progress(epoch, history[-1]["loss"])
     bar.close()
-    return Fitted(_copied(network), history, sum(parameter.numel() for parameter in network.parameters()), snapshots)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Fitted(_copied(network), history, parameters, snapshots, before)
 
 
-def _epoch(step: Step, order: Tensor, train: Train, epoch: int) -> dict[str, float]:
+def _resumed(context: Context, network: nn.Module, step: Step) -> tuple[list[Row], dict[int, State], float]:
+    """Loads the saved state, if there is one; returns its history, its snapshots, and the seconds that it took."""
+    saved = state.load(context.state) if context.state else None
+    if saved is None:
+        return [], {}, 0.0
+    network.load_state_dict(saved["model"])
+    if len(saved["history"]) < step.train.epochs:  # after the last epoch no optimizer is saved
+        step.optimizer.load_state_dict(saved["optimizer"])
+    return saved["history"], saved["snapshots"], saved["seconds"]
+
+
+def _epoch(step: Step, order: Tensor, train: Train, epoch: int) -> Row:
     """A pass over the images; its row of the history: the last learning rate, and the mean loss over images."""
     total, batches = torch.zeros((), device=order.device), order.split(train.batch_size)
     for i, batch in enumerate(batches):
@@ -125,7 +141,7 @@ def _copied(network: nn.Module) -> State:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _report(bar: tqdm, row: dict[str, float], epochs: int, speed: float) -> None:
+def _report(bar: tqdm, row: Row, epochs: int, speed: float) -> None:
     """A bar on a terminal, one line an epoch elsewhere."""
     bar.set_postfix(loss=f"{row['loss']:.4g}", images_per_s=f"{speed:.0f}", refresh=False)
     bar.update()
@@ -133,25 +149,3 @@ def _report(bar: tqdm, row: dict[str, float], epochs: int, speed: float) -> None
         logger.info(
             "epoch %d/%d  loss %.5g  lr %.2g  %.1f images/s", row["epoch"], epochs, row["loss"], row["lr"], speed
         )
-
-
-def _save(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, history: list, snapshots: dict) -> None:
-    content = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
-    saved = io.BytesIO()  # on a full disk torch.save itself ends in an error of its own, not of the system
-    torch.save(content | {"history": history, "snapshots": snapshots}, saved)
-    write_bytes(folder / "state.pt", saved.getbuffer())
-
-
-def _resume(folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[list, dict[int, Any]]:
-    """Loads the last saved state, if there is one; gives its history and snapshots."""
-    if folder is None or not (folder / "state.pt").is_file():
-        return [], {}
-    try:
-        saved = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises almost anything on a broken file
-        logger.warning("%s is not readable (%s): begins anew", folder / "state.pt", error)
-        return [], {}
-    network.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
-    logger.info("resumes after epoch %d", len(saved["history"]))
-    return saved["history"], saved["snapshots"]

@@ -1,21 +1,13 @@
-"""The paired comparison: by hand, by a plain loop over the same draws, and the notes that go with few pairs."""
+"""The paired comparison: by hand, and by a plain loop over the same draws."""
 
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import planted
 import pytest
 
-from adtr.config.study import Plan, resolve
 from adtr.evaluate import bootstrap as statistics
-
-
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.chdir(planted.REPOSITORY)
-    return resolve("smoke")
 
 
 def metrics(values: dict[str, dict[tuple[str, int], float]], metric: str = "image_auroc") -> pd.DataFrame:
@@ -110,25 +102,3 @@ def test_one_difference_has_no_interval(groups: list[Any]) -> None:
 
 def test_without_the_reference_there_is_nothing_to_compare() -> None:
     assert statistics.compare(metrics({"padim": {("cat", 0): 90.0}}), [("d", "image_auroc")]).empty
-
-
-def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(plan: Plan) -> None:
-    values = {"adtr": 90.0, "cnn": 88.25}
-    rows = [
-        {"dataset": d, "experiment": e, "category": c, "seed": s, "metric": "image_auroc", "value": values[e] + s}
-        for d, e, c, s in plan.runs()
-        if e in values
-    ]
-    sheet = statistics.sheet(plan, statistics.comparison(plan, pd.DataFrame(rows)))
-    assert sheet.text.to_numpy().tolist() == [
-        ["CNN", "generated images in MVTec-AD's layout", "image AUROC", "-1.8", "[-1.8, -1.8]", "4", "0/0/4"]
-    ]
-    assert "categories with replacement, and seeds with replacement within each" in sheet.notes[0]
-    assert sheet.notes[1].endswith("2 categories are few: the interval is shorter than it should be.")
-
-
-def test_a_single_pair_is_told(plan: Plan) -> None:
-    rows = metrics({"adtr": {("cat", 0): 90.0}, "cnn": {("cat", 0): 91.0}}).assign(dataset="smoke_mvtec")
-    sheet = statistics.sheet(plan, statistics.comparison(plan, rows))
-    assert sheet.text["95 % interval"].tolist() == ["–"]
-    assert sheet.notes[1].endswith("one category and one seed give no interval.")

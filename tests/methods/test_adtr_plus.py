@@ -3,6 +3,7 @@
 Shapes: N images, T tokens, C channels, M anomalies.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from adtr.config.methods import Params
 from adtr.methods import adtr, adtr_plus
 from adtr.model.losses import image_loss, pixel_loss, pseudo_huber
+from adtr.train import state
 from adtr.train.context import Anomalies, Context, Fitted
 
 NORMAL = 10  # images
@@ -118,12 +120,24 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_ones(started: Fitt
     assert any(not torch.equal(one.state[name], other.state[name]) for name in one.state)
 
 
-def test_a_training_resumed_gives_the_bytes_of_an_undisturbed_one(started: Fitted, tmp_path: Any) -> None:
-    whole = fit(started, {"train": {"epochs": 4, "lr_drop_at": 1.0}})
+def test_a_training_resumed_gives_the_bytes_of_an_undisturbed_one(
+    started: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = params(train={"epochs": 4, "lr_drop_at": 1.0, "save_every": 1})
+    whole = fit(started, {"train": settings.train.model_dump()})
     context = Context(0, state=tmp_path, start=started.state, anomalies=anomalies())
-    for epochs in (2, 4):
-        settings = params(train={"epochs": epochs, "lr_drop_at": 1.0, "save_every": 1})
-        rest = adtr_plus.fit(planted.features()[0], settings, context)
+    save = state.save
+
+    def stop(folder: Path, content: dict[str, Any]) -> None:
+        save(folder, content)
+        if len(content["history"]) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(state, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        adtr_plus.fit(planted.features()[0], settings, context)
+    monkeypatch.setattr(state, "save", save)
+    rest = adtr_plus.fit(planted.features()[0], settings, context)
     assert all(torch.equal(whole.state[name], rest.state[name]) for name in whole.state)
 
 

@@ -259,14 +259,30 @@ def test_a_snapshot_is_the_model_of_a_training_that_ends_there() -> None:
 # Resuming
 
 
-def test_a_training_resumed_at_any_epoch_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_training_resumed_at_any_epoch_gives_the_bytes_of_an_undisturbed_one(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = optimize(Context(0), lr_drop_at=0.75, snapshots=4)
-    for stop in (1, 2, 3):
-        context = Context(0, state=tmp_path / str(stop))
-        assert optimize(context, epochs=stop, snapshots=stop).history == whole.history[:stop]
-        torch.rand(stop)  # whatever happened in between
-        rest = optimize(context, lr_drop_at=0.75, snapshots=4)
-        assert same(whole, rest)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_report", interrupted_in(stop + 1, training._report))
+        with pytest.raises(KeyboardInterrupt):
+            optimize(Context(0, state=tmp_path), lr_drop_at=0.75, snapshots=4)
+    assert len(torch.load(tmp_path / "state.pt", weights_only=True)["history"]) == stop
+    torch.rand(stop)  # whatever happened in between
+    assert same(whole, optimize(Context(0, state=tmp_path), lr_drop_at=0.75, snapshots=4))
+
+
+def test_the_last_state_holds_no_optimizer_and_is_not_trained_again(tmp_path: Path) -> None:
+    context = Context(0, state=tmp_path)
+    first = optimize(context, snapshots=2)
+    assert set(torch.load(tmp_path / "state.pt", weights_only=True)) == {"model", "history", "snapshots", "seconds"}
+    drawn: list[None] = []
+    again = optimize(context, lambda: drawn.append(None) or torch.randperm(IMAGES), snapshots=2)  # type: ignore[func-returns-value]
+    assert not drawn
+    assert same(first, again)
+    assert all(torch.equal(first.snapshots[2][name], again.snapshots[2][name]) for name in first.state)
+    assert again.seconds_before > first.seconds_before == 0
 
 
 def test_snapshots_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +316,7 @@ def test_the_state_is_saved_every_so_many_epochs(
     assert (len(torch.load(state, weights_only=True)["history"]) if state.exists() else 0) == saved
 
 
-def test_a_state_that_cannot_be_read_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_that_cannot_be_read_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state.pt").write_bytes(b"half a file")
     assert same(optimize(Context(0)), optimize(Context(0, state=tmp_path)))
-    assert "begins anew" in caplog.text
+    assert "starts again" in caplog.text

@@ -1,0 +1,111 @@
+"""The five files of a run, which evaluation, tables and figures read.
+
+`params.yaml` (what was asked for), `model.safetensors` (what was learned), `history.csv` (a row an epoch),
+`snapshots.safetensors` (models before the last epoch, if any were asked for) and, written last, `run.json` (what made
+it).
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from adtr.errors import UserError
+from adtr.features.store import read_store
+from adtr.files import sha256, write_bytes, write_text, written_atomically
+from adtr.train.context import Fitted
+
+FILES = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
+
+
+def write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
+    """Writes the five files.
+
+    Args:
+        output: the run's folder.
+        record: for run.json, where the number of parameters and the model's sha256 are added.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    params = {"method": record["method"], "seed": record["seed"], "features": record["features"]["features"]}
+    write_text(output / "params.yaml", yaml.safe_dump(params | record["params"], sort_keys=False))
+    with written_atomically(output / "history.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        columns = list(fitted.history[0]) if fitted.history else ["epoch", "lr", "loss"]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(fitted.history)
+    snapshots = {f"{epoch:06}/{name}": t for epoch, state in fitted.snapshots.items() for name, t in state.items()}
+    for name, tensors in (("snapshots", snapshots), ("model", fitted.state)):
+        content = save({key: tensor.contiguous() for key, tensor in tensors.items()})
+        write_bytes(output / f"{name}.safetensors", content)
+    record = record | {"parameters": fitted.parameters, "model": sha256(output / "model.safetensors")}
+    write_text(output / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """What made a run: its run.json.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _incomplete(run, error) from None
+    return record
+
+
+def read_model(run: Path) -> dict[str, Tensor]:
+    """What a run learned.
+
+    Raises:
+        UserError: the file is missing, damaged, or not the one of run.json.
+    """
+    path, record = run / "model.safetensors", read_record(run)
+    try:
+        if sha256(path) != record["model"]:
+            raise UserError(f"{path}: its sha256 is not that of {run / 'run.json'}: train it again")
+        return load_file(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise _incomplete(run, error) from None
+
+
+def read_snapshots(run: Path) -> dict[int, dict[str, Tensor]]:
+    """The models before the last epoch, by epoch.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        tensors = load_file(run / "snapshots.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise _incomplete(run, error) from None
+    snapshots: dict[int, dict[str, Tensor]] = {}
+    for key in sorted(tensors):
+        epoch, _, name = key.partition("/")
+        snapshots.setdefault(int(epoch), {})[name] = tensors[key]
+    return snapshots
+
+
+def check_stores(run: Path, stores: dict[str, Path]) -> None:
+    """Refuses features that were not made as those that a run was trained on.
+
+    Raises:
+        UserError: of another backbone, other weights or other code.
+    """
+    trained = read_record(run)["features"]
+    for store in stores.values():
+        made = read_store(store)[1]
+        other = [key for key in ("features", "weights", "code") if made[key] != trained[key]]
+        if other:
+            raise UserError(f"{store}: its {' and '.join(other)} differ from those that {run} was trained on")
+
+
+def _incomplete(run: Path, error: Exception) -> UserError:
+    return UserError(f"{run}: not a whole run ({error}): train it again")

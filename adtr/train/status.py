@@ -1,0 +1,66 @@
+"""How far a training has come, as it says in its state folder."""
+
+import json
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from adtr.errors import UserError
+from adtr.files import write_text
+
+INTERVAL = 5.0  # seconds between two reports, at least
+
+
+@dataclass(frozen=True)
+class Status:
+    """The latest progress of a run."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    minutes_left: float
+    age: float  # seconds since it was written
+
+
+def read_status(state: Path) -> Status | None:
+    """The latest progress below the state folder of a run; None before its first epoch, or without epochs."""
+    reports = []
+    for path in state.glob("*/progress.json"):
+        with suppress(OSError, ValueError):
+            reports.append(json.loads(path.read_text(encoding="utf-8")))
+    if not reports:
+        return None
+    latest = max(reports, key=lambda report: report["time"])
+    left = (latest["epochs"] - latest["epoch"]) * latest["seconds_per_epoch"] / 60
+    return Status(latest["epoch"], latest["epochs"], latest["loss"], left, max(0.0, time.time() - latest["time"]))
+
+
+class Progress:
+    """Writes `progress.json` of a training, at most every INTERVAL seconds and after the last epoch.
+
+    Args:
+        folder: the run's folder of states; None to write nothing.
+        done: epochs that were trained before.
+    """
+
+    def __init__(self, folder: Path | None, epochs: int, done: int):
+        self.folder, self.epochs, self.done = folder, epochs, done
+        self.began, self.written = time.monotonic(), -math.inf
+
+    def __call__(self, epoch: int, loss: float) -> None:
+        """Reports an epoch, counted from 1."""
+        now = time.monotonic()
+        if self.folder is None or (now - self.written < INTERVAL and epoch < self.epochs):
+            return
+        self.written = now
+        report = {
+            "epoch": epoch,
+            "epochs": self.epochs,
+            "loss": loss,
+            "seconds_per_epoch": (now - self.began) / (epoch - self.done),
+            "time": time.time(),
+        }
+        with suppress(OSError, UserError):  # a full disk shall fail with the state, not with a report
+            write_text(self.folder / "progress.json", json.dumps(report) + "\n")

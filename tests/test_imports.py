@@ -1,0 +1,63 @@
+"""The order of the sub-packages, read from the source: each imports only those above it, or in its own row."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from adtr.provenance import imports
+
+PACKAGE = Path(__file__).parents[1] / "adtr"
+ORDER = [
+    ["errors"],
+    ["files"],
+    ["provenance"],
+    ["config"],
+    ["data"],
+    ["features"],
+    ["model"],
+    ["train"],
+    ["methods"],
+    ["evaluate"],
+    ["tables"],
+    ["figures"],
+    ["report"],
+    ["predict"],
+    ["cost", "mending", "presence", "prune", "slurm", "workflow"],
+    ["cli"],
+]
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path != PACKAGE / "__init__.py"], ids=name_of)
+def test_a_module_imports_nothing_below_its_own_row(path: Path) -> None:
+    own = room_of(path)
+    rooms = {name.split(".")[1] for name in imports(path.read_bytes()) if "." in name} - {"__version__"}
+    assert [room for room in rooms if room != own and RANK[room] > RANK[own]] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_says_what_it_is(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_bytes()))
+    assert docstring
+    assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_import_is_relative(path: Path) -> None:
+    """The digest of code would pass over it."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        assert not (isinstance(node, ast.ImportFrom) and node.level)
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert list(imports((PACKAGE / "__init__.py").read_bytes())) == []
