@@ -37,7 +37,7 @@ def main() -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (options.side, options.side, 3), np.uint8)
         Image.fromarray(pixels).save(f"{folder}/x.png")
         channels = _tokens(pixels[None, :size, :size], backbone, params.features, "cpu").shape[2]
-        theirs, ours = plain.Transformer(grid**2, channels, params.model), ADTR(grid**2, channels, params.model)
+        theirs, ours = plain.Transformer(grid**2, channels), ADTR(grid**2, channels)
         theirs.eval(), ours.eval()
 
         @torch.inference_mode()

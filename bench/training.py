@@ -29,8 +29,8 @@ CHANNELS = 720  # of EfficientNet-B4's five layers
 
 
 def plain_step(f: torch.Tensor, params: Params, fused: bool = False) -> Work:
-    """A step of the field on a batch of features (B, N, C)."""
-    model = plain.Transformer(f.shape[1], f.shape[2], params.model, fused).to(f.device)
+    """A step of plain PyTorch on a batch of features (B, N, C)."""
+    model = plain.Transformer(f.shape[1], f.shape[2], fused=fused).to(f.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.train.lr, weight_decay=params.train.weight_decay)
 
     def train() -> None:
@@ -45,7 +45,7 @@ def plain_step(f: torch.Tensor, params: Params, fused: bool = False) -> Work:
 def our_step(data: torch.Tensor, params: Params) -> Work:
     """A step of ours on a batch of features (B, N, C), with the loss of adtr.methods.adtr."""
     device, (images, tokens, channels) = str(data.device), data.shape
-    model = ADTR(tokens, channels, params.model).to(device)
+    model = ADTR(tokens, channels).to(device)
 
     def loss(batch: torch.Tensor) -> torch.Tensor:
         f = model.standardized(data[batch])

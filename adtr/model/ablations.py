@@ -1,9 +1,10 @@
-"""What takes the place of ADTR's network in the ablation study (Sec. 4.4, Table 4a).
+"""The networks of the ablation study (Sec. 4.4, Table 4a), and which network a run's parameters ask for.
 
 Shapes: B batch, N = G·G tokens, C channels of the features, D width.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,36 +16,41 @@ from adtr.model.transformer import ADTR, Attention, Reconstruction
 
 
 def reconstruction_network(shape: tuple[int, ...], params: Model) -> Reconstruction:
-    """The network that `params.variant` names, with fresh weights; `shape` is (N, C)."""
+    """The network of `params.variant` for features of `shape` (N, C), with fresh weights."""
     tokens, channels = shape
     if params.variant == "cnn":
-        return CNN(channels, params)
-    if params.variant == "no_query":
-        return NoQuery(tokens, channels, params)
-    return ADTR(tokens, channels, params, Concatenation if params.variant == "no_attention" else Attention)
+        return CNN(channels, params.width, params.cnn_blocks)
+    return (NoQuery if params.variant == "no_query" else ADTR)(
+        tokens,
+        channels,
+        width=params.width,
+        encoder_layers=params.encoder_layers,
+        decoder_layers=params.decoder_layers,
+        heads=params.heads,
+        ffn_width=params.ffn_width,
+        dropout=params.dropout,
+        attention=Concatenation if params.variant == "no_attention" else Attention,
+    )
 
 
 class Concatenation(nn.Module):
-    """In place of attention: each token of x beside the one of the memory at its position, projected.
+    """Replaces attention: query and value of the same token, concatenated and projected. No token sees another."""
 
-    Position is added to x, as to the queries of attention.
-    """
-
-    def __init__(self, params: Model):
+    def __init__(self, width: int, *_: float):
         super().__init__()
-        self.project = Linear(2 * params.width, params.width)
+        self.proj = Linear(2 * width, width)
 
-    def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
-        """x (B or 1, N, D), memory (B, N, D) to (B or 1, N, D)."""
-        return self.project(torch.cat([(x + position).expand_as(memory), memory], dim=-1))
+    def forward(self, query: Tensor, _key: Tensor, value: Tensor) -> Tensor:
+        """query (B or 1, N, D) and value (B, N, D) to (B, N, D)."""
+        return self.proj(torch.cat([query.expand_as(value), value], dim=-1))
 
 
 class NoQuery(ADTR):
-    """Without the auxiliary query embedding: the encoder's output enters the decoder in its place."""
+    """ADTR without the query embedding: the decoder's input is the encoder's output."""
 
-    def __init__(self, tokens: int, channels: int, params: Model):
-        super().__init__(tokens, channels, params)
-        del self.query
+    def __init__(self, tokens: int, channels: int, **settings: Any):
+        super().__init__(tokens, channels, **settings)
+        del self.query_embed
 
     def decoder_input(self, memory: Tensor) -> Tensor:
         """(B, N, D)."""
@@ -52,24 +58,25 @@ class NoQuery(ADTR):
 
 
 class CNN(Reconstruction):
-    """ResNet's basic blocks (He et al., CVPR 2016) at one resolution, between the 1x1 convolutions of ADTR.
+    """ResNet's basic blocks (He et al., CVPR 2016) at one resolution, between 1x1 convolutions as in ADTR.
 
     Args:
         channels: C.
-        params: width and cnn_blocks.
+        width: D.
+        blocks: how many; 6 have about as many parameters as ADTR.
     """
 
-    def __init__(self, channels: int, params: Model):
+    def __init__(self, channels: int, width: int = 256, blocks: int = 6):
         super().__init__(channels)
-        self.reduce = nn.Conv2d(channels, params.width, 1)
-        self.blocks = nn.Sequential(*(Block(params.width) for _ in range(params.cnn_blocks)))
-        self.recover = nn.Conv2d(params.width, channels, 1)
+        self.input_proj = nn.Conv2d(channels, width, 1)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(blocks)))
+        self.output_proj = nn.Conv2d(width, channels, 1)
 
     def forward(self, f: Tensor) -> Tensor:
         """f (B, N, C) to its reconstruction f̂ (B, N, C)."""
         side = math.isqrt(f.shape[1])
         grid = f.transpose(1, 2).unflatten(2, (side, side))
-        return self.recover(self.blocks(self.reduce(grid))).flatten(2).transpose(1, 2)
+        return self.output_proj(self.blocks(self.input_proj(grid))).flatten(2).transpose(1, 2)
 
 
 class Block(nn.Module):

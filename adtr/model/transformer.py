@@ -1,8 +1,9 @@
 """ADTR: a transformer that reconstructs the features of normal images (You et al., Sec. 3.1 and Appendix A).
 
-The transformer of DETR (Carion et al., ECCV 2020), except that
-- the decoder's input is the learned query embedding, one for each token, in place of zeros;
-- the learned position embedding is added to queries and keys of every attention layer, of encoder and decoder.
+It is DETR's transformer (Carion et al., ECCV 2020), post-norm, with these differences:
+- the decoder's input is the learned query embedding, one vector per token; DETR's is zeros, its queries are added later
+- the learned position embedding is added to queries and keys of every attention layer, of encoder and decoder
+- the layers that compute are those of cpu_layers.py: PyTorch's own, except on a CPU
 
 Shapes: B batch, N tokens, C channels of the features, D width of the transformer, h heads.
 """
@@ -13,17 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adtr.config.methods import Model
 from adtr.model.cpu_layers import Dropout, Linear, attend
 
-Layer = Callable[[Model], nn.Module]
+AttentionLayer = Callable[[int, int, float], nn.Module]  # of width, heads and dropout
 
 
 class Reconstruction(nn.Module):
-    """What every reconstruction network shares: the scale of its features, f in and f̂ out, both (B, N, C)."""
+    """Base class of the reconstruction networks: f (B, N, C) in, f̂ (B, N, C) out, and how features become f."""
 
-    mean: Tensor  # (C,) and
-    std: Tensor  # (C,), by which features are standardised
+    mean: Tensor  # (C,), of the training features
+    std: Tensor  # (C,)
 
     def __init__(self, channels: int):
         super().__init__()
@@ -31,128 +31,140 @@ class Reconstruction(nn.Module):
         self.register_buffer("std", torch.ones(channels))
 
     def standardized(self, features: Tensor) -> Tensor:
-        """(B, N, C) of any float type to the float32 target f of the reconstruction."""
+        """Features (B, N, C) of any float type to f (B, N, C) float32, each channel standardised."""
         return (features.float() - self.mean) / self.std
 
 
 class ADTR(Reconstruction):
-    """Feature tokens in, their reconstruction out.
+    """Reconstructs feature tokens: an encoder of the features, a decoder that starts from learned queries.
 
     Args:
-        tokens: N, side of the feature grid squared.
+        tokens: N.
         channels: C.
-        params: width, layers, heads, dropout.
-        attention: what relates tokens to each other; another one in an ablation.
+        width: D.
+        attention: the class of the attention layers; an ablation replaces it.
     """
 
-    def __init__(self, tokens: int, channels: int, params: Model, attention: Layer | None = None):
+    def __init__(
+        self,
+        tokens: int,
+        channels: int,
+        width: int = 256,
+        encoder_layers: int = 4,
+        decoder_layers: int = 4,
+        heads: int = 8,
+        ffn_width: int = 1024,
+        dropout: float = 0.1,
+        attention: AttentionLayer | None = None,
+    ):
         super().__init__(channels)
-        width, attention, self.dropout = params.width, attention or Attention, params.dropout
-        self.reduce = Linear(channels, width)  # a 1x1 convolution
-        self.position = nn.Parameter(torch.empty(tokens, width))
-        self.query = nn.Parameter(torch.empty(tokens, width))
-        self.encoder = nn.ModuleList(EncoderLayer(params, attention) for _ in range(params.encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(params, attention) for _ in range(params.decoder_layers))
+        layer = width, heads, ffn_width, dropout, attention or Attention
+        self.dropout = dropout
+        self.input_proj = Linear(channels, width)  # a 1x1 convolution
+        self.pos_embed = nn.Parameter(torch.empty(tokens, width))
+        self.query_embed = nn.Parameter(torch.empty(tokens, width))
+        self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(decoder_layers))
         self.norm = nn.LayerNorm(width)
-        self.recover = Linear(width, channels)  # a 1x1 convolution
+        self.output_proj = Linear(width, channels)  # a 1x1 convolution
         self._initialize()
 
     def _initialize(self) -> None:
-        """Xavier-uniform matrices, biases of zero; embeddings as DETR's.
+        """Xavier-uniform matrices and zero biases; embeddings as in DETR.
 
-        Queries, keys and values are drawn as one (3D, D) matrix, as torch.nn.MultiheadAttention does.
+        As in torch.nn.MultiheadAttention, the bound for queries, keys and values is that of one (3D, D) matrix.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for attention in (module for module in self.modules() if isinstance(module, Attention)):
-            for linear in (attention.to_query, attention.to_key, attention.to_value):
-                nn.init.xavier_uniform_(linear.weight, gain=2**-0.5)
-        nn.init.uniform_(self.position)
-        nn.init.normal_(self.query)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                for proj in (module.q_proj, module.k_proj, module.v_proj):
+                    nn.init.xavier_uniform_(proj.weight, gain=2**-0.5)
+        nn.init.uniform_(self.pos_embed)
+        nn.init.normal_(self.query_embed)
 
     def forward(self, f: Tensor) -> Tensor:
         """f (B, N, C) to its reconstruction f̂ (B, N, C)."""
-        memory = self.reduce(f)
+        memory = self.input_proj(f)
         for layer in self.encoder:
-            memory = layer(memory, self.position)
-        tokens = self.decoder_input(memory)
+            memory = layer(memory, self.pos_embed)
+        x = self.decoder_input(memory)
         for layer in self.decoder:
-            tokens = layer(tokens, memory, self.position)
-        return self.recover(self.norm(tokens))
+            x = layer(x, memory, self.pos_embed)
+        return self.output_proj(self.norm(x))
 
     def decoder_input(self, memory: Tensor) -> Tensor:
-        """The learned query embedding: (B, N, D); or (1, N, D) where no dropout makes images differ so early."""
-        dropped = self.training and self.dropout > 0
-        return self.query.expand(len(memory) if dropped else 1, -1, -1)
+        """The query embedding: (B, N, D); without dropout (1, N, D), as all images share it until cross-attention."""
+        dropout = self.training and self.dropout > 0
+        # 1, not B, also keeps trained weights as they were: the gradients of B copies would add up in another order
+        return self.query_embed.expand(len(memory) if dropout else 1, -1, -1)
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed forward network, each with shortcut and LayerNorm behind it."""
+    """Self-attention and FFN, each with a shortcut and LayerNorm after it."""
 
-    def __init__(self, params: Model, attention: Layer):
+    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: AttentionLayer):
         super().__init__()
-        self.attention = attention(params)
-        self.ffn = FeedForward(params)
-        self.norm1, self.norm2 = nn.LayerNorm(params.width), nn.LayerNorm(params.width)
-        self.dropout = Dropout(params.dropout)
+        self.self_attn = attention(width, heads, dropout)
+        self.ffn = FFN(width, ffn_width, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
-        x = self.norm1(x + self.dropout(self.attention(x, x, position)))
+    def forward(self, x: Tensor, pos_embed: Tensor) -> Tensor:
+        """x (B, N, D) and pos_embed (N, D) to (B, N, D)."""
+        q = k = x + pos_embed
+        x = self.norm1(x + self.dropout(self.self_attn(q, k, x)))
         return self.norm2(x + self.dropout(self.ffn(x)))
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention of the query's tokens, attention to the encoder's memory, feed forward network."""
+    """Self-attention, cross-attention to the encoder's output (the memory) and FFN."""
 
-    def __init__(self, params: Model, attention: Layer):
+    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: AttentionLayer):
         super().__init__()
-        self.self_attention = attention(params)
-        self.cross_attention = attention(params)
-        self.ffn = FeedForward(params)
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(params.width) for _ in range(3))
-        self.dropout = Dropout(params.dropout)
+        self.self_attn = attention(width, heads, dropout)
+        self.cross_attn = attention(width, heads, dropout)
+        self.ffn = FFN(width, ffn_width, dropout)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
-        """x (B or 1, N, D), memory (B, N, D) to (B, N, D)."""
-        x = self.norm1(x + self.dropout(self.self_attention(x, x, position)))
-        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, position)))
+    def forward(self, x: Tensor, memory: Tensor, pos_embed: Tensor) -> Tensor:
+        """x (B or 1, N, D), memory (B, N, D) and pos_embed (N, D) to (B, N, D)."""
+        q = k = x + pos_embed
+        x = self.norm1(x + self.dropout(self.self_attn(q, k, x)))
+        x = self.norm2(x + self.dropout(self.cross_attn(x + pos_embed, memory + pos_embed, memory)))
         return self.norm3(x + self.dropout(self.ffn(x)))
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al., 2017), the position embedding added to queries and keys, not to values."""
+    """Multi-head attention (Vaswani et al., NeurIPS 2017)."""
 
-    def __init__(self, params: Model):
+    def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
-        self.heads = params.heads
-        self.to_query, self.to_key, self.to_value, self.project = (Linear(params.width, params.width) for _ in range(4))
-        self.dropout = params.dropout
+        self.heads, self.dropout = heads, dropout
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (Linear(width, width) for _ in range(4))
 
-    def forward(self, x: Tensor, memory: Tensor, position: Tensor) -> Tensor:
-        """Queries from x (B or 1, N, D), keys and values from memory (B, N, D), to (B, N, D)."""
-        placed = x + position
-        k = self._split(self.to_key(placed if memory is x else memory + position))
-        q = self._split(self.to_query(placed)).expand_as(k)
-        v = self._split(self.to_value(memory))
-        return self.project(attend(q, k, v, self.dropout if self.training else 0.0).transpose(1, 2).flatten(2))
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """query (B or 1, N, D), key and value (B, N, D) to (B, N, D)."""
+        q, k, v = (self._split(x) for x in (self.q_proj(query), self.k_proj(key), self.v_proj(value)))
+        out = attend(q.expand_as(k), k, v, self.dropout if self.training else 0.0)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, h, N, D/h)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).contiguous()
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
-    """D to 1024, ReLU, and back (Appendix A)."""
+class FFN(nn.Module):
+    """The feed forward network: D to 1024, ReLU, and back to D (Appendix A)."""
 
-    def __init__(self, params: Model):
+    def __init__(self, width: int, ffn_width: int, dropout: float):
         super().__init__()
-        self.widen = Linear(params.width, params.ffn_width)
-        self.narrow = Linear(params.ffn_width, params.width)
-        self.dropout = Dropout(params.dropout)
+        self.linear1, self.linear2 = Linear(width, ffn_width), Linear(ffn_width, width)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""
-        return self.narrow(self.dropout(F.relu(self.widen(x))))
+        return self.linear2(self.dropout(F.relu(self.linear1(x))))

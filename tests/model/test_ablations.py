@@ -1,8 +1,9 @@
-"""The ablations: each is ADTR but for what its name says, in its parameters and in its network.
+"""The ablations: each differs from ADTR only in what its name says, in its parameters and in its network.
 
 Shapes: B batch, N = G·G tokens, C channels, D width.
 """
 
+import inspect
 from typing import Any
 
 import planted
@@ -95,23 +96,22 @@ def test_without_attention_no_token_sees_another() -> None:
     assert ((whole(f) - whole(changed)).abs().amax(dim=2)[0] > 0).all()
 
 
-def test_concatenation_is_one_projection_of_both_inputs() -> None:
+def test_concatenation_is_one_projection_of_query_and_value() -> None:
     torch.manual_seed(0)
-    layer, x, memory, position = Concatenation(settings("no_attention")), *torch.randn(3, 2, N, 8)
-    weight, bias = layer.project.weight, layer.project.bias
-    expected = (x + position) @ weight[:, :8].T + memory @ weight[:, 8:].T + bias
-    torch.testing.assert_close(layer(x, memory, position), expected)
+    layer, query, key, value = Concatenation(8, 2, 0.0), *torch.randn(3, 2, N, 8)
+    weight, bias = layer.proj.weight, layer.proj.bias
+    torch.testing.assert_close(layer(query, key, value), query @ weight[:, :8].T + value @ weight[:, 8:].T + bias)
 
 
-def test_without_the_query_the_decoder_begins_with_the_memory() -> None:
+def test_without_the_query_the_decoder_starts_from_the_memory() -> None:
     memory = torch.randn(2, N, 8)
     assert torch.equal(network("no_query").decoder_input(memory), memory)
-    assert "query" not in dict(network("no_query").named_parameters())
+    assert "query_embed" not in dict(network("no_query").named_parameters())
     whole = network("transformer")
-    assert torch.equal(whole.decoder_input(memory), whole.query[None])
+    assert torch.equal(whole.decoder_input(memory), whole.query_embed[None])
     dropping = network("transformer", dropout=0.1).train()
-    assert torch.equal(dropping.decoder_input(memory), dropping.query.expand(2, -1, -1))
-    assert torch.equal(dropping.eval().decoder_input(memory), dropping.query[None])
+    assert torch.equal(dropping.decoder_input(memory), dropping.query_embed.expand(2, -1, -1))
+    assert torch.equal(dropping.eval().decoder_input(memory), dropping.query_embed[None])
 
 
 def test_the_same_seed_gives_transformer_and_no_query_the_same_weights() -> None:
@@ -142,10 +142,19 @@ def test_the_cnn_of_the_papers_size_has_about_as_many_parameters_as_adtr() -> No
         )
         for variant in ("transformer", "no_attention", "no_query", "cnn")
     }
-    # per block: two convolutions 9 · 256² and two norms of 2 · 256; reduce and recover as ADTR
+    # per block: two convolutions 9 · 256² and two norms of 2 · 256; input_proj and output_proj as in ADTR
     assert sizes["cnn"] == 6 * (2 * 9 * 256**2 + 2 * 2 * 256) + (720 * 256 + 256) + (256 * 720 + 720)
     assert sizes["transformer"] == 7_874_000
     assert sizes["no_query"] == 7_874_000 - 256 * 256
     # twelve attentions of 4 D² + 4 D become 2 D² + D
     assert sizes["no_attention"] == 7_874_000 - 12 * (2 * 256**2 + 3 * 256)
     assert abs(sizes["cnn"] / sizes["transformer"] - 1) < 0.06
+
+
+@pytest.mark.parametrize("network", [ADTR, CNN])
+def test_the_defaults_are_the_papers_parameters(network: type) -> None:
+    default = planted.read_yaml(planted.REPOSITORY / "params/default.yaml")["model"]
+    default["blocks"] = default["cnn_blocks"]
+    signature = inspect.signature(network).parameters.values()
+    values = {p.name: p.default for p in signature if p.default not in (inspect.Parameter.empty, None)}
+    assert values == {name: default[name] for name in values} != {}

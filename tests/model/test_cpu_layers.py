@@ -1,4 +1,4 @@
-"""Attention and dropout of our own are those of PyTorch."""
+"""The linear layer, attention and dropout against PyTorch's own."""
 
 import pytest
 import torch

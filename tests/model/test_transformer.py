@@ -4,6 +4,7 @@ Shapes: B batch, N tokens, C channels, D width.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,25 +13,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adtr.config.methods import Model
-from adtr.model.transformer import ADTR, Attention, DecoderLayer
+from adtr.model.transformer import ADTR
 
 N, C = 9, 7
-
-
-def settings(**changes: Any) -> Model:
-    small = {"width": 16, "encoder_layers": 2, "decoder_layers": 3, "heads": 4, "ffn_width": 24, "dropout": 0.0}
-    return Model.model_validate(small | {"variant": "transformer", "standardize": False, "cnn_blocks": 2} | changes)
+SMALL: dict[str, Any] = {
+    "width": 16, "encoder_layers": 2, "decoder_layers": 3, "heads": 4, "ffn_width": 24, "dropout": 0.0
+}  # fmt: skip
 
 
 def model(seed: int = 0, **changes: float) -> ADTR:
-    """A model in float64 all of whose parameters are random, biases and norms included."""
+    """A small network in float64 whose parameters are all random, biases and norms included."""
     torch.manual_seed(seed)
-    made = ADTR(N, C, settings(**changes)).double()
+    network = ADTR(N, C, **SMALL | changes).double()
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return made
+    return network
 
 
 def tokens(images: int = 3, seed: int = 1) -> Tensor:
@@ -42,74 +40,54 @@ def tokens(images: int = 3, seed: int = 1) -> Tensor:
 
 def test_the_papers_model_has_7_874_000_parameters() -> None:
     # D = 256, C = 720, N = 256 tokens, FFN 1024; a linear layer has its weights and a bias for each output.
-    #   reduce 720 x 256 + 256                                        184,576
-    #   position and query, each 256 x 256                            131,072
+    #   input_proj 720 x 256 + 256                                    184,576
+    #   pos_embed and query_embed, each 256 x 256                     131,072
     #   attention: four of 256 x 256 + 256                 263,168
     #   FFN: 256 x 1024 + 1024, 1024 x 256 + 256           525,568
     #   LayerNorm: 2 x 256                                     512
     #   encoder layer: attention, FFN, 2 norms             789,760 x 4  3,159,040
     #   decoder layer: 2 attentions, FFN, 3 norms        1,053,440 x 4  4,213,760
     #   the decoder's last norm                                             512
-    #   recover 256 x 720 + 720                                         185,040
-    params = settings(width=256, encoder_layers=4, decoder_layers=4, heads=8, ffn_width=1024)
-    made = ADTR(256, 720, params)
-    assert sum(parameter.numel() for parameter in made.parameters()) == 7_874_000
-    assert sum(buffer.numel() for buffer in made.buffers()) == 2 * 720  # mean and standard deviation of the channels
+    #   output_proj 256 x 720 + 720                                     185,040
+    network = ADTR(256, 720)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 7_874_000
+    assert sum(buffer.numel() for buffer in network.buffers()) == 2 * 720  # mean and standard deviation of the channels
 
 
-@pytest.mark.parametrize(("part", "shape"), [("position", (1024, 256)), ("query", (1024, 256))])
-def test_embeddings_are_of_the_size_of_the_tokens(part: str, shape: tuple[int, int]) -> None:
-    assert getattr(ADTR(1024, C, settings(width=256)), part).shape == shape  # Appendix A
+def test_embeddings_are_of_the_size_of_the_tokens() -> None:
+    network = ADTR(1024, C)  # Appendix A
+    assert network.pos_embed.shape == network.query_embed.shape == (1024, 256)
 
 
 # Parity with PyTorch's layers
 
+PLAIN_NAMES = {
+    "self_attn": "attentions.0", "cross_attn": "attentions.1", "linear1": "0", "linear2": "3",
+    "norm1": "norms.0", "norm2": "norms.1", "norm3": "norms.2",
+}  # fmt: skip
 
-Pair = tuple[Tensor, Tensor, slice]
 
-
-def pairs(ours: ADTR, theirs: plain.Transformer) -> Iterator[Pair]:
-    """Each of our parameters with the reference's that holds it, and the rows where it lies."""
-
-    def same(a: nn.Module, b: nn.Module) -> Iterator[Pair]:
-        for mine, other in zip(a.parameters(recurse=False), b.parameters(recurse=False), strict=True):
-            yield mine, other, slice(None)
-
-    def attention(a: Attention, b: nn.MultiheadAttention) -> Iterator[Pair]:
-        width = b.embed_dim
-        for third, linear in enumerate((a.to_query, a.to_key, a.to_value)):
-            rows = slice(third * width, (third + 1) * width)
-            yield linear.weight, b.in_proj_weight, rows
-            yield linear.bias, b.in_proj_bias, rows
-        yield from same(a.project, b.out_proj)
-
-    yield ours.position, theirs.position, slice(None)
-    yield ours.query, theirs.query, slice(None)
-    for name in ("reduce", "recover", "norm"):
-        yield from same(getattr(ours, name), getattr(theirs, name))
-    layers: Any = zip([*ours.encoder, *ours.decoder], [*theirs.encoder, *theirs.decoder], strict=True)
-    for layer, other in layers:
-        decodes = isinstance(layer, DecoderLayer)
-        mine = [layer.self_attention, layer.cross_attention] if decodes else [layer.attention]
-        for a, b in zip(mine, other.attentions, strict=True):
-            yield from attention(a, b)
-        for a, b in zip([layer.ffn.widen, layer.ffn.narrow], [other.ffn[0], other.ffn[3]], strict=True):
-            yield from same(a, b)
-        norms = [layer.norm1, layer.norm2, layer.norm3] if decodes else [layer.norm1, layer.norm2]
-        for a, b in zip(norms, other.norms, strict=True):
-            yield from same(a, b)
+def pairs(ours: ADTR, theirs: plain.Transformer) -> Iterator[tuple[Tensor, Tensor, slice]]:
+    """Each of our parameters, the reference's parameter that holds it, and the rows where it lies."""
+    reference = dict(theirs.named_parameters())
+    for name, mine in ours.named_parameters():
+        name = ".".join(PLAIN_NAMES.get(part, part) for part in name.split("."))
+        stacked = re.fullmatch(r"(.+)\.([qkv])_proj\.(weight|bias)", name)  # in one matrix of 3D rows
+        if stacked:
+            start = "qkv".index(stacked[2]) * len(mine)
+            yield mine, reference[f"{stacked[1]}.in_proj_{stacked[3]}"], slice(start, start + len(mine))
+        else:
+            yield mine, reference[name], slice(None)
 
 
 @pytest.mark.parametrize("heads", [1, 4])
 @pytest.mark.parametrize("seed", range(3))
 def test_output_and_gradients_are_those_of_pytorchs_layers(seed: int, heads: int) -> None:
     ours, f = model(seed, heads=heads), tokens(seed=seed)
-    theirs = plain.Transformer(N, C, settings(heads=heads)).double()
+    theirs = plain.Transformer(N, C, **SMALL | {"heads": heads}).double()
     with torch.no_grad():
         for mine, other, rows in pairs(ours, theirs):
             other[rows] = mine
-    covered = {id(mine) for mine, _, _ in pairs(ours, theirs)}
-    assert covered == {id(parameter) for parameter in ours.parameters()}
     assert sum(p.numel() for p in theirs.parameters()) == sum(p.numel() for p in ours.parameters())
 
     mine, other = ours(f), theirs(f)
@@ -127,8 +105,8 @@ def test_every_parameter_but_the_keys_biases_gets_a_gradient() -> None:
     ours = model()
     ours(tokens()).square().sum().backward()
     dead = {name for name, p in ours.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12}
-    # The bias of the keys adds the same to all inputs of a softmax, which forgets it
-    assert dead == {name for name, _ in ours.named_parameters() if name.endswith("to_key.bias")}
+    # The keys' bias adds the same number to all inputs of a softmax, which does not change it
+    assert dead == {name for name, _ in ours.named_parameters() if name.endswith("k_proj.bias")}
 
 
 # What flows where
@@ -145,7 +123,7 @@ def test_without_position_the_image_is_a_set_of_tokens() -> None:
     ours, f = model(), tokens()
     order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     assert (ours(f[:, order]) - ours(f)).abs().max() > 1e-3  # with it, the order of tokens counts
-    nn.init.zeros_(ours.position)
+    nn.init.zeros_(ours.pos_embed)
     torch.testing.assert_close(ours(f[:, order]), ours(f), rtol=0, atol=1e-12)
 
 
@@ -153,8 +131,8 @@ def test_position_and_query_say_where_a_token_is() -> None:
     ours, f = model(), tokens()
     before, order = ours(f), torch.randperm(N, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours.position.copy_(ours.position[order])
-        ours.query.copy_(ours.query[order])
+        ours.pos_embed.copy_(ours.pos_embed[order])
+        ours.query_embed.copy_(ours.query_embed[order])
     torch.testing.assert_close(ours(f[:, order]), before[:, order], rtol=0, atol=1e-12)
 
 
@@ -164,7 +142,7 @@ def test_the_reconstruction_needs_query_and_memory(cut: str) -> None:
     before = ours(f)
     with torch.no_grad():
         if cut == "query":
-            ours.query.add_(torch.randn_like(ours.query))
+            ours.query_embed.add_(torch.randn_like(ours.query_embed))
         else:
             f = f + torch.randn_like(f)
     assert (ours(f) - before).abs().mean() > 1e-2
@@ -174,7 +152,7 @@ def test_no_shortcut_carries_the_input_around_the_attention() -> None:
     ours, f = model(), tokens()
     with torch.no_grad():
         for name, weight in ours.named_parameters():
-            if name.endswith("cross_attention.project.weight"):
+            if name.endswith("cross_attn.out_proj.weight"):
                 weight.zero_()
     reconstruction = ours(f)
     torch.testing.assert_close(reconstruction, reconstruction[:1].expand_as(f), rtol=0, atol=1e-12)
@@ -205,16 +183,16 @@ def test_dropout_is_drawn_from_the_seed() -> None:
 
 def test_weights_start_as_xavier_uniform_and_biases_as_zero() -> None:
     torch.manual_seed(0)
-    for name, module in ADTR(N, 40, settings(width=32)).named_modules():
+    for name, module in ADTR(N, 40, **SMALL | {"width": 32}).named_modules():
         if isinstance(module, nn.Linear):
-            stacked = 3 if name.endswith(("to_query", "to_key", "to_value")) else 1  # one (3D, D) matrix, as in DETR
+            stacked = 3 if name.endswith(("q_proj", "k_proj", "v_proj")) else 1  # one (3D, D) matrix, as in DETR
             bound = math.sqrt(6 / (module.in_features + stacked * module.out_features))
             assert 0.95 * bound < module.weight.abs().max() <= bound * (1 + 1e-6), name
             assert not module.bias.any(), name
 
 
 def test_standardized_features_have_zero_mean_and_unit_variance_and_come_back() -> None:
-    ours, f = ADTR(N, C, settings()), (5 + 3 * tokens(50)).half()
+    ours, f = ADTR(N, C, **SMALL), (5 + 3 * tokens(50)).half()
     flat = f.float().flatten(0, 1)
     ours.mean.copy_(flat.mean(0))
     ours.std.copy_(flat.std(0, correction=0))
@@ -227,7 +205,7 @@ def test_standardized_features_have_zero_mean_and_unit_variance_and_come_back() 
 
 def test_features_are_left_as_they_are_unless_standardised() -> None:
     f = tokens().half()
-    assert torch.equal(ADTR(N, C, settings()).standardized(f), f.float())
+    assert torch.equal(ADTR(N, C, **SMALL).standardized(f), f.float())
 
 
 def test_state_comes_back_with_its_standardisation() -> None:
@@ -247,7 +225,7 @@ def test_a_state_of_another_size_is_refused() -> None:
 
 def test_bfloat16_is_within_one_per_cent_of_float32() -> None:
     torch.manual_seed(0)
-    ours = ADTR(64, 40, settings(width=64, encoder_layers=4, decoder_layers=4, heads=8, ffn_width=128))
+    ours = ADTR(64, 40, width=64, ffn_width=128, dropout=0.0)
     f = torch.randn(2, 64, 40)
     with torch.inference_mode():
         exact = ours(f)
