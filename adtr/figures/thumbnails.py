@@ -1,4 +1,4 @@
-"""The gallery of the HTML page as data: test images of a category, what was said of each, and small pictures."""
+"""The gallery of the report's page as data: test images of a category, the verdict on each, and small pictures."""
 
 import base64
 import io
@@ -11,15 +11,14 @@ from PIL import Image
 
 from adtr.data.images import read_mask, read_rgb
 from adtr.evaluate.stage import upsampled
-from adtr.figures.category import Category
-from adtr.figures.look import SCORES
-from adtr.figures.pictures import scale_of, spread
+from adtr.figures.category import Category, spread
+from adtr.figures.look import SCORES, scale_of
 
 SIDE = 96  # px
 EACH = 12  # at most, of normal and of anomalous images
 NOTE = (
-    "The threshold is the lowest score with the largest F1 on the test images, as anomalib chooses it; an image whose "
-    "score reaches it counts as found. It is for looking only: no number of the tables depends on it."
+    "The threshold is the lowest score with the largest F1 on the test images, as in anomalib; an image is predicted "
+    "anomalous from that score on. It is for looking only: no number of the tables depends on it."
 )
 
 
@@ -32,10 +31,10 @@ def thumbnails(category: Category) -> dict[str, Any]:
     """
     run, tested = category.runs[0], category.tested()
     ranked = tested.sort_values("pred_score", ascending=False, kind="stable")
-    shown = pd.concat([spread(ranked[ranked.label == label], EACH) for label in (1, 0)])
+    sample = pd.concat([spread(ranked[ranked.label == label], EACH) for label in (1, 0)])
     threshold, f1 = best_threshold(tested.label.to_numpy() == 1, tested.pred_score.to_numpy())
     scale = scale_of(run)
-    coloured = matplotlib.colormaps[SCORES](scale(upsampled(run.maps[shown.index], SIDE)), bytes=True)[..., :3]
+    coloured = matplotlib.colormaps[SCORES](scale(upsampled(run.maps[sample.index], SIDE)), bytes=True)[..., :3]
     images = [
         {
             "image": row.image,
@@ -49,30 +48,28 @@ def thumbnails(category: Category) -> dict[str, Any]:
                 "mask": _webp(read_mask(category.root, row.mask, SIDE), lossless=True) if row.mask else None,
             },
         }
-        for row, anomaly_map in zip(shown.itertuples(), coloured, strict=True)
+        for row, anomaly_map in zip(sample.itertuples(), coloured, strict=True)
     ]
-    told = {"category": category.name, "experiment": run.title, "threshold": threshold, "f1": f1, "note": NOTE}
-    return told | {"scale": [float(scale.vmin or 0), float(scale.vmax or 0)], "images": images}
+    content = {"category": category.name, "experiment": run.title, "threshold": threshold, "f1": f1, "note": NOTE}
+    return content | {"scale": [float(scale.vmin or 0), float(scale.vmax or 0)], "images": images}
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float] | tuple[None, None]:
     """The lowest of the scores at which F1 is largest, and that F1; of one class only there is none.
 
-    An image is found where its score is the threshold or more.
+    An image is predicted anomalous where its score is the threshold or more.
     """
     if labels.all() or not labels.any():
         return None, None
     thresholds = np.unique(scores)
-    found, right = ((s[None] >= thresholds[:, None]).sum(axis=1) for s in (scores, scores[labels]))
-    f1 = 2 * right / (found + labels.sum())
+    predicted, correct = ((s[None] >= thresholds[:, None]).sum(axis=1) for s in (scores, scores[labels]))
+    f1 = 2 * correct / (predicted + labels.sum())
     return float(thresholds[f1.argmax()]), float(f1.max())
 
 
-def verdict(anomalous: bool, found: bool) -> str:
-    """What a threshold says of an image, against what it is."""
-    if found:
-        return "true positive" if anomalous else "false positive"
-    return "false negative" if anomalous else "true negative"
+def verdict(anomalous: bool, predicted: bool) -> str:
+    """The verdict on a prediction of an image's label."""
+    return f"{'true' if anomalous == predicted else 'false'} {'positive' if predicted else 'negative'}"
 
 
 def _webp(pixels: np.ndarray, lossless: bool = False) -> str:
