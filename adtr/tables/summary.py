@@ -45,13 +45,18 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
         UserError: runs are missing, or were made with other parameters.
     """
     paths = run_files(plan, results, "metrics.csv", "metrics")
-    if other := list(misfits(plan, results)):
-        raise UserError(
-            f"runs of other parameters, such as {other[0]}: tell the ones they were made with (--set), or let "
-            f"`adtr prune --study {plan.name}` remove them"
-        )
+    refuse_misfits(plan, results)
     rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
     return rows.assign(seed=rows.seed.astype(int))
+
+
+def refuse_misfits(plan: Plan, results: Path) -> None:
+    """Raises a UserError if runs were made with other parameters than the plan's."""
+    if misfit := next(misfits(plan, results), None):
+        raise UserError(
+            f"runs of other parameters, such as {misfit}: pass the parameters that they were made with (--set), or let "
+            f"`adtr prune --study {plan.name}` remove them"
+        )
 
 
 def misfits(plan: Plan, results: Path) -> Iterator[Path]:

@@ -459,6 +459,10 @@ def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path)
     assert [line[2:] for line in lines if line.startswith("- ")] == render.notes(table)
 
 
+def test_a_bar_in_a_name_keeps_a_markdown_table_whole() -> None:
+    assert render.markdown(pd.DataFrame({"a": ["x|y"]})).splitlines()[2] == r"| x\|y |"
+
+
 def test_latex_escapes_what_is_special_to_it() -> None:
     text = in_latex(AWKWARD, "All of 100 % & a_b", "awkward_table")
     assert r"\caption{All of 100 \% \& a\_b}" in text
