@@ -24,8 +24,8 @@ from adtr.data.images import verified_masks
 from adtr.data.manifest import index, root_of
 from adtr.data.sources import read_sources
 from adtr.evaluate.stage import measure, score
-from adtr.features.extract import extract, select
 from adtr.features.backbones import weights_file
+from adtr.features.extract import extract, select
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.train.context import Context
 

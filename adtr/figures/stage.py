@@ -14,13 +14,12 @@ from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, read_category
 from adtr.figures.confetti import confetti
 from adtr.figures.curve import curve
-from adtr.figures.gallery import gallery
+from adtr.figures.gallery import gallery, thumbnails
 from adtr.figures.histogram import histogram
 from adtr.figures.look import save, set_look
 from adtr.figures.maps import maps
 from adtr.figures.pro import pro
 from adtr.figures.roc import roc
-from adtr.figures.thumbnails import thumbnails
 from adtr.figures.training import training
 from adtr.figures.tsne import pooled, tsne
 from adtr.files import write_text

@@ -21,8 +21,7 @@ def markdown(content: Row, figures: list[Row]) -> str:
     lines = [f"# {content['title']}", f"Study `{content['study']}` of ADTR Bench."]
     lines += [f"**{text}**" for text in content["warnings"]] + content["about"]
     if content["departures"]:
-        columns = ["parameter", "recipe", "here", "experiments", "data sets"]
-        lines += ["## Not the paper's recipe", table(pd.DataFrame(content["departures"])[columns])]
+        lines += ["## Not the paper's recipe", *_text(content["departures"])]
     for paper in content["papers"]:
         if paper["ran"]:
             lines += [f"## The paper's {paper['title']}", _cells(paper), *paper["notes"]]

@@ -47,13 +47,14 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     networks = pd.read_csv(read_table(results, "parameters", "csv"))
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
+    departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     return {
         "study": plan.name,
         "title": plan.study.title,
         "about": about(plan, masked),
         "warnings": [*warnings(plan), *mixtures(runs.values())],
-        "departures": departures(plan),
+        "departures": departed if departed["rows"] else None,
         "datasets": [_dataset(plan, name, name in masked, metrics, runs, results) for name in plan.datasets],
         "papers": _papers(plan, built, specs, runs),
         "agrees": agrees,
@@ -123,7 +124,6 @@ def _dataset(plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, runs: Ru
         "further": [table for metric, table in tables.items() if metric not in main],
         "figures": of_dataset(plan, name, masks, results),
         "categories": categories,
-        "curve": next((figure for figure in categories[0]["figures"] if figure["kind"] == "curve"), None),
     }
 
 

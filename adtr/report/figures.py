@@ -37,7 +37,7 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
     "tsne": "Feature differences of {explained}, seed {seed}, in a plane (t-SNE). Normal and anomalous tokens in equal "
     "numbers, coloured by their anomaly score.",
 }
-BRIEF = ["bars", "maps", "curve", "tsne", "roc", "confetti", "histogram", "pro", "training"]  # by how much they say
+BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
 WIDTH = 1100  # px, of a copy
 VERDICTS = ["true positive", "false negative", "false positive", "true negative"]
@@ -104,18 +104,17 @@ def _gallery(path: Path, run: Row) -> Row:
     return content | {"images": images, "run": run}
 
 
-def selection(sections: Iterable[Row], most: int = 12) -> list[Row]:
-    """The few figures of the brief report and the print: of each data set, then of its first category.
+def selection(sections: Iterable[Row]) -> list[Row]:
+    """The few figures of the brief report and the print: of each data set, and of its first category.
 
-    The kinds that say most come first, so that of many data sets each has a share. `section` is the data set's place.
+    `section` is the data set's place.
     """
-    ranked = [
-        (BRIEF.index(figure["kind"]), place, figure | {"section": place})
+    return [
+        figure | {"section": place}
         for place, section in enumerate(sections)
         for figure in [*section["figures"], *section["categories"][0]["figures"]]
+        if figure["kind"] in BRIEF
     ]
-    first = sorted(ranked, key=lambda item: item[:2])[:most]
-    return [figure for _, _, figure in sorted(first, key=lambda item: (item[1], item[0]))]
 
 
 @cache

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from adtr.config.schema import Dataset
 from adtr.config.study import Plan, flatten
 from adtr.data.sources import Source
@@ -89,18 +91,18 @@ def warnings(plan: Plan) -> list[str]:
     return [f"{text} The numbers test the software and nothing else." for text in texts]
 
 
-def departures(plan: Plan) -> list[Row]:
-    """Every parameter that is not the paper's or, if the paper lacks it, not our default; and where."""
+def departures(plan: Plan) -> pd.DataFrame:
+    """Every parameter that is not the paper's or, if the paper lacks it, not our default; and where, as text."""
     titles: dict[tuple[str, str, str, str], list[str]] = {}
     for name, dataset in plan.datasets.items():
         for change, experiments in _changes(plan, name).items():
             titles.setdefault((*change, experiments), []).append(dataset.title)
     model = type(next(iter(plan.params.values())))
-    return [
-        {"parameter": key, "recipe": recipe, "here": here, "meaning": _meaning(model, key), "experiments": experiments}
-        | {"data sets": "all" if len(names) == len(plan.datasets) else listed(names)}
-        for (key, recipe, here, experiments), names in titles.items()
+    rows = [
+        (*change, "all" if len(names) == len(plan.datasets) else listed(names), _meaning(model, change[0]))
+        for change, names in titles.items()
     ]
+    return pd.DataFrame(rows, columns=["parameter", "recipe", "here", "experiments", "data sets", "meaning"])
 
 
 def _changes(plan: Plan, dataset: str) -> dict[tuple[str, str, str], str]:

@@ -31,16 +31,15 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
         "own": [text for name, text in tables.items() if name not in PAPER + FURTHER],
         "comparison_table": tables["comparison"],
         "parameters_table": tables["parameters"],
-        "departures_table": _departures(content["departures"]),
+        "departures_table": content["departures"] and _departures(content["departures"]),
         "runs_table": _runs(content["runs"]),
     }
     return page.get_template("tex.tex.j2").render(content | parts)
 
 
-def _departures(rows: list[Row]) -> str:
-    names = ["parameter", "recipe", "here", "experiments", "data sets"]
-    title = "Parameters that differ from the paper's recipe"
-    return latex(pd.DataFrame(rows, columns=names), title, "departures", columns="@{}lll" + 2 * TEXT + "@{}")
+def _departures(table: Row) -> str:
+    text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
+    return latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
 
 
 def _runs(runs: list[Row]) -> str:

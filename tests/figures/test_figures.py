@@ -28,12 +28,11 @@ from adtr.data.manifest import index
 from adtr.errors import UserError
 from adtr.evaluate.metrics import aupro
 from adtr.evaluate.stage import score, upsampled
-from adtr.figures import thumbnails
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Bank, Category, Run, spread
 from adtr.figures.confetti import COPIES, confetti
 from adtr.figures.curve import SPAN, curve
-from adtr.figures.gallery import gallery
+from adtr.figures.gallery import best_threshold, gallery, verdict
 from adtr.figures.look import line
 from adtr.figures.maps import maps, sample_of
 from adtr.figures.pro import pro
@@ -247,10 +246,10 @@ def test_the_threshold_by_hand() -> None:
     # At 0.4: 3 found, 2 of 3 right: F1 = 4 / 6. At 0.3: 4 found, 3 right: 6 / 7. At 0.1 and 0.2: 6 / 9 and 6 / 8.
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     labels = np.array([False, False, True, False, True, True])
-    assert thumbnails.best_threshold(labels, scores) == (0.3, pytest.approx(6 / 7))
-    assert thumbnails.best_threshold(np.full(6, True), scores) == (None, None)
+    assert best_threshold(labels, scores) == (0.3, pytest.approx(6 / 7))
+    assert best_threshold(np.full(6, True), scores) == (None, None)
     # Both 1 and 2 have F1 = 2 / 3: the lower one is taken
-    tie = thumbnails.best_threshold(np.array([True, False, False, True]), np.array([1.0, 1, 1, 2]))
+    tie = best_threshold(np.array([True, False, False, True]), np.array([1.0, 1, 1, 2]))
     assert tie == (1.0, pytest.approx(2 / 3))
 
 
@@ -264,7 +263,7 @@ def test_the_threshold_by_hand() -> None:
     ],
 )
 def test_verdicts(anomalous: bool, found: bool, said: str) -> None:
-    assert thumbnails.verdict(anomalous, found) == said
+    assert verdict(anomalous, found) == said
 
 
 def test_the_gallery_holds_what_the_page_shows(screw: Category, written: Path) -> None:
@@ -281,7 +280,7 @@ def test_the_gallery_holds_what_the_page_shows(screw: Category, written: Path) -
             row.defect,
             pytest.approx(row.pred_score),
         )
-        assert image["verdict"] == thumbnails.verdict(row.label == 1, row.pred_score >= content["threshold"])
+        assert image["verdict"] == verdict(row.label == 1, row.pred_score >= content["threshold"])
         assert (image["pictures"]["mask"] is None) == (row.label == 0)
         for uri in filter(None, image["pictures"].values()):
             kind, _, data = uri.partition(";base64,")

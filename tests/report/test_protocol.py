@@ -16,7 +16,7 @@ PARAMS = planted.REPOSITORY / "params"
 def departures(name: str, settings: dict[str, Any] | None = None) -> dict[tuple[str, str], tuple[str, ...]]:
     plan = resolve(name, PARAMS, settings)
     found = protocol.departures(plan)
-    return {(row["parameter"], row["recipe"]): (row["here"], row["experiments"], row["data sets"]) for row in found}
+    return {(row[0], row[1]): row[2:5] for row in found.itertuples(index=False, name=None)}
 
 
 def test_the_paper_study_departs_from_nothing() -> None:
@@ -49,7 +49,7 @@ def test_an_ablations_own_change_is_no_departure_but_a_studys_is() -> None:
 def test_every_departure_has_its_meaning() -> None:
     found = protocol.departures(resolve("smoke", PARAMS))
     assert len(found) > 5
-    assert all(row["meaning"] for row in found)
+    assert (found.meaning != "").all()
 
 
 def test_random_weights_and_made_up_images_are_warned_of() -> None:
