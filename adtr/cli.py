@@ -368,7 +368,7 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, Any]:
 
     run = paths.plan.run(options.target)
     _needed(options, paths.run(run) / "run.json", "train", str(run))
-    if trained_otherwise(paths, run):
+    if trained_otherwise(paths.plan, paths.results, run):
         raise UserError(f"{paths.run(run)}: trained with other parameters than the study's: train it again")
     return run, paths.plan.params[run[:2]]
 

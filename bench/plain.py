@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adtr.config.schema import Features
-from adtr.features.backbones import Backbone, _network, pyramid
+from adtr.features.backbones import Backbone, network, pyramid
 
 
 class Layer(nn.Module):
@@ -70,7 +70,7 @@ class Transformer(nn.Module):
 
 def backbone(name: str, size: int) -> Backbone:
     """The library's EfficientNet as it is: unfolded, its own activations."""
-    network = _network(name, size)
+    network = network(name, size)
     stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
     return Backbone(stem, list(network._blocks), size).eval()
 

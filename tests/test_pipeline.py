@@ -108,11 +108,12 @@ def test_a_parameter_on_the_command_line_reruns_what_it_decides(done: Workshop) 
 
 def test_runs_of_other_parameters_are_not_taken_for_these(done: Workshop, smoke: Plan) -> None:
     paths = Paths(smoke, done.folder)
-    assert list(outdated(paths)) == []
-    pooled = Paths(resolve("smoke", done.folder / "params", {"score.pooling": 2}), done.folder)
-    assert set(outdated(pooled)) == {paths.run(run) / name for run in smoke.runs() for name in EVALUATED}
-    slower = Paths(resolve("smoke", done.folder / "params", {"train.lr": 0.001}), done.folder)
-    assert list(outdated(slower)) == [paths.run(run) for run in smoke.runs() if smoke.params[run[:2]].trains]
+    results = paths.results
+    assert list(outdated(smoke, results)) == []
+    pooled = resolve("smoke", done.folder / "params", {"score.pooling": 2})
+    assert set(outdated(pooled, results)) == {paths.run(run) / name for run in smoke.runs() for name in EVALUATED}
+    slower = resolve("smoke", done.folder / "params", {"train.lr": 0.001})
+    assert list(outdated(slower, results)) == [paths.run(run) for run in smoke.runs() if smoke.params[run[:2]].trains]
     for stage in (["tables"], ["evaluate", "smoke_mvtec/adtr/carpet/0"]):
         result = ran(["adtr", *stage, "--study", "smoke", "--set", "train.lr=0.001"], done.folder)
         assert result.returncode == 1

@@ -30,7 +30,7 @@ def compare(metrics: pd.DataFrame, pairs: Iterable[tuple[str, str]], reference: 
     rows = []
     for dataset, metric in pairs:
         chosen = metrics[(metrics.dataset == dataset) & (metrics.metric == metric)]
-        values = chosen.pivot(index=["category", "seed"], columns="experiment", values="value")
+        values = _by_seed(chosen)
         for experiment in dict.fromkeys(chosen.experiment):
             if experiment == reference or reference not in values:
                 continue
@@ -41,6 +41,15 @@ def compare(metrics: pd.DataFrame, pairs: Iterable[tuple[str, str]], reference: 
             tally = [len(groups), len(gaps), (gaps > 0).sum(), (gaps == 0).sum(), (gaps < 0).sum()]
             rows.append((dataset, metric, experiment, mean, low, high, *tally))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Values by category and seed, an experiment a column; one with a single seed a category counts for all seeds."""
+    values = rows.pivot(index=["category", "seed"], columns="experiment", values="value")
+    for experiment, count in rows.groupby(["experiment", "category"]).size().groupby("experiment").max().items():
+        if count == 1:
+            values[experiment] = values[experiment].groupby(level="category").transform("first")
+    return values
 
 
 def interval(groups: list[Floats]) -> tuple[float, float]:

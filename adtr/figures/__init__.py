@@ -1,7 +1,6 @@
-"""The figures of a study: which kinds each category and each data set has, and what their files are called.
+"""The figures of a study: which kinds each category and each data set has, and the names of their files.
 
-Only names here, for Snakemake asks for them at every start. The modules draw: `curves`, `pictures` and `thumbnails` of
-a category, `overview` of a data set; `drawing` reads what they need and writes the files.
+Only names here, as Snakemake asks for them at every start. A module a kind draws; `stage` reads and writes the files.
 """
 
 from adtr.config.study import Plan
@@ -12,18 +11,13 @@ SUFFIXES = ("png", "svg")
 def kinds_of(plan: Plan, dataset: str) -> list[str]:
     """The kinds of figure that every category of a data set has: {category}-{kind}.png and .svg."""
     params = [plan.params[dataset, experiment] for experiment in plan.study.datasets[dataset]]
-    kept = any(p.train.snapshots > 1 for p in params if "train" in p.method_sections())
-    chosen = {
-        "roc": True,
+    optional = {
         "pro": plan.datasets[dataset].layout == "mvtec",
-        "histogram": True,
-        "training": True,
-        "curve": kept,
-        "gallery": True,
-        "maps": True,
+        "curve": any(p.train.snapshots > 1 for p in params if "train" in p.method_sections()),
         "confetti": confetti_of(plan, dataset) is not None,
     }
-    return [kind for kind, wanted in chosen.items() if wanted]
+    kinds = ["roc", "pro", "histogram", "training", "curve", "gallery", "maps", "confetti"]
+    return [kind for kind in kinds if optional.get(kind, True)]
 
 
 def dataset_kinds(plan: Plan, dataset: str) -> list[str]:
@@ -33,8 +27,11 @@ def dataset_kinds(plan: Plan, dataset: str) -> list[str]:
 
 def confetti_of(plan: Plan, dataset: str) -> str | None:
     """The first experiment that is trained with confetti."""
-    found = (e for e in plan.study.datasets[dataset] if _trains_with_confetti(plan, dataset, e))
-    return next(found, None)
+    for experiment in plan.study.datasets[dataset]:
+        params = plan.params[dataset, experiment]
+        if params.method == "adtr_plus" and params.adtr_plus.anomalies == "confetti":
+            return experiment
+    return None
 
 
 def explained(plan: Plan, dataset: str) -> str | None:
@@ -46,20 +43,15 @@ def explained(plan: Plan, dataset: str) -> str | None:
 
 def category_files(plan: Plan, dataset: str, category: str) -> list[str]:
     """The files of a category, in the data set's folder of figures."""
-    pictures = [f"{category}-{kind}.{suffix}" for kind in kinds_of(plan, dataset) for suffix in SUFFIXES]
-    return [*pictures, f"{category}-gallery.json"]
+    drawn = [f"{category}-{kind}.{suffix}" for kind in kinds_of(plan, dataset) for suffix in SUFFIXES]
+    return [*drawn, f"{category}-gallery.json"]
 
 
 def all_files(plan: Plan) -> list[str]:
     """The files of all categories and data sets, relative to the folder of the study's figures."""
-    found = []
+    files = []
     for dataset, definition in plan.datasets.items():
         for category in definition.categories or []:
-            found += [f"{dataset}/{name}" for name in category_files(plan, dataset, category)]
-        found += [f"{dataset}-{kind}.{suffix}" for kind in dataset_kinds(plan, dataset) for suffix in SUFFIXES]
-    return found
-
-
-def _trains_with_confetti(plan: Plan, dataset: str, experiment: str) -> bool:
-    params = plan.params[dataset, experiment]
-    return params.method == "adtr_plus" and params.adtr_plus.anomalies == "confetti"
+            files += [f"{dataset}/{name}" for name in category_files(plan, dataset, category)]
+        files += [f"{dataset}-{kind}.{suffix}" for kind in dataset_kinds(plan, dataset) for suffix in SUFFIXES]
+    return files

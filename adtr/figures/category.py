@@ -1,4 +1,4 @@
-"""What the figures of a category are drawn from: a run of each experiment, the images and, for ADTR+, the confetti.
+"""A category of a study, read for its figures: a run of each experiment, the images and, for ADTR+, the confetti.
 
 Shapes: N test images, G side of the feature grid in tokens, S side of the input in px.
 """
@@ -18,14 +18,14 @@ from adtr.figures import confetti_of
 
 @dataclass(frozen=True)
 class Run:
-    """What the figures show of a run."""
+    """A run, as its figures need it."""
 
     title: str
     size: int  # S
     scores: pd.DataFrame  # of the test split
     maps: np.ndarray  # (N, G, G), in the order of the scores
     history: pd.DataFrame  # by epoch: the loss
-    curve: pd.DataFrame  # by epoch: metrics of the models kept on the way
+    curve: pd.DataFrame  # by epoch: metrics of the snapshots
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,18 @@ class Category:
     def tested(self) -> pd.DataFrame:
         """The first run's scores with the mask of each image, N rows."""
         scores, images = self.runs[0].scores, self.images.set_index("image")
-        marks = images[["mask", "mask_sha256"]].reindex(scores.image)
-        return scores.assign(mask=marks["mask"].to_numpy(), mask_sha256=marks["mask_sha256"].to_numpy())
+        masks = images[["mask", "mask_sha256"]].reindex(scores.image)
+        return scores.assign(mask=masks["mask"].to_numpy(), mask_sha256=masks["mask_sha256"].to_numpy())
 
     def masks(self, size: int) -> np.ndarray:
         """(N, S, S) bool."""
         return verified_masks(self.root, self.tested(), size)
 
 
-def read_run(folder: Path, title: str, size: int) -> Run:
-    """Reads a run's files."""
-    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
-    tested = (scores.split == "test").to_numpy()
-    maps = np.load(folder / "maps.npy")[tested]
-    history, curve = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "curve.csv")
-    return Run(title, size, scores[tested].reset_index(drop=True), maps, history, curve)
+def spread(ranked: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` rows at even steps of rank, the middle of each step; all of them where there are not so many."""
+    count = min(count, len(ranked))
+    return ranked.iloc[[int((i + 0.5) * len(ranked) / count) for i in range(count)]]
 
 
 def read_category(plan: Plan, dataset: str, name: str, results: Path) -> Category:
@@ -73,19 +70,24 @@ def read_category(plan: Plan, dataset: str, name: str, results: Path) -> Categor
     Args:
         results: the folder of all results.
     """
-    experiments, seed = plan.study.datasets[dataset], str(plan.study.seeds[0])
-    key, root = data_key(dataset, plan.datasets[dataset]), root_of(plan.datasets[dataset].root)
-    runs = [
-        read_run(
-            run_folder(results / plan.name, dataset, experiment, name, seed),
-            plan.titles[experiment],
-            plan.params[dataset, experiment].features.image_size,
-        )
-        for experiment in experiments
-    ]
+    definition, experiments = plan.datasets[dataset], plan.study.datasets[dataset]
+    key, params = data_key(dataset, definition), {e: plan.params[dataset, e] for e in experiments}
+    runs = []
+    for e in experiments:
+        folder = run_folder(results / plan.name, dataset, e, name, plan.study.seeds[0])
+        runs.append(_read_run(folder, plan.titles[e], params[e].features.image_size))
     bank, noisy = None, confetti_of(plan, dataset)
     if noisy:
-        folder = results / "confetti" / key / bank_key(plan.params[dataset, noisy])
+        folder = results / "confetti" / key / bank_key(params[noisy])
         bank = Bank(read_manifest(folder / f"{name}.csv"), folder)
-    limit = plan.params[dataset, experiments[0]].score.aupro_limit
-    return Category(name, runs, read_manifest(results / "manifests" / key / f"{name}.csv"), root, limit, bank)
+    images = read_manifest(results / "manifests" / key / f"{name}.csv")
+    limit = params[experiments[0]].score.aupro_limit
+    return Category(name, runs, images, root_of(definition.root), limit, bank)
+
+
+def _read_run(folder: Path, title: str, size: int) -> Run:
+    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
+    tested = (scores.split == "test").to_numpy()
+    maps = np.load(folder / "maps.npy")[tested]
+    history, curve = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "curve.csv")
+    return Run(title, size, scores[tested].reset_index(drop=True), maps, history, curve)

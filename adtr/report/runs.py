@@ -1,7 +1,6 @@
-"""The runs behind the numbers: the metrics they gave, what their run.json tell, and which of them made a cell."""
+"""The runs behind the numbers: what their run.json record, their parameters, and which of them made a cell."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,10 +15,10 @@ Runs = Mapping[tuple[str, ...], Row]  # by data set, experiment, category, seed
 
 
 def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
-    """What the run.json of each run tells, numbered in the order of the study.
+    """The record of each run, numbered in the order of the study.
 
     Raises:
-        UserError: a record cannot be read, or was made with other parameters than the plan's.
+        UserError: a record cannot be read.
     """
     runs: dict[tuple[str, ...], Row] = {}
     for dataset, experiment, category, seed in plan.runs():
@@ -28,20 +27,18 @@ def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not readable ({error}): train it again") from None
-        used = record["params"] | {"features": record["features"]["features"]}
-        if not used.items() <= plan.params[dataset, experiment].model_dump(mode="json").items():
-            raise UserError(f"{path}: made with other parameters than the study's: train it again, or pass its --set")
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment], "category": category}
         place = {"params": params_id(dataset, experiment), "number": len(runs) + 1}
-        runs[dataset, experiment, category, str(seed)] = _facts(record) | names | place
+        runs[dataset, experiment, category, str(seed)] = facts(record) | names | place
     return runs
 
 
-def _facts(record: Mapping[str, Any]) -> Row:
-    kept = ["seed", "images", "parameters", "seconds", "time", "code", "commit", "model"]
+def facts(record: Mapping[str, Any]) -> Row:
+    """What the report shows of a run.json."""
     features = record["features"]
     half = ", features in bfloat16" if features["features"]["precision"] == "bfloat16" else ""
-    return {key: record[key] for key in kept} | {
+    names = ["seed", "images", "parameters", "seconds", "time", "code", "commit", "model"]
+    return {name: record[name] for name in names} | {
         "device": f"{record['device']}, {record['precision']}{half}",
         "epochs": record["params"].get("train", {}).get("epochs", "–"),
         "machine": f"{record['cpu']}, {record['cores']} cores, Python {record['python']}, PyTorch {record['torch']}",
@@ -54,18 +51,18 @@ def _facts(record: Mapping[str, Any]) -> Row:
 
 
 def params_id(dataset: str, experiment: str) -> str:
-    """Where the page lists the parameters of an experiment."""
+    """The page's anchor of an experiment's parameters."""
     return f"params-{dataset}-{experiment}"
 
 
 def parameters(plan: Plan) -> list[Row]:
     """The parameters of each experiment on each data set: those that its runs read, as dotted keys."""
-    listed = []
+    rows = []
     for (dataset, experiment), params in plan.params.items():
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment]}
         values = {key: written(value) for key, (value, _) in flatten(params.decisive(), "").items()}
-        listed.append(names | {"id": params_id(dataset, experiment), "values": values})
-    return listed
+        rows.append(names | {"id": params_id(dataset, experiment), "values": values})
+    return rows
 
 
 def written(value: Any) -> str:
@@ -79,17 +76,13 @@ def runs_of(provenance: Any, runs: Runs) -> list[Row]:
     Raises:
         UserError: a model was trained anew since its metrics were taken.
     """
-    found = {}
-    for path, model in re.findall(r"(\S.*?)@([0-9a-f]{12})(?= |$)", _text(provenance)):
+    sources = {}
+    for path, model in re.findall(r"(\S.*?)@([0-9a-f]{12})(?= |$)", str(provenance)):
         run = runs[Path(path).parts[-4:]]
         if not run["model"].startswith(model):
             raise UserError(f"{path}: its metrics are of another model than the one that lies there: evaluate it again")
-        found[run["number"]] = run
-    return [found[number] for number in sorted(found)]
-
-
-def _text(provenance: Any) -> str:
-    return "" if isinstance(provenance, float) and math.isnan(provenance) else str(provenance)
+        sources[run["number"]] = run
+    return [sources[number] for number in sorted(sources)]
 
 
 def span(runs: Iterable[Row]) -> str:

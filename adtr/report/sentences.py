@@ -1,4 +1,4 @@
-"""What tables say, in sentences computed from their cells: nothing here is written by hand for a result."""
+"""Sentences on tables, computed from their cells: nothing here is written by hand for a result."""
 
 import itertools
 import math
@@ -8,37 +8,33 @@ import pandas as pd
 
 from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import REFERENCE, auroc_error
-from adtr.tables.paper import listed
+from adtr.tables.render import listed
 from adtr.tables.summary import MEAN, METRICS
 
 LEVEL = 0.05  # points; means nearer than that are called level
-CHANCE = 50  # AUROC in per cent of scores that know nothing
+CHANCE = 50  # AUROC in per cent of random scores
 
 
 def sentences(table: pd.DataFrame, metric: str, reference: str) -> list[str]:
-    """What a table says of the experiments beside `reference`, widest gap first, and which are worse than chance."""
+    """Which experiments are ahead of `reference`, level or behind, widest gap first; and which are below chance."""
     rows = {str(row): cells.set_index("column") for row, cells in table.groupby("row", sort=False)}
     gaps = {name: rows[name]["mean"] - rows[reference]["mean"] for name in rows if name != reference}
     undefined = [name for name, gap in gaps.items() if math.isnan(gap[MEAN])]
-    ordered = sorted(gaps.keys() - undefined, key=lambda name: -abs(gaps[name][MEAN]))
-    sides: dict[str, list[str]] = {}
-    for name in ordered:
+    sides: dict[str, list[str]] = {"Ahead of": [], "Level with": [], "Behind": []}
+    for name in sorted([name for name in gaps if name not in undefined], key=lambda name: -abs(gaps[name][MEAN])):
         gap = gaps[name][MEAN]
         side = "Level with" if abs(gap) < LEVEL else "Ahead of" if gap > 0 else "Behind"
         within = abs(gap) <= max(rows[name].sd[MEAN], rows[reference].sd[MEAN])
-        sides.setdefault(side, []).append(_told(name, gaps[name], within and side != "Level with"))
-    found = [
-        f"{side} {reference}: {'; '.join(sides[side])}."
-        for side in ("Ahead of", "Level with", "Behind")
-        if side in sides
-    ]
+        sides[side].append(_gap(name, gaps[name], within and side != "Level with"))
+    lines = [f"{side} {reference}: {'; '.join(texts)}." for side, texts in sides.items() if texts]
     if undefined:
         missing = [name for name in (*undefined, reference) if math.isnan(rows[name]["mean"][MEAN])]
-        found.append(f"Not compared with {reference}: {listed(undefined)}. The mean of {listed(missing)} is undefined.")
-    return found + _worse_than_chance({name: cells["mean"][MEAN] for name, cells in rows.items()}, metric)
+        lines.append(f"Not compared with {reference}: {listed(undefined)}. The mean of {listed(missing)} is undefined.")
+    below = [f"{name} {row['mean'][MEAN]:.1f}" for name, row in rows.items() if row["mean"][MEAN] < CHANCE]
+    return lines + [f"Below {CHANCE}, worse than random scores: {listed(below)}."] * ("AUROC" in metric and bool(below))
 
 
-def _told(name: str, gaps: pd.Series, within: bool) -> str:
+def _gap(name: str, gaps: pd.Series, within: bool) -> str:
     """'PaDiM by 1.0 (ahead in 2, level in 1)': how far, and in how many categories where there are several."""
     each = gaps.drop(MEAN)
     ahead, behind = (each >= LEVEL).sum(), (each <= -LEVEL).sum()
@@ -47,13 +43,6 @@ def _told(name: str, gaps: pd.Series, within: bool) -> str:
     remarks += ["no more than the spread over the seeds"] if within else []
     gap = f" by {abs(gaps[MEAN]):.1f}" if abs(gaps[MEAN]) >= LEVEL else ""
     return f"{name}{gap}" + (f" ({', '.join(remarks)})" if remarks else "")
-
-
-def _worse_than_chance(means: Mapping[str, float], metric: str) -> list[str]:
-    below = [f"{name} {mean:.1f}" for name, mean in means.items() if mean < CHANCE]
-    if "AUROC" not in metric or not below:
-        return []
-    return [f"Below {CHANCE}, no better than scores that know nothing: {listed(below)}."]
 
 
 def uncertainty(name: str, aurocs: Sequence[float], images: Sequence[tuple[int, int]]) -> list[str]:
@@ -71,17 +60,17 @@ def uncertainty(name: str, aurocs: Sequence[float], images: Sequence[tuple[int, 
         return []
     return [
         f"{normal} normal and {anomalous} anomalous test images leave the mean of {name} a standard error of "
-        f"{error:.1f} points (Hanley & McNeil 1982). A gap between experiments, on the same images, is surer; "
-        "one of a fraction of that tells nothing."
+        f"{error:.1f} points (Hanley & McNeil 1982). A gap between experiments, on the same images, is more certain; "
+        "one of a fraction of that means nothing."
     ]
 
 
 def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
-    """What of a metric could not be measured, and why."""
+    """The runs whose metric could not be measured, and why."""
     if metrics.empty:
         return ["Not measured: the data set has no masks."]
-    found = metrics[metrics.note != ""].groupby(["experiment", "category", "note"], sort=False)
-    return [f"{plan.titles[e]}, {c}, seed {listed(rows.seed)}: {note}." for (e, c, note), rows in found]
+    groups = metrics[metrics.note != ""].groupby(["experiment", "category", "note"], sort=False)
+    return [f"{plan.titles[e]}, {c}, seed {listed(rows.seed)}: {note}." for (e, c, note), rows in groups]
 
 
 def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None, list[str]]:
@@ -96,20 +85,20 @@ def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None,
         part.
     """
     means = table.pivot(index="row", columns="column", values="mean").reindex(dict.fromkeys(table.row))
-    found, verdicts = [], []
+    lines, verdicts = [], []
     for part, title in parts.items():
         rows = means[means.index.str.startswith(f"({part}) ")].dropna(subset=["paper", "ours"])
         if len(rows) > 1:
             rows.index = rows.index.str.removeprefix(f"({part}) ")
             verdicts.append(_agrees(rows))
             word = "the same order" if verdicts[-1] else "another order"
-            found.append(f"({part}) {title}: {word}. Paper: {_order(rows.paper)}. Ours: {_order(rows.ours)}.")
+            lines.append(f"({part}) {title}: {word}. Paper: {_order(rows.paper)}. Ours: {_order(rows.ours)}.")
     if not verdicts:
         return None, []
     wrong = len(verdicts) - sum(verdicts)
     same = f"The variants rank as in the paper in each part of Table 4 that can be compared ({len(verdicts)})."
     other = f"The variants do not rank as in the paper in {wrong} of the {len(verdicts)} parts of Table 4 that can be "
-    return not wrong, [other + "compared." if wrong else same, *found]
+    return not wrong, [other + "compared." if wrong else same, *lines]
 
 
 def _agrees(rows: pd.DataFrame) -> bool:
@@ -127,18 +116,20 @@ def _order(means: pd.Series) -> str:
 
 
 def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
-    """Of each data set and metric, which experiments an interval that leaves out 0 sets apart from the reference."""
-    found = []
+    """Of each data set and metric, which experiments differ from the reference: their interval leaves out 0."""
+    lines, reference = [], plan.titles[REFERENCE]
     for (dataset, metric), rows in comparison.groupby(["dataset", "metric"], sort=False):
-        place = f"{METRICS[metric]} on {plan.datasets[dataset].title}"
-        known = rows.dropna(subset=["low", "high"])
+        defined = rows.dropna(subset=["low", "high"])
         sides = {
-            "ahead of": known[known.low > 0],
-            "behind": known[known.high < 0],
-            "not told apart from": known[(known.low <= 0) & (known.high >= 0)],
-            "without an interval against": rows.drop(known.index),
+            "ahead of": defined[defined.low > 0],
+            "behind": defined[defined.high < 0],
+            "not distinguishable from": defined[(defined.low <= 0) & (defined.high >= 0)],
+            "without an interval against": rows.drop(defined.index),
         }
-        names = {how: listed(plan.titles[e] for e in side.experiment) for how, side in sides.items() if len(side)}
-        told = [f"{how} {plan.titles[REFERENCE]}: {name}" for how, name in names.items()]
-        found.append(f"By {place}, {'; '.join(told)}.")
-    return found
+        texts = [
+            f"{side} {reference}: {listed(plan.titles[e] for e in some.experiment)}"
+            for side, some in sides.items()
+            if len(some)
+        ]
+        lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}, {'; '.join(texts)}.")
+    return lines

@@ -1,43 +1,66 @@
 """The paper's tables as it prints them, ours beside them.
 
-A table is a frame with a row for every cell: row, column, mean, sd, n (runs), printed (as the paper has it), note and
-provenance. What was not run or is undefined has no mean. Notes on a whole table are in its attrs.
+A table is a frame with a row for every cell: row, column, mean, sd, n (runs), printed (the paper's digits), note and
+provenance. A cell that was not run or is undefined has no mean. Notes on a whole table are in its attrs.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from adtr.config.schema import read_yaml
+from adtr.tables.render import TO_ADTR, listed
 from adtr.tables.summary import MEAN
 
 CELL = ["row", "column", "mean", "sd", "n", "printed", "note", "provenance"]
-TO_ADTR = ["paper − ADTR", "ours − ADTR"]  # columns of the ablation: what a change alone does
+EMPTY = {"mean": math.nan, "sd": math.nan, "n": 0, "printed": "", "note": "", "provenance": ""}
 
 
-def of_paper(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+def read_specs(params: Path) -> dict[str, dict[str, Any]]:
+    """The shape of each of the paper's tables, tables.yaml, with its printed numbers as `paper`, a frame of text.
+
+    Args:
+        params: the folder params/.
+    """
+    specs = read_yaml(params / "tables.yaml")
+    for spec in specs.values():
+        spec["paper"] = pd.read_csv(params / spec["paper"], dtype=str).fillna({"note": "", "reference": ""})
+    return specs
+
+
+def experiments_of(spec: Mapping[str, Any]) -> list[str]:
+    """The experiments whose runs one of the paper's tables shows."""
+    if "parts" in spec:
+        return list(dict.fromkeys(spec["paper"].variant))
+    return [*spec["ours"].values(), *spec["further"].values()]
+
+
+def of_paper(spec: Mapping[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
     """Tables 1 to 3: the paper's rows as printed, its own methods with ours and the difference, then our baselines.
 
     Args:
-        spec: the table in params/tables.yaml.
-        paper: method, reference, category, value, note.
-        summary: of the data sets that stand for the table's benchmark, with their metrics.
+        spec: the table, of `read_specs`; its `paper` has method, reference, category, value, note.
+        summary: of the data set that stands for the table's benchmark, with its metrics.
     """
+    paper, measured = spec["paper"], summary[summary.metric == spec["metric"]]
     columns = list(dict.fromkeys(paper.category))
     cells = []
     for method, printed in paper.groupby("method", sort=False):
         experiment = spec["ours"].get(method)
-        name = f"{method} (paper)" if experiment else f"{method} [{printed.reference.iloc[0]}]"
-        cells.append(_printed(printed.assign(row=name, column=printed.category)))
+        row = f"{method} (paper)" if experiment else f"{method} [{printed.reference.iloc[0]}]"
+        cells.append(_printed(printed.assign(row=row, column=printed.category)))
         if experiment:
-            ours = _ours(summary, experiment, spec["metric"], columns)
-            cells += _compared(printed.set_index("category"), ours, f"{method}")
-    measured = summary[summary.metric == spec["metric"]] if spec.get("further") else summary[:0]
+            ours = _ours(measured, experiment, columns)
+            gap = ours["mean"] - printed.set_index("category").value.astype(float)
+            difference = pd.DataFrame({"row": f"{method} (difference)", "column": ours.index, "mean": gap})
+            cells += [_completed(ours.assign(row=f"{method} (ours)", column=ours.index)), _completed(difference)]
     further = {name: e for name, e in spec.get("further", {}).items() if e in set(measured.experiment)}
     for name, experiment in further.items():
-        ours = _ours(summary, experiment, spec["metric"], columns)
-        cells.append(_completed(_named(ours, f"{name} (ours)")))
+        ours = _ours(measured, experiment, columns)
+        cells.append(_completed(ours.assign(row=f"{name} (ours)", column=ours.index)))
     table = pd.concat(cells, ignore_index=True)
     if further:
         table.attrs["notes"] = [
@@ -48,114 +71,75 @@ def of_paper(spec: Mapping[str, Any], paper: pd.DataFrame, summary: pd.DataFrame
 
 
 def of_ablation(
-    spec: Mapping[str, Any],
-    paper: pd.DataFrame,
-    summary: pd.DataFrame,
-    categories: int,
-    features: Mapping[str, Mapping[str, Any]],
+    spec: Mapping[str, Any], summary: pd.DataFrame, features: Mapping[str, Mapping[str, Any]]
 ) -> pd.DataFrame:
     """Table 4: a variant a row; columns paper, ours, their difference, and what each variant loses against ADTR.
 
-    The paper prints means over all its categories, so there is a difference only where ours is one, too.
+    The paper prints means over its `categories`, so there is a difference only where ours has as many.
 
     Args:
-        categories: how many the paper averages over.
         features: parameters of our experiments' features; where adtr's backbone is not the paper's, the row that names
             the paper's stays empty and adtr has one of its own.
     """
-    ours = summary[summary.metric == spec["metric"]]
+    paper, categories, ours = spec["paper"], spec["categories"], summary[summary.metric == spec["metric"]]
     means = ours[ours.category == MEAN].set_index("experiment")
     here = list(dict.fromkeys(ours.category[ours.category != MEAN]))
     backbone = features.get("adtr", {}).get("backbone", spec["backbone"])
-    entries = pd.concat([paper, _extra(spec, features, set(means.index))]).sort_values("part", kind="stable")
-    reference = float(paper[paper.variant == "adtr"].value.iloc[0]), _mean(means, "adtr")
+    entries = pd.concat([paper, _further(spec, features, set(means.index))]).sort_values("part", kind="stable")
+    adtr = float(paper[paper.variant == "adtr"].value.iloc[0]), means["mean"].get("adtr", math.nan)
     cells = []
     for entry in entries.itertuples():
         row, printed = f"({entry.part}) {entry.label}", float(entry.value)
-        known, note = means[means.index == entry.variant], ""
+        measured, note = means[means.index == entry.variant], ""
         if entry.variant == "adtr" and entry.label == spec["named"] and backbone != spec["backbone"]:
-            known, note = known[:0], f"the study's adtr has another backbone, {backbone}"
-        known = known.assign(note=note) if len(known) else pd.DataFrame({"mean": [math.nan], "note": [note]})
-        mean = known["mean"].iloc[0]
+            measured, note = measured[:0], f"the study's adtr has another backbone, {backbone}"
+        measured = measured.assign(note=note) if len(measured) else pd.DataFrame({"mean": [math.nan], "note": [note]})
+        mean = measured["mean"].iloc[0]
         gap = mean - printed if len(here) == categories else math.nan
-        values = {"difference": gap, TO_ADTR[0]: printed - reference[0], TO_ADTR[1]: mean - reference[1]}
-        if entry.variant == "adtr":
-            values |= dict.fromkeys(TO_ADTR, math.nan)
+        changes = [math.nan] * 2 if entry.variant == "adtr" else [printed - adtr[0], mean - adtr[1]]
         cells += [
             _printed(pd.DataFrame([{"row": row, "column": "paper", "value": entry.value, "note": entry.note}])),
-            _completed(known.assign(row=row, column="ours")),
-            _completed(pd.DataFrame({"row": row, "column": list(values), "mean": list(values.values())})),
+            _completed(measured.assign(row=row, column="ours")),
+            _completed(pd.DataFrame({"row": row, "column": ["difference", *TO_ADTR], "mean": [gap, *changes]})),
         ]
     table = pd.concat(cells, ignore_index=True)
     parts = [f"({part}) {title}" for part, title in spec["parts"].items() if part in set(entries.part)]
-    table.attrs["notes"] = ["; ".join(parts) + ".", *_coverage(here, categories)]
+    table.attrs["notes"] = ["; ".join(parts) + "."]
+    if here and len(here) != categories:
+        table.attrs["notes"].append(
+            f"Ours is the mean over {len(here)} of the paper's {categories} categories ({listed(here)}): a difference "
+            "to the paper's mean over all would say nothing, what a change does to ADTR may be compared."
+        )
     return table
 
 
-def _extra(spec: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], run: set[Any]) -> pd.DataFrame:
+def _further(spec: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], run: set[Any]) -> pd.DataFrame:
     """Rows that the paper does not have, of experiments that were run."""
     rows = []
     for entry in spec.get("further", []):
         used = features.get(entry["variant"], {})
-        if entry["variant"] not in run or not used:
-            continue
-        if entry["variant"] == "adtr" and used["backbone"] == spec["backbone"]:
-            continue
-        names = {**used, "backbone": spec["names"].get(used["backbone"], used["backbone"])}
-        rows.append({**entry, "label": entry["label"].format(**names), "value": math.nan, "note": ""})
+        papers = entry["variant"] == "adtr" and used.get("backbone") == spec["backbone"]
+        if entry["variant"] in run and used and not papers:
+            names = {**used, "backbone": spec["names"].get(used["backbone"], used["backbone"])}
+            rows.append({**entry, "label": entry["label"].format(**names), "value": math.nan, "note": ""})
     return pd.DataFrame(rows, columns=["part", "label", "variant", "value", "note"])
-
-
-def _coverage(here: list[str], categories: int) -> list[str]:
-    if not here or len(here) == categories:
-        return []
-    return [
-        f"Ours is the mean over {len(here)} of the paper's {categories} categories ({listed(here)}): a difference to "
-        "the paper's mean over all would say nothing, what a change does to ADTR may be compared."
-    ]
-
-
-def _mean(means: pd.DataFrame, experiment: str) -> float:
-    return float(means.loc[experiment, "mean"]) if experiment in means.index else math.nan
 
 
 def _printed(rows: pd.DataFrame) -> pd.DataFrame:
     values = rows["value"]
-    return _completed(
-        rows.assign(
-            mean=values.astype(float), printed=values.astype(object).where(values.notna(), ""), provenance="paper"
-        )
-    )
+    printed = values.astype(object).where(values.notna(), "")
+    return _completed(rows.assign(mean=values.astype(float), printed=printed, provenance="paper"))
 
 
 def _completed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a table in their order, with nothing where nothing is known."""
-    empty: dict[str, Any] = {"mean": math.nan, "sd": math.nan, "n": 0, "printed": "", "note": "", "provenance": ""}
-    missing = {name: value for name, value in empty.items() if name not in rows}
-    return rows.assign(**missing)[CELL].fillna({"printed": "", "note": ""})
+    """The columns of a table in their order, empty where there is no value."""
+    missing = {name: value for name, value in EMPTY.items() if name not in rows}
+    return rows.assign(**missing)[CELL].fillna({"n": 0, "printed": "", "note": "", "provenance": ""})
 
 
-def _ours(summary: pd.DataFrame, experiment: str, metric: str, columns: list[str]) -> pd.DataFrame:
+def _ours(measured: pd.DataFrame, experiment: str, columns: list[str]) -> pd.DataFrame:
     """Our cells by category; the mean only where every category of the paper was run."""
-    found = summary[(summary.experiment == experiment) & (summary.metric == metric)].set_index("category")
-    found = found[~found.index.duplicated()].reindex(columns)
-    if found.drop(MEAN, errors="ignore")["mean"].isna().any():
-        found.loc[MEAN, ["mean", "sd"]] = math.nan
-    return found
-
-
-def _named(ours: pd.DataFrame, row: str) -> pd.DataFrame:
-    return ours.assign(row=row, column=ours.index).fillna({"n": 0, "provenance": ""})
-
-
-def _compared(printed: pd.DataFrame, ours: pd.DataFrame, method: str) -> list[pd.DataFrame]:
-    gap = pd.DataFrame(
-        {"row": f"{method} (difference)", "column": ours.index, "mean": ours["mean"] - printed.value.astype(float)}
-    )
-    return [_completed(_named(ours, f"{method} (ours)")), _completed(gap)]
-
-
-def listed(names: Iterable[Any]) -> str:
-    """'a, b and c'."""
-    *most, last = [str(name) for name in names] or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+    cells = measured[measured.experiment == experiment].set_index("category").reindex(columns)
+    if cells.drop(MEAN, errors="ignore")["mean"].isna().any():
+        cells.loc[MEAN, ["mean", "sd"]] = math.nan
+    return cells

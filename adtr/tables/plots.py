@@ -26,36 +26,29 @@ def write_plots(plan: Plan, results: Path) -> None:
     Raises:
         UserError: runs are missing.
     """
-    shown = summarize(collect(plan, results))
-    shown = shown[[key in set(study_metrics(plan)) for key in zip(shown.dataset, shown.metric, strict=True)]]
-    write_text(results / FILES[0], json.dumps(nested(shown), indent=1) + "\n")
-    titled = shown.assign(experiment=shown.experiment.map(plan.titles))
-    tables = [
-        titled[["dataset", "experiment", "category", "metric", "mean"]],
-        training(plan, results),
-        roc(plan, results),
-    ]
-    for name, table in zip(FILES[1:], tables, strict=True):
+    summary = summarize(collect(plan, results))
+    main = set(study_metrics(plan))
+    summary = summary[[key in main for key in zip(summary.dataset, summary.metric, strict=True)]]
+    write_text(results / FILES[0], json.dumps(nested(summary), indent=1) + "\n")
+    titled = summary.assign(experiment=summary.experiment.map(plan.titles))
+    categories = titled[["dataset", "experiment", "category", "metric", "mean"]]
+    for name, table in zip(FILES[1:], [categories, training(plan, results), roc(plan, results)], strict=True):
         write_text(results / name, table.to_csv(index=False, float_format="%.5g"))
 
 
 def nested(summary: pd.DataFrame) -> dict[str, Any]:
     """Mean over seeds, in per cent: data set, experiment, metric, category; None where it is undefined."""
-    found: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for row in summary.itertuples():
-        experiment = found.setdefault(row.dataset, {}).setdefault(row.experiment, {})
-        experiment.setdefault(row.metric, {})[row.category] = None if np.isnan(row.mean) else round(row.mean, 3)
-    return found
+        metrics = tree.setdefault(row.dataset, {}).setdefault(row.experiment, {})
+        metrics.setdefault(row.metric, {})[row.category] = None if np.isnan(row.mean) else round(row.mean, 3)
+    return tree
 
 
 def training(plan: Plan, results: Path) -> pd.DataFrame:
     """The training loss after each epoch, averaged over categories and seeds: dataset, experiment, epoch, loss."""
-    rows = [
-        pd.read_csv(folder / "history.csv").assign(dataset=dataset, experiment=experiment)
-        for dataset, experiment, folder in _runs(plan, results)
-    ]
-    columns = ["dataset", "experiment", "epoch"]
-    return pd.concat(rows).groupby(columns, sort=False).loss.mean().reset_index()
+    histories = (pd.read_csv(folder / "history.csv").assign(**names) for names, folder in _runs(plan, results))
+    return pd.concat(histories).groupby(["dataset", "experiment", "epoch"], sort=False).loss.mean().reset_index()
 
 
 def roc(plan: Plan, results: Path) -> pd.DataFrame:
@@ -63,22 +56,21 @@ def roc(plan: Plan, results: Path) -> pd.DataFrame:
 
     Columns: dataset, experiment, fpr, tpr; a category without both classes is left out.
     """
-    rows = []
-    for dataset, experiment, folder in _runs(plan, results):
+    curves = [pd.DataFrame(columns=["dataset", "experiment", "fpr", "tpr"])]
+    for names, folder in _runs(plan, results):
         scores = pd.read_csv(folder / "scores.csv").query("split == 'test'")
         try:
             fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy(float))
         except UndefinedMetric:
             continue
-        curve = {"fpr": GRID, "tpr": np.interp(GRID, fpr, tpr)}
-        rows.append(pd.DataFrame(curve).assign(dataset=dataset, experiment=experiment))
-    columns = ["dataset", "experiment", "fpr"]
-    if not rows:
-        return pd.DataFrame(columns=[*columns, "tpr"])
-    return pd.concat(rows).groupby(columns, sort=False).tpr.mean().reset_index()
+        curves.append(pd.DataFrame({"fpr": GRID, "tpr": np.interp(GRID, fpr, tpr)}).assign(**names))
+    return (
+        pd.concat(curves[1:] or curves).groupby(["dataset", "experiment", "fpr"], sort=False).tpr.mean().reset_index()
+    )
 
 
-def _runs(plan: Plan, results: Path) -> Iterator[tuple[str, str, Path]]:
-    """Data set, title of the experiment and folder of each run."""
+def _runs(plan: Plan, results: Path) -> Iterator[tuple[dict[str, str], Path]]:
+    """The data set and the title of the experiment, and the folder, of each run."""
     for dataset, experiment, category, seed in plan.runs():
-        yield dataset, plan.titles[experiment], run_folder(results, dataset, experiment, category, seed)
+        names = {"dataset": dataset, "experiment": plan.titles[experiment]}
+        yield names, run_folder(results, dataset, experiment, category, seed)

@@ -1,8 +1,8 @@
-"""Tables for people: cells become text, text becomes Markdown. Numbers are rounded here and nowhere else."""
+"""Tables for people: cells become text, text becomes Markdown and LaTeX. Numbers are rounded here and nowhere else."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import pandas as pd
 
 from adtr.files import write_text
 from adtr.tables.latex import latex
-from adtr.tables.paper import TO_ADTR
 
 DASH = "–"
+TO_ADTR = ["paper − ADTR", "ours − ADTR"]  # columns of the ablation: the effect of each change
+DIFFERENCES = ["difference", *TO_ADTR]
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,7 @@ class Sheet:
     title: str
     text: pd.DataFrame
     notes: Sequence[str] = ()
-    widths: Mapping[str, float] = field(default_factory=dict)  # of columns that hold sentences, shares of the line
-    breaks: Sequence[int] = ()  # rows before which there is a little space in print
+    breaks: Sequence[int] = ()  # rows preceded by a little space in print
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def _text(cell: Any) -> str:
         return cell.printed
     if math.isnan(cell.mean):
         return DASH
-    if cell.column in ("difference", *TO_ADTR) or cell.row.endswith(" (difference)"):
+    if cell.column in DIFFERENCES or cell.row.endswith(" (difference)"):
         return signed(cell.mean)
     return f"{cell.mean:.1f}" + (f" ± {cell.sd:.1f}" if cell.n > 1 and not math.isnan(cell.sd) else "")
 
@@ -49,52 +49,45 @@ def signed(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
+def listed(names: Iterable[Any]) -> str:
+    """'a, b and c'."""
+    *most, last = [str(name) for name in names] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def notes(table: pd.DataFrame) -> list[str]:
-    """What is to be said of a table, then of its single cells."""
-    return [*table.attrs.get("notes", []), *(_note(cell) for cell in table[table.note != ""].itertuples())]
-
-
-def _note(cell: Any) -> str:
-    return f"{cell.row}, {cell.column}: {cell.note}"
+    """The notes on a table, then those on its single cells."""
+    cells = table[table.note != ""].itertuples()
+    return [*table.attrs.get("notes", []), *(f"{cell.row}, {cell.column}: {cell.note}" for cell in cells)]
 
 
 def sheet(table: pd.DataFrame, title: str) -> Sheet:
     """A table of cells as text, its rows in blocks: a method's paper, ours and difference; a part of the ablation."""
     text = wide(table).rename_axis(None, axis=1).rename_axis("per cent").reset_index()
     blocks = _blocks(list(text["per cent"]))
-    breaks = [i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1]]
-    return Sheet(title, text, notes(table), breaks=breaks)
+    return Sheet(title, text, notes(table), [i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1]])
 
 
 def _blocks(rows: list[str]) -> list[str]:
-    """What each row belongs to: '(a)' of '(a) CNN', 'ADTR' of 'ADTR (ours)' where the paper has one, else nothing."""
+    """The block of each row: '(a)' of '(a) CNN', 'ADTR' of 'ADTR (ours)' where the paper has one, else nothing."""
     printed = {row.removesuffix(" (paper)") for row in rows if row.endswith(" (paper)")}
     blocks = []
     for row in rows:
         name, _, kind = row.rpartition(" (")
-        compared = name in printed and kind in ("paper)", "ours)", "difference)")
         part = row[:3] if row.startswith("(") and row[2:3] == ")" else ""
-        blocks.append(name if compared else part or kind.startswith("ours)") * "ours")
+        blocks.append(name if name in printed else part or kind.startswith("ours)") * "ours")
     return blocks
 
 
-def markdown(sheet: Sheet) -> str:
-    """A table in Markdown, its notes below it."""
-    text = sheet.text.map(_cell).rename(columns=_cell)
-    body = text.to_markdown(index=False, disable_numparse=True)
-    return "\n".join([f"### {sheet.title}", "", body, "", *(f"- {note}" for note in sheet.notes), ""])
+def markdown(text: pd.DataFrame) -> str:
+    """A table of text in Markdown."""
+    escaped = text.astype(str).map(lambda cell: cell.replace("|", "\\|"))
+    return escaped.to_markdown(index=False, disable_numparse=True)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def write(sheets: Sequence[Sheet], data: pd.DataFrame, folder: Path, name: str) -> None:
-    """Writes a table, or several that belong together, as name.csv (unrounded), name.md and name.tex."""
+def write(sheet: Sheet, data: pd.DataFrame, folder: Path, name: str) -> None:
+    """Writes a table as name.csv (unrounded), name.md and name.tex."""
+    lines = [f"### {sheet.title}", "", markdown(sheet.text), "", *(f"- {note}" for note in sheet.notes), ""]
     write_text(folder / f"{name}.csv", data.to_csv(index=False))
-    write_text(folder / f"{name}.md", "\n".join(markdown(sheet) for sheet in sheets))
-    labels = [name, *(f"{name}-{i}" for i in range(2, len(sheets) + 1))]
-    parts = [
-        latex(s.text, s.title, label, s.notes, s.widths, s.breaks) for s, label in zip(sheets, labels, strict=True)
-    ]
-    write_text(folder / f"{name}.tex", "\n".join(parts))
+    write_text(folder / f"{name}.md", "\n".join(lines))
+    write_text(folder / f"{name}.tex", latex(sheet.text, sheet.title, name, sheet.notes, sheet.breaks))

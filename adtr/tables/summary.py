@@ -44,14 +44,19 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
     Raises:
         UserError: runs are missing, or were made with other parameters.
     """
-    paths = _paths(plan, results, "metrics.csv", "metrics")
-    if other := list(misfits(plan, results)):
-        raise UserError(
-            f"runs of other parameters, such as {other[0]}: tell the ones they were made with (--set), or let "
-            f"`adtr prune --study {plan.name}` remove them"
-        )
+    paths = run_files(plan, results, "metrics.csv", "metrics")
+    refuse_misfits(plan, results)
     rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
     return rows.assign(seed=rows.seed.astype(int))
+
+
+def refuse_misfits(plan: Plan, results: Path) -> None:
+    """Raises a UserError if runs were made with other parameters than the plan's."""
+    if misfit := next(misfits(plan, results), None):
+        raise UserError(
+            f"runs of other parameters, such as {misfit}: pass the parameters that they were made with (--set), or let "
+            f"`adtr prune --study {plan.name}` remove them"
+        )
 
 
 def misfits(plan: Plan, results: Path) -> Iterator[Path]:
@@ -85,21 +90,12 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def networks(plan: Plan, results: Path) -> pd.DataFrame:
-    """How large the network of each run is: dataset, experiment, category, seed, parameters, tokens, channels.
+def run_files(plan: Plan, results: Path, name: str, what: str) -> list[Path]:
+    """The file `name` of every run, in the order of the study.
 
     Raises:
-        UserError: a run.json is missing.
+        UserError: some are missing.
     """
-    rows = []
-    for run, path in zip(plan.runs(), _paths(plan, results, "run.json", "record"), strict=True):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        rows.append((*run, record["parameters"], *record["features"]["shape"][1:]))
-    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def _paths(plan: Plan, results: Path, name: str, what: str) -> list[Path]:
     paths = [run_folder(results, *run) / name for run in plan.runs()]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:

@@ -5,43 +5,46 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from adtr.config.paths import Paths
-from adtr.config.study import EVALUATED, Run
+from adtr.config.study import EVALUATED, Plan, Run, run_folder
 
 
-def outdated(paths: Paths) -> Iterator[Path]:
+def outdated(plan: Plan, results: Path) -> Iterator[Path]:
     """The folder of each run whose training does not fit the plan, else the files of an evaluation that does not.
 
     Of ADTR+, the run that it started from counts, too. What data and anomalies were made with does not.
+
+    Args:
+        results: the study's folder of results.
     """
-    for run in paths.plan.runs():
-        folder = paths.run(run)
-        if trained_otherwise(paths, run):
+    for run in plan.runs():
+        folder = run_folder(results, *run)
+        if trained_otherwise(plan, results, run):
             yield folder
-        elif evaluated_otherwise(paths, run):
+        elif evaluated_otherwise(plan, results, run):
             yield from (folder / name for name in EVALUATED if (folder / name).is_file())
 
 
-def trained_otherwise(paths: Paths, run: Run) -> bool:
+def trained_otherwise(plan: Plan, results: Path, run: Run) -> bool:
     """Whether a run is there, trained with other parameters than the plan's."""
-    record, params, start = _record(paths.run(run) / "run.json"), paths.plan.params[run[:2]], paths.start(run)
-    asked = params.decisive()
+    record, params = _record(run_folder(results, *run)), plan.params[run[:2]]
+    asked, start = params.decisive(), run._replace(experiment=params.adtr_plus.start)
     expected = {
         "method": params.method,
         "seed": run.seed,
         "params": {name: asked[name] for name in params.method_sections()},
-        "start": _record(start / "run.json").get("model") if start else None,
+        "start": _record(run_folder(results, *start)).get("model") if params.method == "adtr_plus" else None,
     }
     as_asked = all(record.get(key) == value for key, value in expected.items())
     return bool(record) and not (as_asked and record["features"]["features"] == asked["features"])
 
 
-def evaluated_otherwise(paths: Paths, run: Run) -> bool:
+def evaluated_otherwise(plan: Plan, results: Path, run: Run) -> bool:
     """Whether a run is there, evaluated with other parameters than the plan's, or before it was trained."""
-    folder, score = paths.run(run), paths.plan.params[run[:2]].score.model_dump(mode="json")
-    trained, evaluated = _record(folder / "run.json"), _record(folder / "evaluation.json")
+    folder, score = run_folder(results, *run), plan.params[run[:2]].score.model_dump(mode="json")
+    trained, evaluated = _record(folder), _record(folder, "evaluation.json")
     return bool(trained) and (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), score)
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _record(folder: Path, name: str = "run.json") -> dict[str, Any]:
+    path = folder / name
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

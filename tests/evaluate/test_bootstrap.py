@@ -41,6 +41,18 @@ def test_only_shared_and_defined_pairs_count_and_categories_weigh_the_same() -> 
     assert (found.difference, found.pairs, found.categories) == (5.0, 3, 2)  # of 2 (cat) and 8 (dog)
 
 
+def test_a_run_of_one_seed_is_paired_with_every_seed_of_the_reference() -> None:
+    reference = {("cat", 0): 90.0, ("cat", 1): 80.0, ("cat", 2): 85.0, ("dog", 0): 70.0, ("dog", 1): 60.0}
+    single = {("cat", 0): 85.0, ("dog", 0): 66.0}
+    found = compared({"adtr": reference, "spade": single})
+    assert (found.pairs, found.categories, found.wins, found.ties, found.losses) == (5, 2, 2, 1, 2)
+    assert found.difference == 0.5  # of -5, 5, 0 (cat) and -4, 6 (dog)
+    groups = [np.array([-5.0, 5.0, 0.0]), np.array([-4.0, 6.0])]
+    assert (found.low, found.high) == statistics.interval(groups)
+    turned = compared({"spade": reference, "adtr": single})
+    assert (turned.pairs, turned.difference) == (5, -0.5)
+
+
 def test_equal_differences_leave_no_doubt() -> None:
     groups = [np.full(3, 1.5), np.full(3, 1.5)]
     assert statistics.interval(groups) == (1.5, 1.5)

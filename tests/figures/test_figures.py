@@ -1,12 +1,12 @@
 """Figures: files that open and are the same every time, and what they show, checked without looking."""
 
 import base64
-import hashlib
 import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -23,27 +24,27 @@ from adtr import figures
 from adtr.config.schema import Confetti, read_yaml
 from adtr.config.study import Plan, resolve
 from adtr.data.confetti import write_bank
-from adtr.data.manifest import index, read_manifest
+from adtr.data.manifest import index
 from adtr.errors import UserError
-from adtr.evaluate.differences import draw as drawn
-from adtr.evaluate.differences import write_differences
-from adtr.evaluate.maps import score, upsampled
 from adtr.evaluate.metrics import aupro
-from adtr.figures import curves, overview, pictures, thumbnails
-from adtr.figures.category import Bank, Category, Run
-from adtr.figures.drawing import KINDS, draw, draw_dataset, panels
+from adtr.evaluate.maps import score, upsampled
+from adtr.figures.bars import bars, panels
+from adtr.figures.category import Bank, Category, Run, spread
+from adtr.figures.confetti import COPIES, confetti
+from adtr.figures.curve import SPAN, curve
+from adtr.figures.gallery import best_threshold, gallery, verdict
 from adtr.figures.look import line
-from adtr.methods.adtr import anomaly_map
-from adtr.train.run import read_model
-from adtr.train.stage import train
+from adtr.figures.maps import maps, sample_of
+from adtr.figures.pro import pro
+from adtr.figures.roc import roc
+from adtr.figures.stage import KINDS, draw, draw_dataset
+from adtr.figures.training import training
+from adtr.figures.tsne import embedded, pooled, possibility
+from adtr.tables.paper import read_specs
 
 SIZE = 64
+PARAMS = planted.REPOSITORY / "params"
 NAMES = ["ADTR", "ADTR+", "CNN"]
-
-
-@pytest.fixture(autouse=True)
-def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(planted.REPOSITORY)
 
 
 def made_up(images: pd.DataFrame, seed: int) -> Run:
@@ -60,7 +61,7 @@ def made_up(images: pd.DataFrame, seed: int) -> Run:
 
 @pytest.fixture(scope="module")
 def screw(mvtec_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Category:
-    dataset = resolve("smoke", planted.REPOSITORY / "params").datasets["smoke_mvtec"]
+    dataset = resolve("smoke", PARAMS).datasets["smoke_mvtec"]
     images = index(dataset.model_copy(update={"root": str(mvtec_root)}), "screw")
     folder = tmp_path_factory.mktemp("bank")
     params = Confetti.model_validate(read_yaml(planted.REPOSITORY / "params/default.yaml")["confetti"])
@@ -79,17 +80,17 @@ def written(screw: Category, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_kinds_follow_from_what_the_study_runs() -> None:
-    plan = resolve("smoke")
+    plan = resolve("smoke", PARAMS)
     always = {"roc", "histogram", "training", "curve", "gallery", "maps"}
     assert set(figures.kinds_of(plan, "smoke_mvtec")) == always | {"pro", "confetti"}
     assert set(figures.kinds_of(plan, "smoke_cifar10")) == always  # its anomalies are outliers
     assert figures.dataset_kinds(plan, "smoke_mvtec") == ["bars", "tsne"]
     assert figures.dataset_kinds(plan, "smoke_cifar10") == ["bars"]
-    assert "curve" not in figures.kinds_of(resolve("smoke", settings={"train.snapshots": 0}), "smoke_mvtec")
+    assert "curve" not in figures.kinds_of(resolve("smoke", PARAMS, {"train.snapshots": 0}), "smoke_mvtec")
 
 
 def test_every_kind_can_be_drawn_and_every_file_is_named_once() -> None:
-    plan = resolve("smoke")
+    plan = resolve("smoke", PARAMS)
     assert set(figures.kinds_of(plan, "smoke_mvtec")) == set(KINDS)
     names = figures.all_files(plan)
     assert len(names) == len(set(names)) == 2 * (2 * 8 + 1) + 2 * (2 * 6 + 1) + 2 * 3
@@ -133,7 +134,7 @@ def test_no_two_experiments_look_alike() -> None:
 
 
 def test_the_area_under_the_drawn_pro_curve_is_aupro(screw: Category) -> None:
-    axes = curves.pro(screw).axes[0]
+    axes = pro(screw).axes[0]
     masks = screw.masks(SIZE)
     for run, shown in zip(screw.runs, axes.lines, strict=True):
         x, y = np.asarray(shown.get_xdata(), float), np.asarray(shown.get_ydata(), float)
@@ -144,7 +145,7 @@ def test_the_area_under_the_drawn_pro_curve_is_aupro(screw: Category) -> None:
 
 
 def test_a_legend_covers_no_curve(screw: Category) -> None:
-    for make in (curves.roc, curves.pro, curves.training, curves.curve):
+    for make in (roc, pro, training, curve):
         figure = make(screw)
         figure.canvas.draw()
         axes = figure.axes[-1]
@@ -152,18 +153,18 @@ def test_a_legend_covers_no_curve(screw: Category) -> None:
 
 
 def test_the_curve_has_a_panel_a_metric_that_was_measured(screw: Category) -> None:
-    assert [axes.get_ylabel() for axes in curves.curve(screw).axes] == ["image AUROC, %", "pixel AUROC, %"]
+    assert [axes.get_ylabel() for axes in curve(screw).axes] == ["image AUROC, %", "pixel AUROC, %"]
     runs = [
         Run(r.title, SIZE, r.scores, r.maps, r.history, r.curve.query("metric == 'image_auroc'")) for r in screw.runs
     ]
-    figure = curves.curve(replace(screw, runs=runs))
+    figure = curve(replace(screw, runs=runs))
     assert [axes.get_ylabel() for axes in figure.axes] == ["image AUROC, %"]
-    assert np.diff(figure.axes[0].get_ylim()) >= curves.SPAN
+    assert np.diff(figure.axes[0].get_ylim()) >= SPAN
 
 
 def test_what_cannot_be_drawn_says_so(screw: Category) -> None:
     runs = [replace(run, history=run.history[:0], curve=run.curve[:0]) for run in screw.runs]
-    for make, said in ((curves.training, "trains in epochs"), (curves.curve, "kept on the way")):
+    for make, said in ((training, "trains in epochs"), (curve, "no snapshots")):
         figure = make(replace(screw, runs=runs))
         assert said in figure.axes[0].texts[0].get_text()
 
@@ -171,21 +172,21 @@ def test_what_cannot_be_drawn_says_so(screw: Category) -> None:
 # Pictures
 
 
-def images_of(figure: pictures.Figure) -> list[AxesImage]:
+def images_of(figure: Figure) -> list[AxesImage]:
     return [image for axes in figure.axes for image in axes.images]
 
 
-@pytest.mark.parametrize("make", [pictures.maps, pictures.gallery])
-def test_all_maps_share_one_colour_scale(screw: Category, make: pictures.Any) -> None:
-    maps = [image for image in images_of(make(screw)) if image.get_cmap().name == "inferno"]
-    limits = {image.get_clim() for image in maps}
-    assert len(maps) >= 9
+@pytest.mark.parametrize("make", [maps, gallery])
+def test_all_maps_share_one_colour_scale(screw: Category, make: Callable[[Category], Figure]) -> None:
+    drawn = [image for image in images_of(make(screw)) if image.get_cmap().name == "inferno"]
+    limits = {image.get_clim() for image in drawn}
+    assert len(drawn) >= 9
     assert limits == {(screw.runs[0].maps.min(), np.quantile(screw.runs[0].maps, 0.999))}
 
 
 def test_the_maps_are_those_of_their_images(screw: Category) -> None:
-    shown = images_of(pictures.maps(screw))
-    chosen = pictures.of_all_defects(screw.tested())
+    shown = images_of(maps(screw))
+    chosen = sample_of(screw.tested())
     full, truth = upsampled(screw.runs[0].maps, SIZE), screw.masks(SIZE)
     assert len(shown) == 3 * len(chosen)
     for i, row in enumerate(chosen.index):
@@ -213,27 +214,27 @@ def scored(kinds: dict[str, int], *, masks: bool) -> pd.DataFrame:
     ids=["two kinds", "few of some", "fewer than columns", "more kinds than columns", "no normal image"],
 )
 def test_the_columns_cover_all_kinds_of_defect(kinds: dict[str, int], counts: dict[str, int]) -> None:
-    shown = pictures.of_all_defects(scored(kinds, masks=True))
+    shown = sample_of(scored(kinds, masks=True))
     assert shown.defect.value_counts().to_dict() == counts
     assert shown.index.is_unique
 
 
 def test_without_masks_half_of_the_columns_are_normal() -> None:
-    shown = pictures.of_all_defects(scored({"good": 30, "cat": 30, "dog": 9}, masks=False))
+    shown = sample_of(scored({"good": 30, "cat": 30, "dog": 9}, masks=False))
     assert list(shown.label) == [0] * 5 + [1] * 5
 
 
 def test_images_are_spread_evenly_over_the_ranks() -> None:
     ranked = pd.DataFrame({"rank": range(100)})
-    assert list(pictures.spread(ranked, 4)["rank"]) == [12, 37, 62, 87]
-    assert list(pictures.spread(ranked[:3], 4)["rank"]) == [0, 1, 2]
-    assert pictures.spread(ranked[:0], 4).empty
+    assert list(spread(ranked, 4)["rank"]) == [12, 37, 62, 87]
+    assert list(spread(ranked[:3], 4)["rank"]) == [0, 1, 2]
+    assert spread(ranked[:0], 4).empty
 
 
 def test_confetti_shows_the_copy_below_its_source(screw: Category) -> None:
     assert screw.bank is not None
-    pixels = [np.asarray(image.get_array()) for image in images_of(pictures.confetti(screw))]
-    assert len(pixels) == 3 * pictures.COPIES
+    pixels = [np.asarray(image.get_array()) for image in images_of(confetti(screw))]
+    assert len(pixels) == 3 * COPIES
     for source, copy, mask in zip(pixels[:6], pixels[6:12], pixels[12:], strict=True):
         assert ((source != copy).any(axis=2) == mask).all()
 
@@ -245,10 +246,10 @@ def test_the_threshold_by_hand() -> None:
     # At 0.4: 3 found, 2 of 3 right: F1 = 4 / 6. At 0.3: 4 found, 3 right: 6 / 7. At 0.1 and 0.2: 6 / 9 and 6 / 8.
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     labels = np.array([False, False, True, False, True, True])
-    assert thumbnails.best_threshold(labels, scores) == (0.3, pytest.approx(6 / 7))
-    assert thumbnails.best_threshold(np.full(6, True), scores) == (None, None)
+    assert best_threshold(labels, scores) == (0.3, pytest.approx(6 / 7))
+    assert best_threshold(np.full(6, True), scores) == (None, None)
     # Both 1 and 2 have F1 = 2 / 3: the lower one is taken
-    tie = thumbnails.best_threshold(np.array([True, False, False, True]), np.array([1.0, 1, 1, 2]))
+    tie = best_threshold(np.array([True, False, False, True]), np.array([1.0, 1, 1, 2]))
     assert tie == (1.0, pytest.approx(2 / 3))
 
 
@@ -262,7 +263,7 @@ def test_the_threshold_by_hand() -> None:
     ],
 )
 def test_verdicts(anomalous: bool, found: bool, said: str) -> None:
-    assert thumbnails.verdict(anomalous, found) == said
+    assert verdict(anomalous, found) == said
 
 
 def test_the_gallery_holds_what_the_page_shows(screw: Category, written: Path) -> None:
@@ -279,7 +280,7 @@ def test_the_gallery_holds_what_the_page_shows(screw: Category, written: Path) -
             row.defect,
             pytest.approx(row.pred_score),
         )
-        assert image["verdict"] == thumbnails.verdict(row.label == 1, row.pred_score >= content["threshold"])
+        assert image["verdict"] == verdict(row.label == 1, row.pred_score >= content["threshold"])
         assert (image["pictures"]["mask"] is None) == (row.label == 0)
         for uri in filter(None, image["pictures"].values()):
             kind, _, data = uri.partition(";base64,")
@@ -304,18 +305,18 @@ METRICS = pd.DataFrame(
 
 @pytest.fixture
 def plan() -> Plan:
-    return resolve("smoke")
+    return resolve("smoke", PARAMS)
 
 
 def test_bars_stand_beside_the_papers(plan: Plan) -> None:
-    found = panels(plan, "smoke_mvtec", METRICS, Path("params"))
+    found = panels(plan, "smoke_mvtec", METRICS, read_specs(PARAMS))
     assert [panel.metric for panel in found] == ["pixel AUROC, %", "image AUROC, %"]
     printed, here, _, plus = found[0].series
     assert (printed.method, printed.printed, here.printed) == ("ADTR", True, False)
     assert printed.values.loc["screw", "mean"] == 99.3
     assert here.values.loc["screw"].tolist() == pytest.approx([80.5, 0.5**0.5])
     assert len(found[0].categories) == 15
-    axes = overview.bars(found).axes[0]
+    axes = bars(found).axes[0]
     heights = {round(patch.get_height() + 50, 1) for patch in axes.patches if isinstance(patch, Rectangle)}
     assert {99.3, 80.5, 40.5} <= heights  # of the paper, above chance, below it
     assert plus.values.loc["screw", "mean"] == 40.5
@@ -323,7 +324,7 @@ def test_bars_stand_beside_the_papers(plan: Plan) -> None:
 
 def test_a_data_set_that_the_paper_does_not_know_has_its_own_bars(plan: Plan) -> None:
     plan.datasets["smoke_mvtec"] = plan.datasets["smoke_mvtec"].model_copy(update={"benchmark": None})
-    found = panels(plan, "smoke_mvtec", METRICS, Path("params"))
+    found = panels(plan, "smoke_mvtec", METRICS, read_specs(PARAMS))
     own = [plan.titles[experiment] for experiment in plan.study.datasets["smoke_mvtec"]]
     assert [[series.method for series in panel.series] for panel in found] == [own] * 2
     assert not any(series.printed for panel in found for series in panel.series)
@@ -333,91 +334,28 @@ def test_a_data_set_that_the_paper_does_not_know_has_its_own_bars(plan: Plan) ->
 # Feature differences
 
 
-def test_as_many_normal_as_anomalous_tokens_are_drawn() -> None:
-    anomalous = np.random.default_rng(0).random((10, 16)) < 0.3
-    places = drawn(anomalous, 40, seed=0)
-    marked = anomalous[tuple(places.T)]
-    assert (len(places), marked.sum()) == (40, 20)
-    assert len({tuple(place) for place in places.tolist()}) == 40
-    assert (places == drawn(anomalous, 40, seed=0)).all()
-    assert not np.array_equal(places, drawn(anomalous, 40, seed=1))
-    few = drawn(np.eye(3, 16, dtype=bool), 40, seed=0)
-    assert len(few) == 6  # three anomalous ones there are
-
-
-@pytest.fixture
-def masked(tmp_path: Path) -> planted.Case:
-    """The planted problem with masks: 32 px, tokens of 8 px, one of them anomalous."""
-    case = planted.write(tmp_path / "case", *planted.features())
-    manifest = read_manifest(case.manifest)
-    digests = [""] * len(manifest)
-    for i, token in enumerate([None] * 10 + planted.ANOMALIES):
-        if token is not None:
-            mask = np.zeros((32, 32), np.uint8)
-            y, x = divmod(token, planted.SIDE)
-            mask[8 * y + 3, 8 * x + 5] = 255  # one pixel suffices
-            path = tmp_path / manifest["mask"][i]
-            Image.fromarray(mask).save(path)
-            digests[i] = hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest.assign(mask_sha256=digests).to_csv(case.manifest, index=False)
-    return case
-
-
-def write_run(case: planted.Case, folder: Path, method: str = "adtr") -> Path:
-    params, manifest = planted.params(method, train={"epochs": 2}), read_manifest(case.manifest)
-    train(manifest, {"planted": case.store}, params, 0, folder / "run", folder / "state")
-    return folder / "run"
-
-
-def test_differences_are_those_of_the_anomaly_map(masked: planted.Case, tmp_path: Path) -> None:
-    run, params = write_run(masked, tmp_path), planted.params("adtr", train={"epochs": 2})
-    manifest, stores = read_manifest(masked.manifest), {"planted": masked.store}
-    outputs = [tmp_path / f"{name}.npz" for name in "ab"]
-    for output in outputs:
-        write_differences(run, manifest, stores, tmp_path, params, 600, 0, output)
-    assert outputs[0].read_bytes() == outputs[1].read_bytes()
-    found = np.load(outputs[0])
-    assert found["vectors"].shape == (8, planted.CHANNELS)
-    assert found["vectors"].dtype == np.float32
-    assert sorted(found["image"][found["anomalous"]]) == [1, 3, 5, 7]
-    assert sorted(found["token"][found["anomalous"]]) == [0, 5, 10, 15]
-    features = np.load(masked.store)[10:]
-    maps = anomaly_map(read_model(run), features, params).reshape(len(features), -1)
-    norms = np.linalg.norm(found["vectors"], axis=1)
-    assert norms == pytest.approx(maps[found["image"], found["token"]], rel=1e-5)
-
-
-def test_a_method_without_reconstruction_has_no_differences(masked: planted.Case, tmp_path: Path) -> None:
-    run = write_run(masked, tmp_path, "padim")
-    stores = {"planted": masked.store}
-    with pytest.raises(UserError, match="the method padim reconstructs no features"):
-        write_differences(
-            run, read_manifest(masked.manifest), stores, tmp_path, planted.params("padim"), 8, 0, tmp_path / "d.npz"
-        )
-
-
 def test_figure_5_draws_from_all_categories_alike() -> None:
     vectors = [np.zeros((600, 2)), np.ones((600, 2))]
     marks = [np.arange(600) < 300] * 2
-    chosen = overview.pooled(vectors, marks, each=300, seed=0)
+    chosen = pooled(vectors, marks, each=300, seed=0)
     assert np.concatenate(marks)[chosen].sum() == 300
     assert len(chosen) == len(set(chosen)) == 600
     assert 250 < (chosen < 600).sum() < 350
-    assert len(overview.pooled(vectors, [np.arange(600) < 5] * 2, 300, 0)) == 20
+    assert len(pooled(vectors, [np.arange(600) < 5] * 2, 300, 0)) == 20
 
 
 def test_possibility_is_the_score_between_its_percentiles() -> None:
     vectors = np.zeros((101, 4))
     vectors[:, 2] = -np.arange(101)
-    found = overview.possibility(vectors)
+    found = possibility(vectors)
     assert found[[0, 1, 50, 99, 100]] == pytest.approx([0, 0, 0.5, 1, 1])
 
 
 def test_the_plane_tells_clusters_apart_and_is_the_same_twice() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(60, 8)).astype(np.float32) + 20 * (np.arange(60) < 30)[:, None]
-    points = overview.embedded(vectors)
-    assert (points == overview.embedded(vectors)).all()
+    points = embedded(vectors)
+    assert (points == embedded(vectors)).all()
     middles = [points[:30].mean(axis=0), points[30:].mean(axis=0)]
     spread = max(points[:30].std(), points[30:].std())
     assert np.linalg.norm(middles[0] - middles[1]) > spread
@@ -425,4 +363,4 @@ def test_the_plane_tells_clusters_apart_and_is_the_same_twice() -> None:
 
 def test_an_unknown_kind_is_refused(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="smoke_cifar10 has no figure tsne: it has bars"):
-        draw_dataset(plan, "smoke_cifar10", "tsne", tmp_path, tmp_path, Path("params"))
+        draw_dataset(plan, "smoke_cifar10", "tsne", tmp_path, tmp_path, PARAMS)

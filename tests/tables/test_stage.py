@@ -1,10 +1,8 @@
 """The tables: summaries by hand, the paper's numbers to the digit, three renderings of the same cells."""
 
 import hashlib
-import io
 import json
 import math
-import os
 import re
 import shutil
 import statistics
@@ -17,31 +15,22 @@ import pandas as pd
 import planted
 import pytest
 
-from adtr.config.schema import read_yaml
 from adtr.config.study import Plan, resolve
 from adtr.errors import UserError
-from adtr.tables import latex
 from adtr.tables import paper as printed
-from adtr.tables import render as layout
+from adtr.tables import render, sizes
 from adtr.tables import stage as tables
-from adtr.tables.summary import OF_LAYOUT
+from adtr.tables.latex import escape, latex
+from adtr.tables.summary import OF_LAYOUT, collect, summarize
 
-PAPER = planted.REPOSITORY / "params/paper"
-SPECS = read_yaml(planted.REPOSITORY / "params/tables.yaml")
+PARAMS = planted.REPOSITORY / "params"
+PAPER = PARAMS / "paper"
+SPECS = printed.read_specs(PARAMS)
 B4 = {"adtr": {"backbone": "efficientnet_b4", "image_size": 256, "grid_size": 16}}
 LITE = {"adtr": B4["adtr"] | {"backbone": "efficientnet_lite0"}}
 PRINTED = [name for name, spec in SPECS.items() if "ours" in spec]  # with the paper's rows as they are printed
 DASH = "–"
 UNTRAINED = {"padim", "spade", "patchcore", "kde"}
-
-
-@pytest.fixture(autouse=True)
-def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(planted.REPOSITORY)
-
-
-def paper(name: str) -> pd.DataFrame:
-    return pd.read_csv(SPECS[name]["paper"], dtype=str).fillna({"note": "", "reference": ""})
 
 
 def run(
@@ -53,7 +42,7 @@ def run(
 
 
 def summary(*rows: dict[str, Any]) -> pd.DataFrame:
-    return tables.summarize(pd.DataFrame(list(rows)))
+    return summarize(pd.DataFrame(list(rows)))
 
 
 def cell(table: pd.DataFrame, **where: str) -> Any:
@@ -65,7 +54,7 @@ def cell(table: pd.DataFrame, **where: str) -> Any:
 
 
 def shown(table: pd.DataFrame, row: str, column: str) -> str:
-    return str(tables.wide(table).loc[row, column])
+    return str(render.wide(table).loc[row, column])
 
 
 # Summaries over seeds and categories
@@ -121,13 +110,22 @@ def test_data_sets_experiments_and_metrics_are_kept_apart() -> None:
     assert found[found.category == "mean"]["mean"].tolist() == [1, 2, 3, 4]
 
 
+def test_an_experiment_of_one_seed_is_summarized_beside_one_of_several() -> None:
+    rows = [run(c, seed, 90 + seed) for c in ("cat", "dog") for seed in (0, 1, 2)]
+    found = summary(*rows, run("cat", 0, 70, "spade"), run("dog", 0, 80, "spade"))
+    single, several = (cell(found, category="mean", experiment=name) for name in ("spade", "adtr"))
+    assert (single["mean"], single.n, several["mean"], several.n) == (75, 1, 91, 3)
+    table = render.wide(found.assign(row=found.experiment, column=found.category, note="", printed=""))
+    assert table.loc["spade"].tolist() == ["70.0", "80.0", "75.0"]
+
+
 # The paper's numbers
 
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_number_of_the_paper_is_printed_to_the_digit(name: str) -> None:
-    text = tables.wide(printed.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50))))
-    source = paper(name)
+    text = render.wide(printed.of_paper(SPECS[name], summary(run("x", 0, 50))))
+    source = SPECS[name]["paper"]
     assert not source.duplicated(["method", "category"]).any()
     for entry in source.itertuples():
         row = (
@@ -137,8 +135,8 @@ def test_every_number_of_the_paper_is_printed_to_the_digit(name: str) -> None:
 
 
 def test_every_number_of_the_ablation_is_printed_to_the_digit() -> None:
-    source = paper("table4")
-    text = tables.wide(printed.of_ablation(SPECS["table4"], source, summary(run("x", 0, 50)), 15, B4))
+    source = SPECS["table4"]["paper"]
+    text = render.wide(printed.of_ablation(SPECS["table4"], summary(run("x", 0, 50)), B4))
     for entry in source.itertuples():
         assert text.loc[f"({entry.part}) {entry.label}", "paper"] == entry.value
 
@@ -146,14 +144,14 @@ def test_every_number_of_the_ablation_is_printed_to_the_digit() -> None:
 @pytest.mark.parametrize(("value", "expected"), [("94", "94"), ("98.0", "98.0"), ("100", "100"), ("9.10", "9.10")])
 def test_a_printed_number_keeps_its_digits(value: str, expected: str) -> None:
     source = pd.DataFrame({"method": ["M"], "reference": "1", "category": "cat", "value": value, "note": ""})
-    table = printed.of_paper({"ours": {}}, source, summary(run("cat", 0, 50)))
+    table = printed.of_paper({"paper": source, "ours": {}, "metric": "image_auroc"}, summary(run("cat", 0, 50)))
     assert shown(table, "M [1]", "cat") == expected
     assert cell(table, row="M [1]")["mean"] == float(expected)
 
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_a_printed_mean_that_its_cells_do_not_give_has_a_note(name: str) -> None:
-    for method, rows in paper(name).groupby("method"):
+    for method, rows in SPECS[name]["paper"].groupby("method"):
         cells = rows[rows.category != "mean"].value.dropna().astype(float)
         mean = rows[rows.category == "mean"].iloc[0]
         digit = 0.1 if "." in mean.value else 1
@@ -162,7 +160,7 @@ def test_a_printed_mean_that_its_cells_do_not_give_has_a_note(name: str) -> None
 
 
 def test_table_1_has_the_papers_rows_and_ours() -> None:
-    table = printed.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50)))
+    table = printed.of_paper(SPECS["table1"], summary(run("x", 0, 50)))
     rows = list(dict.fromkeys(table.row))
     assert rows[:2] == ["SSIM-AE [6]", "AnoGAN [31]"]
     assert rows[-6:] == [
@@ -172,11 +170,10 @@ def test_table_1_has_the_papers_rows_and_ours() -> None:
 
 
 def test_the_notes_of_the_paper_are_listed() -> None:
-    text = tables.markdown(printed.of_paper(SPECS["table1"], paper("table1"), summary(run("x", 0, 50))), "Title")
-    listed = [line for line in text.splitlines() if line.startswith("- ")]
-    assert "- P-Net [40], screw: printed '1.00'" in listed
-    assert "- VEVAE [21], cable: printed '9'; 90 is the value that gives the printed mean" in listed
-    assert len(listed) == (paper("table1").note != "").sum() == 4
+    listed = render.notes(printed.of_paper(SPECS["table1"], summary(run("x", 0, 50))))
+    assert "P-Net [40], screw: printed '1.00'" in listed
+    assert "VEVAE [21], cable: printed '9'; 90 is the value that gives the printed mean" in listed
+    assert len(listed) == (SPECS["table1"]["paper"].note != "").sum() == 4
 
 
 # Ours beside the paper's
@@ -185,8 +182,8 @@ def test_the_notes_of_the_paper_are_listed() -> None:
 def ours(*rows: dict[str, Any], categories: Iterable[str] = ("cat", "dog")) -> pd.DataFrame:
     """The paper's table of one method, printed as 90.0 in each category and as their mean."""
     source = pd.DataFrame({"method": "ADTR", "reference": "", "category": [*categories, "mean"], "note": ""})
-    spec = {"ours": {"ADTR": "adtr"}, "metric": "image_auroc"}
-    return printed.of_paper(spec, source.assign(value="90.0"), summary(*rows))
+    spec = {"paper": source.assign(value="90.0"), "ours": {"ADTR": "adtr"}, "metric": "image_auroc"}
+    return printed.of_paper(spec, summary(*rows))
 
 
 @pytest.mark.parametrize(("value", "difference"), [(91.26, "+1.3"), (88.0, "-2.0"), (90.0, "0.0")])
@@ -244,17 +241,17 @@ def test_a_score_of_zero_is_not_a_missing_cell() -> None:
 @pytest.mark.parametrize(("categories", "difference"), [(1, DASH), (2, "-2.2")])
 def test_the_ablation_differs_from_the_paper_only_over_the_same_categories(categories: int, difference: str) -> None:
     rows = [run(c, 0, 95.0, metric="pixel_auroc") for c in ("cat", "dog")[:categories]]
-    table = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 2, B4)
+    table = printed.of_ablation({**SPECS["table4"], "categories": 2}, summary(*rows), B4)
     assert shown(table, "(a) Attn+Query", "ours") == "95.0"
     assert shown(table, "(a) Attn+Query", "difference") == difference
-    assert any("1 of the paper's 2 categories (cat)" in note for note in tables.notes(table)) == (categories == 1)
+    assert any("1 of the paper's 2 categories (cat)" in note for note in render.notes(table)) == (categories == 1)
     assert shown(table, "(a) CNN", "ours") == shown(table, "(a) CNN", "difference") == DASH
 
 
 def test_the_ablation_says_what_each_change_does_to_adtr_there_and_here() -> None:
     values = {"adtr": 95.0, "cnn": 90.5, "no_query": 96.0}
     rows = [run("cat", 0, value, experiment, "pixel_auroc") for experiment, value in values.items()]
-    table = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*rows), 15, B4)
+    table = printed.of_ablation(SPECS["table4"], summary(*rows), B4)
     assert [shown(table, "(a) CNN", column) for column in printed.TO_ADTR] == ["-2.8", "-4.5"]  # 94.4 - 97.2
     assert [shown(table, "(a) w/o Query", column) for column in printed.TO_ADTR] == ["-3.0", "+1.0"]
     assert [shown(table, "(a) w/o Attn", column) for column in printed.TO_ADTR] == ["-2.4", DASH]
@@ -263,7 +260,7 @@ def test_the_ablation_says_what_each_change_does_to_adtr_there_and_here() -> Non
 
 def test_another_backbone_does_not_stand_in_the_row_of_the_papers_but_in_one_of_its_own() -> None:
     rows = summary(run("cat", 0, 95.0, metric="pixel_auroc"))
-    table = printed.of_ablation(SPECS["table4"], paper("table4"), rows, 1, LITE)
+    table = printed.of_ablation({**SPECS["table4"], "categories": 1}, rows, LITE)
     assert shown(table, "(c) Efficient-B4", "ours") == DASH
     assert "efficientnet_lite0" in str(cell(table, row="(c) Efficient-B4", column="ours").note)
     assert shown(table, "(a) Attn+Query", "ours") == "95.0"
@@ -275,23 +272,24 @@ def test_rows_that_the_paper_does_not_have_stand_in_their_part_where_they_were_r
     used = B4 | {"efficientnet_lite1": {"backbone": "efficientnet_lite1", "image_size": 256, "grid_size": 16}}
     used |= {"adtr_512": {"backbone": "efficientnet_b4", "image_size": 512, "grid_size": 32}}
     ran = [run("cat", 0, 95.0, experiment, "pixel_auroc") for experiment in used]
-    with_all = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*ran), 15, used)
+    with_all = printed.of_ablation(SPECS["table4"], summary(*ran), used)
     rows = list(dict.fromkeys(with_all.row))
     assert rows[rows.index("(c) Efficient-B4") + 1 :] == [
         "(c) EfficientNet-Lite1", "(d) Last-layer", "(d) Multi-scale", "(e) 512 px, 32x32"
     ]  # fmt: skip
-    without = printed.of_ablation(SPECS["table4"], paper("table4"), summary(*ran[:1]), 15, used)
-    assert list(dict.fromkeys(without.row)) == [f"({e.part}) {e.label}" for e in paper("table4").itertuples()]
+    without = printed.of_ablation(SPECS["table4"], summary(*ran[:1]), used)
+    assert list(dict.fromkeys(without.row)) == [f"({e.part}) {e.label}" for e in SPECS["table4"]["paper"].itertuples()]
 
 
 def test_baselines_measured_here_follow_the_papers_rows_where_they_were_run() -> None:
     rows = [run("cat", seed, 80 + seed, "padim") for seed in (0, 1)] + [run("cat", 0, 70, "patchcore")]
     source = pd.DataFrame({"method": "PaDiM", "reference": "11", "category": ["cat", "dog", "mean"], "note": ""})
-    spec = {"ours": {}, "metric": "image_auroc", "further": {"PatchCore": "patchcore", "PaDiM": "padim", "KDE": "kde"}}
-    table = printed.of_paper(spec, source.assign(value="90.0"), summary(*rows))
+    further = {"PatchCore": "patchcore", "PaDiM": "padim", "KDE": "kde"}
+    spec = {"paper": source.assign(value="90.0"), "ours": {}, "metric": "image_auroc", "further": further}
+    table = printed.of_paper(spec, summary(*rows))
     assert list(dict.fromkeys(table.row)) == ["PaDiM [11]", "PatchCore (ours)", "PaDiM (ours)"]
     assert [shown(table, "PaDiM (ours)", column) for column in ("cat", "dog", "mean")] == ["80.5 ± 0.7", DASH, DASH]
-    (note,) = tables.notes(table)
+    (note,) = render.notes(table)
     assert note.startswith("PatchCore and PaDiM: measured here")
 
 
@@ -305,17 +303,9 @@ def test_baselines_measured_here_follow_the_papers_rows_where_they_were_run() ->
     ],
 )
 def test_the_printed_numbers_are_those_that_were_copied_from_the_paper(name: str, digest: str) -> None:
-    """The digest was taken of a copy that was made by itself; a folder of such files may be named to compare all."""
-    assert _content_digest(PAPER / f"{name}.csv") == digest
-    copy = os.environ.get("ADTR_PAPER_TABLES")
-    if copy:
-        assert _content_digest(Path(copy) / f"{name}.csv") == digest
-
-
-def _content_digest(path: Path) -> str:
-    """Of all but the notes."""
-    table = pd.read_csv(path, dtype=str).drop(columns="note").fillna("")
-    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16]
+    """The digest, of all but the notes, was taken of an independent copy."""
+    table = pd.read_csv(PAPER / f"{name}.csv", dtype=str).drop(columns="note").fillna("")
+    assert hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16] == digest
 
 
 # A study's tables
@@ -323,7 +313,7 @@ def _content_digest(path: Path) -> str:
 
 @pytest.fixture
 def plan() -> Plan:
-    return resolve("smoke")
+    return resolve("smoke", PARAMS)
 
 
 def metrics_of(plan: Plan) -> pd.DataFrame:
@@ -338,20 +328,20 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
 
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
     built = tables.build(plan, metrics_of(plan), SPECS)
-    assert [*built, "comparison", "parameters", "audit"] == tables.table_names(plan)
+    assert [*built, "comparison", "parameters"] == tables.table_names(plan)
     assert list(built)[4:] == [
         "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
         "smoke_cifar10_image_auroc_all",
     ]  # fmt: skip
     for title, table in built.values():
         assert title
-        assert table.columns.tolist() == tables.CELL
+        assert table.columns.tolist() == printed.CELL
         assert not table.duplicated(["row", "column"]).any()
 
 
 def test_a_table_of_a_study_has_an_experiment_a_row_and_a_category_a_column(plan: Plan) -> None:
     _, table = tables.build(plan, metrics_of(plan), SPECS)["smoke_mvtec_image_auroc"]
-    text = tables.wide(table)
+    text = render.wide(table)
     assert text.index.tolist() == [plan.titles[name] for name in plan.study.datasets["smoke_mvtec"]]
     assert text.columns.tolist() == ["carpet", "screw", "mean"]
     assert text.loc["ADTR"].tolist() == ["60.5 ± 0.7", "62.5 ± 0.7", "61.5 ± 0.7"]  # 60, 61; 62, 63; 61, 62
@@ -361,7 +351,7 @@ def test_a_table_of_a_study_has_an_experiment_a_row_and_a_category_a_column(plan
     ("asked", "told"), [("float32", "imagenet weights, 64"), ("bfloat16", "imagenet weights in bfloat16,")]
 )
 def test_a_title_tells_features_that_are_not_in_float32(asked: str, told: str) -> None:
-    plan = resolve("smoke", settings={"features.precision": asked})
+    plan = resolve("smoke", PARAMS, {"features.precision": asked})
     title, _ = tables.build(plan, metrics_of(plan), SPECS)["table1"]
     assert told in title
 
@@ -373,7 +363,7 @@ def test_a_table_of_the_paper_takes_the_data_set_that_stands_for_its_benchmark(p
 
 
 def test_all_categories_and_seeds_give_a_mean_beside_the_papers() -> None:
-    plan = resolve("paper")
+    plan = resolve("paper", PARAMS)
     metrics = metrics_of(plan)
     _, table = tables.build(plan, metrics, SPECS)["table2"]
     chosen = metrics[(metrics.dataset == "mvtec") & (metrics.experiment == "adtr") & (metrics.metric == "image_auroc")]
@@ -395,7 +385,7 @@ def test_missing_runs_are_counted_and_one_is_named(plan: Plan, tmp_path: Path) -
     with pytest.raises(
         UserError, match=rf"1 of {len(runs)} runs have no metrics yet, such as {tmp_path}/runs/{first}/metrics"
     ):
-        tables.collect(plan, tmp_path)
+        collect(plan, tmp_path)
 
 
 def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path) -> None:
@@ -403,11 +393,11 @@ def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path)
         path = tmp_path.joinpath("runs", *map(str, run_of), "run.json")
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"parameters": number, "features": {"shape": [9, 64, 512]}}))
-    found = tables.networks(plan, tmp_path)
+    found = sizes.networks(plan, tmp_path)
     assert list(found.itertuples(index=False, name=None)) == [(*r, i, 64, 512) for i, r in enumerate(plan.runs())]
     path.unlink()
     with pytest.raises(UserError, match=r"1 of \d+ runs have no record yet"):
-        tables.networks(plan, tmp_path)
+        sizes.networks(plan, tmp_path)
 
 
 def test_metrics_are_collected_of_every_run(plan: Plan, tmp_path: Path) -> None:
@@ -416,7 +406,7 @@ def test_metrics_are_collected_of_every_run(plan: Plan, tmp_path: Path) -> None:
         folder = tmp_path / "runs" / first.dataset / first.experiment / first.category / str(first.seed)
         folder.mkdir(parents=True)
         rows.to_csv(folder / "metrics.csv", index=False)
-    found = tables.collect(plan, tmp_path)
+    found = collect(plan, tmp_path)
     pd.testing.assert_frame_equal(found, metrics_of(plan), check_dtype=False)
 
 
@@ -438,11 +428,11 @@ CELLS = [["97.2 ± 0.2", "0.7"], ["100", DASH], [DASH, "12.0 ± 0.0"]]
 
 
 def test_cells_are_rounded_in_rendering() -> None:
-    assert tables.wide(AWKWARD).to_numpy().tolist() == CELLS
+    assert render.wide(AWKWARD).to_numpy().tolist() == CELLS
 
 
 def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    layout.write([layout.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
+    render.write(render.sheet(AWKWARD, "Title"), AWKWARD, tmp_path, "t")
     found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
     assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
     pd.testing.assert_frame_equal(
@@ -451,41 +441,35 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "t.md", "t.tex"}
 
 
-def parsed(text: str) -> list[list[str]]:
-    """The cells of a Markdown table, its head first."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
+def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
+    sheet = render.sheet(table, title)
+    return latex(sheet.text, sheet.title, label, sheet.notes, sheet.breaks)
 
 
-def test_markdown_parses_back_to_the_same_cells() -> None:
-    head, *rows = parsed(tables.markdown(AWKWARD, "Title"))
-    assert head == ["per cent", "metal_nut", "mean"]
-    assert [row[0] for row in rows] == list(dict.fromkeys(AWKWARD.row))
-    assert [row[1:] for row in rows] == CELLS
+@pytest.mark.parametrize("name", [*PRINTED, "awkward"])
+def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path) -> None:
+    table = AWKWARD if name == "awkward" else printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
+    render.write(render.sheet(table, "A title"), table, tmp_path, name)
+    lines = (tmp_path / f"{name}.md").read_text().splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
+    text = render.wide(table)
+    assert head == ["per cent", *text.columns]
+    assert rows == [[row, *text.loc[row]] for row in text.index]
+    assert lines[0] == "### A title"
+    assert [line[2:] for line in lines if line.startswith("- ")] == render.notes(table)
 
 
-@pytest.mark.parametrize("name", PRINTED)
-def test_a_table_of_the_paper_in_markdown_parses_back_to_its_cells(name: str) -> None:
-    table = printed.of_paper(SPECS[name], paper(name), summary(run("x", 0, 50)))
-    head, *rows = parsed(tables.markdown(table, "Title"))
-    text = tables.wide(table)
-    assert head[1:] == text.columns.tolist()
-    assert {row[0]: row[1:] for row in rows} == {row: text.loc[row].tolist() for row in text.index}
-
-
-def test_markdown_has_the_title_and_the_notes() -> None:
-    text = tables.markdown(AWKWARD, "A title")
-    assert text.startswith("### A title\n\n|")
-    assert text.endswith("\n\n- #1_{a}, mean: undefined: one class\n")
+def test_a_bar_in_a_name_keeps_a_markdown_table_whole() -> None:
+    assert render.markdown(pd.DataFrame({"a": ["x|y"]})).splitlines()[2] == r"| x\|y |"
 
 
 def test_latex_escapes_what_is_special_to_it() -> None:
-    text = tables.latex(AWKWARD, "All of 100 % & a_b", "awkward_table")
+    text = in_latex(AWKWARD, "All of 100 % & a_b", "awkward_table")
     assert r"\caption{All of 100 \% \& a\_b}" in text
     assert r"\label{tab:awkward_table}" in text
     rows = re.findall(r"^(.*) \\\\$", text, re.MULTILINE)
     assert rows == [
-        r"Per cent & Metal\_nut & Mean",
+        r"per cent & metal\_nut & mean",
         r"50 \% \& more & 97.2$_{\pm 0.2}$ & 0.7",
         r"\#1\_\{a\} & 100 & --",
         r"\textasciitilde{}\textbackslash{}\textasciicircum{}\$ & -- & 12.0$_{\pm 0.0}$",
@@ -503,18 +487,11 @@ def test_latex_escapes_what_is_special_to_it() -> None:
         ("64 × 512", r"64 $\times$ 512"),
         ("100.0 ± 12.3", r"100.0$_{\pm 12.3}$"),
         ("± is the deviation", r"$\pm$ is the deviation"),
+        ("50 % of a_b \u2603 é – “x”", r"50 \% of a\_b ? é -- ``x''"),
     ],
 )
 def test_signs_are_set_as_signs(text: str, expected: str) -> None:
-    assert latex.set_in_tex(text) == expected
-
-
-def test_heads_of_wide_tables_are_cut_as_the_papers_are() -> None:
-    names = [name.capitalize() for name in dict.fromkeys(paper("table1").category)]
-    assert [latex.short(name) for name in names] == [
-        "Carp.", "Grid", "Leat.", "Tile", "Wood", "Bott.", "Cable", "Caps.", "Haze.", "Meta.", "Pill", "Screw", "Toot.",
-        "Tran.", "Zipp.", "Mean",
-    ]  # fmt: skip
+    assert escape(text) == expected
 
 
 def networks(plan: Plan) -> pd.DataFrame:
@@ -525,56 +502,49 @@ def networks(plan: Plan) -> pd.DataFrame:
 
 
 def test_parameters_of_trained_networks_beside_those_of_adtr(plan: Plan) -> None:
-    table = tables.parameters(plan, networks(plan))
+    table = sizes.parameters(plan, networks(plan))
     assert not set(table.experiment) & UNTRAINED
     row = cell(table, experiment="cnn", dataset="smoke_mvtec")
     assert (row.parameters, row.tokens, row.channels) == (51_000, 64, 512)
     assert row.ratio == pytest.approx(51 / 52, rel=1e-12)
-    text = tables.parameters_sheet(plan, table).text.set_index("experiment")
+    text = sizes.sheet(plan, table).text.set_index("experiment")
     assert text.loc["CNN"].tolist() == ["64 × 512", "51,000 (0.98)", DASH, DASH]
     assert text.loc["ADTR"].tolist() == ["64 × 512", "52,000 (1.00)"] * 2
 
 
 def test_runs_of_one_experiment_have_networks_of_one_size(plan: Plan) -> None:
-    sizes = networks(plan)
-    sizes.loc[0, "parameters"] += 1
+    uneven = networks(plan)
+    uneven.loc[0, "parameters"] += 1
     with pytest.raises(UserError, match=r"smoke_mvtec/adtr: its runs have networks of different sizes"):
-        tables.parameters(plan, sizes)
+        sizes.parameters(plan, uneven)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All tables of the study `paper`: 15 and 10 categories, three seeds, all experiments; its folder."""
-    folder, before = tmp_path_factory.mktemp("tables"), Path.cwd()
-    os.chdir(planted.REPOSITORY)
-    try:
-        plan = resolve("paper")
-        metrics, claims = metrics_of(plan), read_yaml(PAPER / "claims.yaml")
-        tables.write(plan, metrics.assign(value=metrics.value % 41 + 60), networks(plan), SPECS, claims, folder)
-    finally:
-        os.chdir(before)
+    folder, plan = tmp_path_factory.mktemp("tables"), resolve("paper", PARAMS)
+    metrics = metrics_of(plan)
+    tables.write_tables(plan, metrics.assign(value=metrics.value % 41 + 60), networks(plan), PARAMS, folder)
     return folder
 
 
 def test_every_table_is_written_in_three_forms(written: Path) -> None:
-    names = tables.table_names(resolve("paper"))
+    names = tables.table_names(resolve("paper", PARAMS))
     assert {path.name for path in written.iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_every_table_of_a_full_study_compiles_and_fits_the_page(written: Path, tmp_path: Path) -> None:
-    awkward = tables.latex(AWKWARD, "All of 100 % & a_b", "awkward")
-    inputs = "\n".join(rf"\input{{{path}}}\clearpage" for path in sorted(written.glob("*.tex")))
-    document = f"{latex.PREAMBLE}\\begin{{document}}\n{awkward}\n{inputs}\n\\end{{document}}\n"
-    (tmp_path / "t.tex").write_text(document, encoding="utf-8")
+    files = sorted(written.glob("*.tex"))
+    texts = [path.read_text(encoding="utf-8") for path in files] + [in_latex(AWKWARD, "All of 100 % & a_b", "awkward")]
+    packages = {name for text in texts for name in re.findall(r"^% Needs \\usepackage{(.*)}", text)[0].split(",")}
+    assert packages == {"booktabs", "graphicx", "longtable", "pdflscape"}
+    preamble = rf"\documentclass{{article}}\usepackage[margin=2cm]{{geometry}}\usepackage{{{','.join(packages)}}}"
+    body = "\\clearpage\n".join(texts)
+    (tmp_path / "t.tex").write_text(f"{preamble}\\begin{{document}}\n{body}\\end{{document}}", encoding="utf-8")
     for _ in range(3):  # until longtables have their widths
         subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True)
     log = (tmp_path / "t.log").read_text(encoding="utf-8", errors="replace")
     assert [line for line in log.splitlines() if line.startswith("!") or "Overfull" in line] == []
     assert "Table widths have changed" not in log
     assert (tmp_path / "t.pdf").stat().st_size > 0
-
-
-def test_what_is_written_can_be_read_as_a_frame(tmp_path: Path) -> None:
-    layout.write([layout.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
-    assert pd.read_csv(io.StringIO((tmp_path / "t.csv").read_text())).columns.tolist() == tables.CELL

@@ -1,0 +1,145 @@
+"""The figures of a report: where they lie, their captions, and their pictures for each form of the report."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from adtr.config.study import Plan, run_folder
+from adtr.errors import UserError
+from adtr.figures import dataset_kinds, explained, kinds_of
+from adtr.files import written_atomically
+from adtr.report.runs import Row, Runs
+from adtr.tables.render import listed
+
+CAPTIONS = {  # the first sentence is the text in place of the picture
+    "maps": "Test images and anomaly maps of {first}, seed {seed}. Sampled at even steps of their scores. All maps "
+    "share the colour scale at the right.",
+    "roc": "ROC curves, seed {seed}. Over all thresholds on the image score; nearer to the upper left is better, the "
+    "grey line is chance.",
+    "pro": "PRO curves, seed {seed}. Overlap with the defects against false positives among normal pixels, up to the "
+    "limit of AUPRO; higher is better.",
+    "histogram": "Image scores, seed {seed}. In per cent of the normal and of the anomalous test images; the last bin "
+    "also holds the highest half per cent. The less the two overlap, the better.",
+    "training": "Training loss after each epoch, seed {seed}.{continued}{untrained}",
+    "curve": "Metrics over the epochs, seed {seed}.{continued} The last epoch counts in the tables; none was selected "
+    "by these curves.",
+    "confetti": "Synthetic anomalies for the training of ADTR+. Normal images, copies with confetti, masks.",
+    "bars": "Metrics by category{paper}. From chance upwards; thin lines are the standard deviation over the seeds, "
+    "where there are several.",
+    "tsne": "Feature differences of {explained}, seed {seed}, in a plane (t-SNE). Normal and anomalous tokens in equal "
+    "numbers, coloured by their anomaly score.",
+}
+BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
+PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
+WIDTH = 1100  # px, of a copy
+VERDICTS = ["true positive", "false negative", "false positive", "true negative"]
+
+
+def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row]:
+    """The figures of a data set as a whole."""
+    values = {"seed": plan.study.seeds[0], "explained": plan.titles.get(explained(plan, dataset) or "", "")}
+    values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
+    kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or masks]
+    path = results / "figures" / dataset
+    return [_figure(kind, path, plan.datasets[dataset].title, dataset, values) for kind in kinds]
+
+
+def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs, results: Path) -> Row:
+    """The figures of a category, its numbers of test images, and its gallery."""
+    seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
+    folders = {e: run_folder(results, dataset, e, category, seed) for e in experiments}
+    labels = pd.read_csv(folders[experiments[0]] / "scores.csv").query("split == 'test'").label
+    untrained = [plan.titles[e] for e, folder in folders.items() if pd.read_csv(folder / "history.csv").empty]
+    starts = {e: plan.params[dataset, e].adtr_plus.start for e in experiments}
+    continued = [
+        f" The epochs of {plan.titles[e]} count from the end of {plan.titles[start]}; its loss is another sum."
+        for e, start in starts.items()
+        if plan.params[dataset, e].method == "adtr_plus"
+    ]
+    values = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "".join(continued)}
+    values["untrained"] = f" Without epochs: {listed(untrained)}." if untrained else ""
+    kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
+    path, name = results / "figures" / dataset / category, f"{dataset}-{category}"
+    figures = [_figure(kind, path, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
+    gallery = _gallery(path.with_name(f"{category}-gallery.json"), runs[dataset, experiments[0], category, seed])
+    counts = (int((labels == 0).sum()), int((labels == 1).sum()))
+    return {
+        "category": category,
+        "seed": seed,
+        "counts": counts,
+        "images": f"{counts[0]} normal and {counts[1]} anomalous test images",
+        "sampled": len(gallery["images"]),
+        "tested": len(labels),
+        "figures": figures,
+        "gallery": gallery,
+    }
+
+
+def _figure(kind: str, stem: Path, subject: str, name: str, values: Row) -> Row:
+    path = stem.with_name(f"{stem.name}-{kind}.png")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: `adtr figures` draws it")
+    caption = CAPTIONS[kind].format(**values)
+    alt = f"{subject}: {caption.partition('. ')[0].rstrip('.')}"
+    file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
+    return {"kind": kind, "path": path, "subject": subject, "caption": caption, "alt": alt, "file": f"figures/{file}"}
+
+
+def _gallery(path: Path, run: Row) -> Row:
+    """The gallery's data, with the run that gave the scores."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({error}): `adtr figures` makes it") from None
+    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
+    images = sorted(content["images"], key=lambda image: (order.get(image["verdict"], 9), -image["score"]))
+    return content | {"images": images, "run": run}
+
+
+def selection(sections: Iterable[Row]) -> list[Row]:
+    """The few figures of the brief report and the print: of each data set, and of its first category.
+
+    `section` is the data set's place.
+    """
+    return [
+        figure | {"section": place}
+        for place, section in enumerate(sections)
+        for figure in [*section["figures"], *section["categories"][0]["figures"]]
+        if figure["kind"] in BRIEF
+    ]
+
+
+@cache
+def embedded(kind: str, path: Path) -> str:
+    """A picture as a data URI: photographs as lossy WebP, drawings as lossless WebP."""
+    with Image.open(path) as image:
+        pixels, buffer = image.convert("RGB"), io.BytesIO()
+        if kind in PHOTOGRAPHS:
+            pixels.save(buffer, "WEBP", quality=82, method=4)
+        else:
+            few = pixels.quantize(256, dither=Image.Dither.NONE).convert("RGB")
+            few.save(buffer, "WEBP", lossless=True, quality=50, method=3)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def save_copy(figure: Row, path: Path) -> None:
+    """Writes a small copy of a figure, which LaTeX reads as well: JPEG or PNG of few colours."""
+    with Image.open(figure["path"]) as image:
+        pixels = image.convert("RGB")
+    if pixels.width > WIDTH:
+        pixels = pixels.resize((WIDTH, round(pixels.height * WIDTH / pixels.width)), Image.Resampling.LANCZOS)
+    with written_atomically(path) as part:
+        if figure["kind"] in PHOTOGRAPHS:
+            pixels.save(part, "JPEG", quality=85, optimize=True)
+        else:
+            few = pixels.quantize(64, dither=Image.Dither.NONE)
+            plain = len(few.getcolors() or []) <= 16  # packed in fewer bits, to which pdfTeX adds random ones
+            (pixels if plain else few).save(part, "PNG", optimize=True)

@@ -1,0 +1,151 @@
+"""How a study was run: its setting in sentences, warnings, and every parameter that is not the paper's."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from adtr.config.levels import flatten
+from adtr.config.schema import Dataset
+from adtr.config.study import Plan
+from adtr.data.sources import Source
+from adtr.evaluate.bootstrap import REFERENCE
+from adtr.report.runs import Row, written
+from adtr.tables.render import listed
+
+AUTHORS = {  # of the data sets, by layout; licences and pages are in params/sources.yaml
+    "mvtec": "P. Bergmann et al., “MVTec AD”, CVPR 2019 and IJCV 2021",
+    "cifar10": "A. Krizhevsky, “Learning Multiple Layers of Features from Tiny Images”, 2009",
+    "elpv": "C. Buerhop-Lutz et al., EU PVSEC 2018; S. Deitsch et al., Solar Energy 2019",
+}
+ELPV = {"licence": "CC BY-NC-SA 4.0", "page": "https://github.com/zae-bayern/elpv-dataset"}  # comes as a package
+
+
+def reference_of(experiments: list[str]) -> str:
+    """The experiment that the others on a data set are compared with: ADTR, or the first."""
+    return REFERENCE if REFERENCE in experiments else experiments[0]
+
+
+def about(plan: Plan, masked: Iterable[str]) -> list[str]:
+    """What was run: experiments, recipe and seeds, and of each data set the features and the epochs.
+
+    Args:
+        masked: the data sets that were measured by pixels.
+    """
+    used, seeds = {experiment for _, experiment in plan.params}, plan.study.seeds
+    names = listed(title for experiment, title in plan.titles.items() if experiment in used)
+    one = "One seed only: how far chance moves these numbers is not known."
+    spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
+    runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
+    return [runs, *(_setting(plan, name, name in masked) for name in plan.datasets)]
+
+
+def _setting(plan: Plan, name: str, masks: bool) -> str:
+    """Features, epochs and scores of a data set: those of the reference, then the experiments with other features."""
+    dataset, experiments = plan.datasets[name], plan.study.datasets[name]
+    params = {plan.titles[e]: plan.params[name, e] for e in experiments}
+    first = plan.params[name, reference_of(experiments)]
+    features, side = first.features, first.score.pooling
+    text = f"features of a frozen {features.backbone} with {features.weights} weights, from images of "
+    text += f"{features.image_size} px, on a grid of {features.grid_size} × {features.grid_size} tokens"
+    text += f", in {features.precision}" if features.precision != "float32" else ""
+    others = [title for title, p in params.items() if p.features != features]
+    text = text.replace("imagenet", "ImageNet") + (f" ({listed(others)}: others, see parameters)" if others else "")
+    trained = [p for p in params.values() if "train" in p.method_sections() and p.method != "adtr_plus"]
+    epochs = listed(dict.fromkeys(p.train.epochs for p in trained))
+    text += f"; networks trained for {epochs} epochs" if epochs else ""
+    plus = {title: p.train.epochs for title, p in params.items() if p.method == "adtr_plus"}
+    text += "".join(f", {title} for {count} more" for title, count in plus.items())
+    text += f"; image score: {first.score.image_score} of the map, averaged over {side} × {side} tokens, "
+    text += "or a method’s own"
+    if masks:
+        text += f"; pixel metrics at {features.image_size} px, AUPRO up to a false positive rate of "
+        text += str(first.score.aupro_limit)
+    elif dataset.layout == "mvtec":
+        text += "; no masks, so that nothing is measured by pixels"
+    return f"{dataset.title}: {text}. {dataset.note}".strip()
+
+
+def mixtures(runs: Iterable[Row]) -> list[str]:
+    """Experiments whose runs were trained on different devices or in different precision."""
+    devices: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        devices.setdefault((run["experiment"], run["dataset"]), set()).add(run["device"])
+    return [
+        f"Trained on different devices: {experiment} on {dataset} ({'; '.join(sorted(names))})."
+        for (experiment, dataset), names in devices.items()
+        if len(names) > 1
+    ]
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What keeps a study's numbers from being evidence."""
+    random: dict[str, list[str]] = {}
+    for (dataset, experiment), params in plan.params.items():
+        if params.features.weights == "random":
+            random.setdefault(plan.datasets[dataset].title, []).append(plan.titles[experiment])
+    where = "; ".join(f"{dataset} ({listed(names)})" for dataset, names in random.items())
+    generated = listed(dataset.title for dataset in plan.datasets.values() if dataset.generated)
+    texts = [f"Random weights, a backbone that was never trained: {where}."] if where else []
+    texts += [f"Images made by a program, for tests: {generated}."] if generated else []
+    return [f"{text} The numbers test the software and nothing else." for text in texts]
+
+
+def departures(plan: Plan) -> pd.DataFrame:
+    """Every parameter that is not the paper's or, if the paper lacks it, not our default; and where, as text."""
+    titles: dict[tuple[str, str, str, str], list[str]] = {}
+    for name, dataset in plan.datasets.items():
+        for change, experiments in _changes(plan, name).items():
+            titles.setdefault((*change, experiments), []).append(dataset.title)
+    model = type(next(iter(plan.params.values())))
+    rows = [
+        (*change, "all" if len(names) == len(plan.datasets) else listed(names), _meaning(model, change[0]))
+        for change, names in titles.items()
+    ]
+    return pd.DataFrame(rows, columns=["parameter", "recipe", "here", "experiments", "data sets", "meaning"])
+
+
+def _changes(plan: Plan, dataset: str) -> dict[tuple[str, str, str], str]:
+    """Of each parameter with its value in the recipe and here, the experiments on a data set that it is changed in."""
+    readers: dict[str, list[str]] = {}
+    changed: dict[tuple[str, str, str], list[str]] = {}
+    for experiment in plan.study.datasets[dataset]:
+        paper = plan.paper[dataset, experiment]
+        for key, (value, _) in flatten(plan.params[dataset, experiment].decisive(), "").items():
+            readers.setdefault(key, []).append(plan.titles[experiment])
+            if value != paper[key]:
+                changed.setdefault((key, written(paper[key]), written(value)), []).append(plan.titles[experiment])
+    return {change: _all_but(readers[change[0]], titles) for change, titles in changed.items()}
+
+
+def _all_but(titles: list[str], subset: list[str]) -> str:
+    others = [title for title in titles if title not in subset]
+    if not others and len(titles) > 1:
+        return "all"
+    return f"all but {listed(others)}" if 0 < len(others) < len(subset) else listed(subset)
+
+
+def _meaning(model: Any, parameter: str) -> str:
+    """The description of a parameter, a dotted key; empty without one."""
+    for name in parameter.split("."):
+        field = model.model_fields[name]
+        model = field.annotation
+    return field.description or ""
+
+
+def credits(plan: Plan, sources: Mapping[str, Source]) -> list[Row]:
+    """The authors of the images that the report shows, and their licences."""
+    return [{"title": dataset.title} | _credit(dataset, sources) for dataset in plan.datasets.values()]
+
+
+def _credit(dataset: Dataset, sources: Mapping[str, Source]) -> Row:
+    if dataset.generated:
+        return {"by": "made by this program", "licence": "that of the program", "page": ""}
+    if dataset.layout == "elpv":
+        return {"by": AUTHORS["elpv"], **ELPV}
+    source = sources.get(dataset.layout)  # a benchmark's images are its own wherever they lie
+    if source is None or not (dataset.benchmark or Path(dataset.root).is_relative_to(source.destination)):
+        return {"by": "images of your own", "licence": "not known here", "page": ""}
+    by, licence = AUTHORS.get(dataset.layout, ""), source.licence or "not known here"
+    return {"by": by, "licence": licence, "page": source.page or ""}

@@ -1,0 +1,64 @@
+"""How large the trained networks are: parameters and features of every experiment."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from adtr.config.study import Plan
+from adtr.errors import UserError
+from adtr.evaluate.bootstrap import REFERENCE
+from adtr.tables.render import DASH, Sheet
+from adtr.tables.summary import run_files
+
+KEYS = ["experiment", "dataset"]
+
+
+def networks(plan: Plan, results: Path) -> pd.DataFrame:
+    """Of each run: dataset, experiment, category, seed, parameters, tokens, channels.
+
+    Raises:
+        UserError: a run.json is missing.
+    """
+    rows = []
+    for run, path in zip(plan.runs(), run_files(plan, results, "run.json", "record"), strict=True):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows.append((*run, record["parameters"], *record["features"]["shape"][1:]))
+    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def parameters(plan: Plan, sizes: pd.DataFrame) -> pd.DataFrame:
+    """The parameters of each trained network, and their ratio to ADTR's: title, experiment, dataset, tokens, ...
+
+    Args:
+        sizes: of all runs, of `networks`.
+
+    Raises:
+        UserError: runs of one experiment on one data set differ.
+    """
+    table = sizes[sizes.parameters > 0].drop(columns=["category", "seed"]).drop_duplicates()
+    twice = table[table.duplicated(KEYS)]
+    if len(twice):
+        name = "/".join(twice.iloc[0][["dataset", "experiment"]])
+        raise UserError(f"{name}: its runs have networks of different sizes: train them again")
+    reference = table[table.experiment == REFERENCE].set_index("dataset").parameters
+    ratio = table.parameters / table.dataset.map(reference).astype(float)
+    columns = ["title", *KEYS, "tokens", "channels", "parameters", "ratio"]
+    return table.assign(ratio=ratio, title=table.experiment.map(plan.titles))[columns].reset_index(drop=True)
+
+
+def sheet(plan: Plan, table: pd.DataFrame) -> Sheet:
+    """An experiment a row; for each data set tokens x channels of its features, and parameters with their ratio."""
+    rows: dict[str, dict[str, str]] = {}
+    for entry in table.itertuples():
+        row = rows.setdefault(entry.title, {"experiment": entry.title})
+        name = min(entry.dataset, plan.datasets[entry.dataset].title, key=len)  # a title may be a sentence
+        prefix = f"{name}: " if len(plan.datasets) > 1 else ""
+        ratio = DASH if pd.isna(entry.ratio) else f"{entry.ratio:.2f}"
+        row[f"{prefix}features"] = f"{entry.tokens} × {entry.channels}"
+        row[f"{prefix}parameters"] = f"{entry.parameters:,} ({ratio})"
+    columns = dict.fromkeys(key for row in rows.values() for key in row)
+    text = pd.DataFrame(rows.values(), columns=list(columns)).fillna(DASH)
+    note = "Features: tokens × channels of an image. In brackets the ratio to ADTR's. Only trained networks are listed."
+    return Sheet("Trained parameters", text, [note if rows else "Nothing was trained."])
