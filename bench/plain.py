@@ -70,9 +70,9 @@ class Transformer(nn.Module):
 
 def backbone(name: str, size: int) -> Backbone:
     """The library's EfficientNet as it is: unfolded, its own activations."""
-    network = network(name, size)
-    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
-    return Backbone(stem, list(network._blocks), size).eval()
+    unfolded = network(name, size)
+    stem = nn.Sequential(unfolded._conv_stem, unfolded._bn0, unfolded._swish)
+    return Backbone(stem, list(unfolded._blocks), size).eval()
 
 
 @torch.inference_mode()

@@ -11,12 +11,12 @@ import pandas as pd
 from adtr.config.study import Plan
 from adtr.data.sources import read_sources
 from adtr.errors import UserError
-from adtr.evaluate.bootstrap import sheet as comparison_sheet
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.protocol import about, credits, departures, mixtures, reference_of, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
 from adtr.report.sentences import certain, ranking, sentences, uncertainty, undefined
 from adtr.tables import render, sizes
+from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.paper import read_specs
 from adtr.tables.stage import build, of_study
 from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_misfits, study_metrics, summarize

@@ -7,10 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
+from adtr.config.paths import Paths
 from adtr.errors import UserError
 from adtr.files import write_text
 
 INTERVAL = 5.0  # seconds between two reports, at least
+STALE = 600  # seconds without a report, after which a training counts as interrupted
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,25 @@ def read_status(state: Path) -> Status | None:
     latest = max(reports, key=lambda report: report["time"])
     left = (latest["epochs"] - latest["epoch"]) * latest["seconds_per_epoch"] / 60
     return Status(latest["epoch"], latest["epochs"], latest["loss"], left, max(0.0, time.time() - latest["time"]))
+
+
+def status_table(paths: Paths) -> str:
+    """The runs of a study that are at work or were interrupted, and how many are in which state."""
+    rows, counts = [], dict.fromkeys(("evaluated", "trained", "at work", "interrupted", "not begun"), 0)
+    for run in paths.plan.runs():
+        folder, status = paths.run(run), read_status(paths.state(run))
+        if (folder / "evaluation.json").is_file():
+            state = "evaluated"
+        elif (folder / "run.json").is_file():
+            state = "trained"
+        elif status is None:
+            state = "not begun"
+        else:
+            state = "at work" if status.age < STALE else "interrupted"
+            rows.append([state, str(run), f"{status.epoch}/{status.epochs}", status.loss, status.minutes_left])
+        counts[state] += 1
+    table = tabulate(rows, ["", "run", "epoch", "loss", "minutes left"], floatfmt=("", "", "", ".4g", ".0f"))
+    return "\n\n".join([*([table] if rows else []), ", ".join(f"{count} {state}" for state, count in counts.items())])
 
 
 class Progress:

@@ -26,8 +26,8 @@ from adtr.config.study import Plan, resolve
 from adtr.data.confetti import write_bank
 from adtr.data.manifest import index
 from adtr.errors import UserError
-from adtr.evaluate.metrics import aupro
 from adtr.evaluate.maps import score, upsampled
+from adtr.evaluate.metrics import aupro
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Bank, Category, Run, spread
 from adtr.figures.confetti import COPIES, confetti

@@ -9,8 +9,6 @@ rule generate:
     params:
         decisive=study.generated_decisive,
         study=lambda wc, output: study.options,
-    message:
-        "{wildcards.dataset}: generates images"
     shell:
         "adtr generate {params.study} {wildcards.dataset:q} > {log:q} 2>&1"
 
@@ -27,8 +25,6 @@ rule index:
         decisive=study.index_decisive,
         study=lambda wc, output: study.options,
         dataset=lambda wc, output: study.dataset(wc),
-    message:
-        "{wildcards.data} {wildcards.category}: reads and checks the images"
     shell:
         "adtr index {params.study} {params.dataset:q}/{wildcards.category:q} > {log:q} 2>&1"
 
@@ -44,8 +40,6 @@ rule confetti:
         decisive=study.confetti_decisive,
         study=lambda wc, output: study.options,
         bank=lambda wc, output: study.bank_name(wc),
-    message:
-        "{wildcards.data} {wildcards.category}: adds confetti"
     shell:
         "adtr confetti {params.study} {params.bank:q}/{wildcards.category:q} > {log:q} 2>&1"
 
@@ -61,8 +55,6 @@ rule outliers:
         decisive=study.outliers_decisive,
         study=lambda wc, output: study.options,
         bank=lambda wc, output: study.bank_name(wc),
-    message:
-        "{wildcards.data}: draws outliers"
     shell:
         "adtr outliers {params.study} {params.bank:q} > {log:q} 2>&1"
 
@@ -86,8 +78,6 @@ rule features:
         study=lambda wc, output: study.options,
         store=lambda wc, output: study.store_name(wc),
         kind="",
-    message:
-        "{wildcards.data} {wildcards.part}: extracts features"
     shell:
         "adtr features {params.study} {params.kind} {params.store:q} --threads {threads} > {log:q} 2>&1"
 

@@ -15,8 +15,6 @@ rule tables:
     params:
         decisive=study.study_decisive("tables"),
         study=lambda wc, output: study.options,
-    message:
-        "writes the tables"
     shell:
         "adtr tables {params.study} > {log:q} 2>&1"
 
@@ -33,8 +31,6 @@ rule plots:
     params:
         decisive=study.study_decisive("plots"),
         study=lambda wc, output: study.options,
-    message:
-        "writes what DVC compares"
     shell:
         "adtr plots {params.study} > {log:q} 2>&1"
 
@@ -53,8 +49,6 @@ rule differences:
     params:
         decisive=study.differences_decisive,
         study=lambda wc, output: study.options,
-    message:
-        "draws feature differences of {wildcards.run}"
     shell:
         "adtr differences {params.study} {wildcards.run:q} > {log:q} 2>&1"
 
@@ -77,8 +71,6 @@ rule category_figures:
     params:
         decisive=study.study_decisive("figures"),
         study=lambda wc, output: study.options,
-    message:
-        "{wildcards.dataset} {wildcards.category}: draws the figures"
     shell:
         "adtr figures {params.study} {wildcards.dataset:q}/{wildcards.category:q} > {log:q} 2>&1"
 
@@ -100,8 +92,6 @@ rule dataset_figures:
     params:
         decisive=study.study_decisive("figures"),
         study=lambda wc, output: study.options,
-    message:
-        "{wildcards.dataset}: draws the figures of the data set"
     shell:
         "adtr figures {params.study} {wildcards.dataset:q} > {log:q} 2>&1"
 
@@ -120,7 +110,5 @@ rule write_report:
     params:
         decisive=study.study_decisive("report"),
         study=lambda wc, output: study.options,
-    message:
-        "writes the report"
     shell:
         "adtr report {params.study} > {log:q} 2>&1"

@@ -28,8 +28,6 @@ rule train:
     params:
         decisive=study.train_decisive,
         study=lambda wc, output: study.options,
-    message:
-        "trains {wildcards.run} (see {log})"
     shell:
         "adtr train {params.study} {wildcards.run:q} > {log:q} 2>&1"
 
@@ -38,8 +36,6 @@ use rule train as fit with:
     wildcard_constraints:
         run=RUNS.format(study.experiments(trained=False)),
     priority: 0
-    message:
-        "fits {wildcards.run}"
 
 
 rule evaluate:
@@ -67,7 +63,5 @@ rule evaluate:
     params:
         decisive=study.evaluate_decisive,
         study=lambda wc, output: study.options,
-    message:
-        "evaluates {wildcards.run}"
     shell:
         "adtr evaluate {params.study} {wildcards.run:q} > {log:q} 2>&1"
