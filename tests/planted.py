@@ -33,8 +33,8 @@ TINY = {
     "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_every": 1, "precision": "float32"},
     "padim": {"channels": 4},
     "spade": {"neighbours": 3},
-    "patchcore": {"coreset": 0.5, "neighbourhood": 1},
-    "kde": {"coreset": 100},
+    "patchcore": {"coreset_ratio": 0.5, "neighbourhood": 1},
+    "kde": {"max_tokens": 100},
     "autoencoder": {"width": 8, "latent": 8},
 }
 
