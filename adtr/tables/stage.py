@@ -120,9 +120,5 @@ def _coverage(plan: Plan, dataset: str, spec: Mapping[str, Any]) -> str:
     text += "; ± is the standard deviation over the seeds" if len(seeds) > 1 else ""
     text += f"; one run of {render.listed(once)}, which have no randomness" if once else ""
     categories = plan.datasets[dataset].categories or []
-    names = f"categories {_listed(categories)}" if len(categories) < 6 else f"{len(categories)} categories"
-    return f"Ours: {names}, {'seeds' if len(seeds) > 1 else 'seed'} {_listed(seeds)}{text}."
-
-
-def _listed(values: list[Any]) -> str:
-    return ", ".join(map(str, values))
+    names = f"categories {', '.join(categories)}" if len(categories) < 6 else f"{len(categories)} categories"
+    return f"Ours: {names}, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{text}."
