@@ -29,14 +29,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Bank:
-    """Noisy copies of normal images (Fig. 3): a manifest with a column `source`, and its folder."""
-
-    manifest: pd.DataFrame
-    folder: Path
-
-
-@dataclass(frozen=True)
 class Category:
     """A category of a data set, with a run of each experiment."""
 
@@ -45,7 +37,7 @@ class Category:
     images: pd.DataFrame  # the manifest
     root: Path
     aupro_limit: float
-    bank: Bank | None = None
+    bank: tuple[pd.DataFrame, Path] | None = None  # confetti: a manifest with a column `source`, and its folder
 
     def tested(self) -> pd.DataFrame:
         """The first run's scores with the mask of each image, N rows."""
@@ -79,7 +71,7 @@ def read_category(plan: Plan, dataset: str, name: str, results: Path) -> Categor
     bank, noisy = None, confetti_of(plan, dataset)
     if noisy:
         folder = results / "confetti" / key / bank_key(params[noisy])
-        bank = Bank(read_manifest(folder / f"{name}.csv"), folder)
+        bank = read_manifest(folder / f"{name}.csv"), folder
     images = read_manifest(results / "manifests" / key / f"{name}.csv")
     limit = params[experiments[0]].score.aupro_limit
     return Category(name, runs, images, root_of(definition.root), limit, bank)

@@ -13,7 +13,8 @@ def confetti(category: Category) -> Figure:
     """Normal images, their noisy copies and the masks of the noise, at even steps through the bank."""
     if category.bank is None:
         raise ValueError(f"{category.name} has no confetti")
-    folder, size, copies = category.bank.folder, category.runs[0].size, spread(category.bank.manifest, COPIES)
+    (manifest, folder), size = category.bank, category.runs[0].size
+    copies = spread(manifest, COPIES)
     return image_grid(
         {
             "normal sample": ({}, [read_rgb(category.root, source, size) for source in copies.source]),

@@ -74,16 +74,14 @@ def _extremes(scores: pd.DataFrame, label: int, count: int) -> dict[str, pd.Data
 def thumbnails(category: Category) -> dict[str, Any]:
     """Test images of the first experiment, at even steps of their scores' ranks, as plain values for JSON.
 
-    Keys: category, experiment, threshold and its f1 (null where there is one class only), note, scale (the lowest and
-    the highest value of the maps' colours), and images: image, label, defect, score, verdict and pictures, which are
-    image, map and mask (null without one) as data URIs of WebP, 96 px.
+    Keys: experiment, threshold and its f1 (null where there is one class only), note, and images: image, label, defect,
+    score, verdict and pictures, which are image, map and mask (null without one) as data URIs of WebP, 96 px.
     """
     run, tested = category.runs[0], category.tested()
     ranked = tested.sort_values("pred_score", ascending=False, kind="stable")
     sample = pd.concat([spread(ranked[ranked.label == label], EACH) for label in (1, 0)])
     threshold, f1 = best_threshold(tested.label.to_numpy() == 1, tested.pred_score.to_numpy())
-    scale = scale_of(run)
-    coloured = matplotlib.colormaps[SCORES](scale(upsampled(run.maps[sample.index], SIDE)), bytes=True)[..., :3]
+    coloured = matplotlib.colormaps[SCORES](scale_of(run)(upsampled(run.maps[sample.index], SIDE)), bytes=True)[..., :3]
     images = [
         {
             "image": row.image,
@@ -99,8 +97,7 @@ def thumbnails(category: Category) -> dict[str, Any]:
         }
         for row, anomaly_map in zip(sample.itertuples(), coloured, strict=True)
     ]
-    content = {"category": category.name, "experiment": run.title, "threshold": threshold, "f1": f1, "note": NOTE}
-    return content | {"scale": [float(scale.vmin or 0), float(scale.vmax or 0)], "images": images}
+    return {"experiment": run.title, "threshold": threshold, "f1": f1, "note": NOTE, "images": images}
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float] | tuple[None, None]:

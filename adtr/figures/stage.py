@@ -77,5 +77,5 @@ def _differences(plan: Plan, dataset: str, results: Path) -> tuple[np.ndarray, n
         for category in plan.datasets[dataset].categories or []
     ]
     vectors, anomalous = ([file[name] for file in files] for name in ("vectors", "anomalous"))
-    drawn = pooled(vectors, anomalous, EACH, seed=0)
+    drawn = pooled(anomalous, EACH, seed=0)
     return np.concatenate(vectors)[drawn], np.concatenate(anomalous)[drawn]

@@ -12,14 +12,12 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
-def pooled(vectors: Sequence[np.ndarray], anomalous: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
-    """Indices into all vectors, one category after the other: `each` normal and `each` anomalous, drawn at random.
+def pooled(anomalous: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
+    """Indices into the vectors of all categories: `each` normal and `each` anomalous, drawn at random by their marks.
 
     Where there are not so many of a kind, fewer of both.
     """
     marks = np.concatenate(list(anomalous))
-    if len(marks) != sum(map(len, vectors)):
-        raise ValueError("as many marks as vectors are expected")
     rng = np.random.default_rng(seed)
     each = min(each, int(marks.sum()), int((~marks).sum()))
     drawn = [rng.choice(np.flatnonzero(kind), each, replace=False) for kind in (~marks, marks)]

@@ -21,12 +21,6 @@ from adtr.tables.paper import read_specs
 from adtr.tables.stage import build, of_study
 from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_misfits, study_metrics, summarize
 
-FURTHER = {
-    "image_ap": "image average precision",
-    "image_auroc_max": "image AUROC, score by maximum",
-    "image_auroc_mean": "image AUROC, score by mean",
-    "pixel_ap": "pixel average precision",
-}
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
 
@@ -105,7 +99,7 @@ def _dataset(plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, runs: Ru
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
     tables = {}
     for metric in dict.fromkeys([*main, *measured.metric]):
-        title, table = (METRICS | FURTHER).get(metric, metric), of_study(summary, plan, name, metric)
+        title, table = METRICS.get(metric, metric), of_study(summary, plan, name, metric)
         lines = sentences(table, title, plan.titles[reference]) if metric in main else []
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}

@@ -15,7 +15,6 @@ from PIL import Image
 from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
-from adtr.files import written_atomically
 from adtr.report.runs import Row, Runs
 from adtr.tables.render import listed
 
@@ -39,7 +38,7 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
 }
 BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
-WIDTH = 1100  # px, of a copy
+WIDTH = 1100  # px, of a figure in the report
 VERDICTS = ["true positive", "false negative", "false positive", "true negative"]
 
 
@@ -118,28 +117,22 @@ def selection(sections: Iterable[Row]) -> list[Row]:
 
 
 @cache
-def embedded(kind: str, path: Path) -> str:
-    """A picture as a data URI: photographs as lossy WebP, drawings as lossless WebP."""
+def small(kind: str, path: Path) -> bytes:
+    """A small copy of a figure, which LaTeX reads as well: JPEG, or PNG of few colours."""
     with Image.open(path) as image:
         pixels, buffer = image.convert("RGB"), io.BytesIO()
-        if kind in PHOTOGRAPHS:
-            pixels.save(buffer, "WEBP", quality=82, method=4)
-        else:
-            few = pixels.quantize(256, dither=Image.Dither.NONE).convert("RGB")
-            few.save(buffer, "WEBP", lossless=True, quality=50, method=3)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def save_copy(figure: Row, path: Path) -> None:
-    """Writes a small copy of a figure, which LaTeX reads as well: JPEG or PNG of few colours."""
-    with Image.open(figure["path"]) as image:
-        pixels = image.convert("RGB")
     if pixels.width > WIDTH:
         pixels = pixels.resize((WIDTH, round(pixels.height * WIDTH / pixels.width)), Image.Resampling.LANCZOS)
-    with written_atomically(path) as part:
-        if figure["kind"] in PHOTOGRAPHS:
-            pixels.save(part, "JPEG", quality=85, optimize=True)
-        else:
-            few = pixels.quantize(64, dither=Image.Dither.NONE)
-            plain = len(few.getcolors() or []) <= 16  # packed in fewer bits, to which pdfTeX adds random ones
-            (pixels if plain else few).save(part, "PNG", optimize=True)
+    if kind in PHOTOGRAPHS:
+        pixels.save(buffer, "JPEG", quality=85, optimize=True)
+    else:
+        few = pixels.quantize(64, dither=Image.Dither.NONE)
+        plain = len(few.getcolors() or []) <= 16  # packed in fewer bits, to which pdfTeX adds random ones
+        (pixels if plain else few).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def embedded(figure: Row) -> str:
+    """The small copy of a figure as a data URI."""
+    form = "jpeg" if figure["kind"] in PHOTOGRAPHS else "png"
+    return f"data:image/{form};base64," + base64.b64encode(small(figure["kind"], figure["path"])).decode()

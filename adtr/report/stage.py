@@ -5,10 +5,10 @@ from pathlib import Path
 
 from adtr.config.study import Plan
 from adtr.errors import UserError
-from adtr.files import write_text
+from adtr.files import write_bytes, write_text
 from adtr.report.brief import markdown
 from adtr.report.content import gather, read_table
-from adtr.report.figures import save_copy, selection
+from adtr.report.figures import selection, small
 from adtr.report.page import render
 from adtr.report.tex import document
 from adtr.tables.stage import table_names
@@ -30,7 +30,7 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
 
     def copies() -> None:
         for figure in figures:
-            save_copy(figure, output / figure["file"])
+            write_bytes(output / figure["file"], small(figure["kind"], figure["path"]))
         for path in set((output / "figures").glob("*")) - {output / figure["file"] for figure in figures}:
             path.unlink()
 

@@ -117,11 +117,7 @@ def _coverage(plan: Plan, dataset: str, spec: Mapping[str, Any]) -> str:
     other = [f"{', '.join(titles)} {count}" for count, titles in epochs.items() if count != most]
     text = f"; {most} epochs" + (f" ({'; '.join(other)})" if other else "") if epochs else ""
     text += "; ± is the standard deviation over the seeds" if len(seeds) > 1 else ""
-    text += f"; one run of {render.listed(once)}, which have no randomness" if once else ""
+    text += f"; no randomness, so one seed: {render.listed(once)}" if once else ""
     categories = plan.datasets[dataset].categories or []
-    names = f"categories {_listed(categories)}" if len(categories) < 6 else f"{len(categories)} categories"
-    return f"Ours: {names}, {'seeds' if len(seeds) > 1 else 'seed'} {_listed(seeds)}{text}."
-
-
-def _listed(values: list[Any]) -> str:
-    return ", ".join(map(str, values))
+    names = f"categories {', '.join(categories)}" if len(categories) < 6 else f"{len(categories)} categories"
+    return f"Ours: {names}, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{text}."

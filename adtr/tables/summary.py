@@ -16,6 +16,10 @@ METRICS = {
     "image_auroc_all": "image AUROC, all anomalous test images",
     "pixel_auroc": "pixel AUROC",
     "aupro": "AUPRO",
+    "image_ap": "image average precision",
+    "image_auroc_max": "image AUROC, score by maximum",
+    "image_auroc_mean": "image AUROC, score by mean",
+    "pixel_ap": "pixel average precision",
 }
 OF_LAYOUT = {"mvtec": ["pixel_auroc", "aupro"], "cifar10": ["image_auroc_all"]}  # beside image_auroc
 RUN = ["dataset", "experiment", "category", "metric"]

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import html
+import io
 import json
 import math
 import os
@@ -117,8 +118,7 @@ def gallery(category: str) -> dict[str, Any]:
         | {"pictures": {"image": PIXEL, "map": PIXEL, "mask": PIXEL if label else None}}
         for score, label, verdict in zip((1, 2, 3, 4), (0, 1, 0, 1), verdicts, strict=True)
     ]
-    told = {"category": category, "experiment": "ADTR", "threshold": 3.0, "f1": 0.5, "note": "For looking only."}
-    return told | {"scale": [0.0, 4.0], "images": images}
+    return {"experiment": "ADTR", "threshold": 3.0, "f1": 0.5, "note": "For looking only.", "images": images}
 
 
 def run_record(plan: Plan, dataset: str, experiment: str, seed: int, model: str) -> dict[str, Any]:
@@ -453,8 +453,7 @@ def test_a_span_of_runs_is_short() -> None:
 def test_a_copied_picture_is_small_and_of_a_kind_that_latex_reads(tmp_path: Path) -> None:
     Image.new("RGB", (3000, 1000)).save(tmp_path / "wide.png")
     for kind, form in (("maps", "JPEG"), ("roc", "PNG")):
-        figures.save_copy({"kind": kind, "path": tmp_path / "wide.png"}, tmp_path / kind)
-        with Image.open(tmp_path / kind) as image:
+        with Image.open(io.BytesIO(figures.small(kind, tmp_path / "wide.png"))) as image:
             assert (image.format, image.size) == (form, (1100, 367))
 
 

@@ -375,6 +375,14 @@ def test_all_categories_and_seeds_give_a_mean_beside_the_papers() -> None:
     assert cell(table, row="ADTR (difference)", column="mean")["mean"] == pytest.approx(found["mean"] - 96.4, rel=1e-9)
 
 
+def test_a_note_names_the_experiments_of_one_seed(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [run for run in plan.runs() if run[1] not in ("spade", "kde") or run[3] == 0]
+    monkeypatch.setattr(Plan, "runs", lambda _: runs)
+    _, table = tables.build(plan, metrics_of(plan), SPECS)["table3"]
+    assert shown(table, "SPADE (ours)", "dog").replace(".", "").isdigit()
+    assert render.notes(table)[0].endswith("over the seeds; no randomness, so one seed: SPADE and KDE.")
+
+
 def test_missing_runs_are_counted_and_one_is_named(plan: Plan, tmp_path: Path) -> None:
     runs = list(plan.runs())
     for dataset, experiment, category, seed in runs[1:]:
