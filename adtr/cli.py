@@ -13,7 +13,6 @@ from adtr import __version__
 from adtr.config import PARAMS
 from adtr.config.levels import Errors, parse_settings
 from adtr.config.paths import Paths, root_of
-from adtr.config.schema import read_yaml
 from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
 from adtr.files import write_text
@@ -377,9 +376,10 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, Any]:
 
 
 def _tables(options: Options) -> None:
-    from adtr.tables.stage import write_tables
+    from adtr.tables.stage import write
 
-    write_tables(_paths(options), PARAMS)
+    paths = _paths(options)
+    write(paths.plan, paths.results, PARAMS)
 
 
 def _plots(options: Options) -> None:
@@ -394,15 +394,18 @@ def _figures(options: Options) -> None:
 
     paths = _paths(options)
     if "/" in options.target:
-        draw_category(paths, *_names(options, paths.plan, "dataset", "category"))
+        dataset, category = _names(options, paths.plan, "dataset", "category")
+        draw_category(paths, dataset, category)
     else:
-        draw_dataset(paths, *_names(options, paths.plan, "dataset"), PARAMS)
+        (dataset,) = _names(options, paths.plan, "dataset")
+        draw_dataset(paths, dataset, PARAMS)
 
 
 def _report(options: Options) -> None:
-    from adtr.report import write
+    from adtr.report.stage import write
 
-    write(_paths(options), PARAMS)
+    paths = _paths(options)
+    write(paths.plan, paths.results, PARAMS, paths.report)
 
 
 def _plan(options: Options) -> None:
@@ -422,6 +425,7 @@ def _status(options: Options) -> None:
 
 def _cost(options: Options) -> None:
     from adtr.cost import expected, read_cluster
+    from adtr.tables.paper import read_specs
 
     plan, speeds = _paths(options).plan, read_cluster(PARAMS / "cluster.yaml")
     if options.here:
@@ -430,7 +434,7 @@ def _cost(options: Options) -> None:
         minutes, cores = minutes_here(plan, speeds)
         print(f"{plan.name}: about {max(1, round(minutes))} minutes on this machine, if its {cores} cores are idle")
     else:
-        print(expected(plan, speeds, read_yaml(PARAMS / "tables.yaml"), PARAMS))
+        print(expected(plan, speeds, read_specs(PARAMS)))
 
 
 def _prune(options: Options) -> None:

@@ -36,7 +36,8 @@ STAGES = {
 # data sources (config, data.sources) are tracked by their values.
 MOVES_BYTES = {
     "cli", "config", "errors", "files", "provenance", "data.fetch", "data.sources", "data.unpack", "features.store",
-    "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.state", "train.status", "evaluate.stage",
+    "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.state", "train.status",
+    "evaluate.stage",
 }  # fmt: skip
 
 SKIPPED = {"ctx", "kind", "type_comment", "type_params", "type_ignores"}  # meaningless, or not of every Python

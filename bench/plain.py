@@ -3,6 +3,8 @@
 Shapes: B images, N tokens, C channels, D width, S side of an image in px.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +72,7 @@ class Transformer(nn.Module):
 
 def backbone(name: str, size: int) -> Backbone:
     """The library's EfficientNet as it is: unfolded, its own activations."""
-    unfolded = network(name, size)
+    unfolded: Any = network(name, size)
     stem = nn.Sequential(unfolded._conv_stem, unfolded._bn0, unfolded._swish)
     return Backbone(stem, list(unfolded._blocks), size).eval()
 

@@ -200,7 +200,7 @@ def test_a_bank_that_failed_leaves_no_manifest_of_an_earlier_one(
 ) -> None:
     target, paths = "smoke_mvtec/adtr_plus/carpet", Paths(smoke)
     main(["confetti", *STUDY, target])
-    bank, manifest = (paths.bank(*target.split("/")) or ())[0], paths.manifest("smoke_mvtec", "carpet")
+    (bank, _), manifest = paths.bank(*target.split("/")) or (Path(), Path()), paths.manifest("smoke_mvtec", "carpet")
     rows = pd.read_csv(manifest, keep_default_na=False)
     (prepared / "results/manifests").unlink()
     manifest.parent.mkdir(parents=True)

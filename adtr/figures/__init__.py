@@ -9,7 +9,7 @@ SUFFIXES = ("png", "svg")
 
 
 def kinds_of(plan: Plan, dataset: str) -> list[str]:
-    """The kinds of figure that every category of a data set has: {category}-{kind}.png and .svg."""
+    """The kinds of figure that every category of a data set has, as KIND.png and KIND.svg."""
     params = [plan.params[dataset, experiment] for experiment in plan.study.datasets[dataset]]
     optional = {
         "pro": plan.datasets[dataset].layout == "mvtec",
@@ -21,7 +21,7 @@ def kinds_of(plan: Plan, dataset: str) -> list[str]:
 
 
 def dataset_kinds(plan: Plan, dataset: str) -> list[str]:
-    """The kinds of figure of a data set as a whole: {dataset}-{kind}.png and .svg."""
+    """The kinds of figure of a data set as a whole."""
     return ["bars", "tsne"] if explained(plan, dataset) else ["bars"]
 
 
@@ -39,19 +39,3 @@ def explained(plan: Plan, dataset: str) -> str | None:
     if plan.datasets[dataset].layout != "mvtec":
         return None
     return next((e for e in plan.study.datasets[dataset] if plan.params[dataset, e].method == "adtr"), None)
-
-
-def category_files(plan: Plan, dataset: str, category: str) -> list[str]:
-    """The files of a category, in the data set's folder of figures."""
-    drawn = [f"{category}-{kind}.{suffix}" for kind in kinds_of(plan, dataset) for suffix in SUFFIXES]
-    return [*drawn, f"{category}-gallery.json"]
-
-
-def all_files(plan: Plan) -> list[str]:
-    """The files of all categories and data sets, relative to the folder of the study's figures."""
-    files = []
-    for dataset, definition in plan.datasets.items():
-        for category in definition.categories or []:
-            files += [f"{dataset}/{name}" for name in category_files(plan, dataset, category)]
-        files += [f"{dataset}-{kind}.{suffix}" for kind in dataset_kinds(plan, dataset) for suffix in SUFFIXES]
-    return files

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adtr.config.paths import bank_key, data_key, root_of
-from adtr.config.study import Plan, run_folder
+from adtr.config import study
+from adtr.config.paths import Paths, root_of
 from adtr.data.images import verified_masks
 from adtr.data.manifest import read_manifest
 from adtr.figures import confetti_of
@@ -56,25 +56,20 @@ def spread(ranked: pd.DataFrame, count: int) -> pd.DataFrame:
     return ranked.iloc[[int((i + 0.5) * len(ranked) / count) for i in range(count)]]
 
 
-def read_category(plan: Plan, dataset: str, name: str, results: Path) -> Category:
-    """Reads a category of a study, with the runs of the first seed.
-
-    Args:
-        results: the folder of all results.
-    """
+def read_category(paths: Paths, dataset: str, name: str) -> Category:
+    """Reads a category of a study, with the runs of the first seed."""
+    plan, seed = paths.plan, paths.plan.study.seeds[0]
     definition, experiments = plan.datasets[dataset], plan.study.datasets[dataset]
-    key, params = data_key(dataset, definition), {e: plan.params[dataset, e] for e in experiments}
-    runs = []
-    for e in experiments:
-        folder = run_folder(results / plan.name, dataset, e, name, plan.study.seeds[0])
-        runs.append(_read_run(folder, plan.titles[e], params[e].features.image_size))
+    params = {e: plan.params[dataset, e] for e in experiments}
+    runs = [
+        _read_run(paths.run(study.Run(dataset, e, name, seed)), plan.titles[e], params[e].features.image_size)
+        for e in experiments
+    ]
     bank, noisy = None, confetti_of(plan, dataset)
-    if noisy:
-        folder = results / "confetti" / key / bank_key(params[noisy])
-        bank = read_manifest(folder / f"{name}.csv"), folder
-    images = read_manifest(results / "manifests" / key / f"{name}.csv")
+    if noisy and (files := paths.bank(dataset, noisy, name)):
+        bank = read_manifest(files[0]), files[0].parent
     limit = params[experiments[0]].score.aupro_limit
-    return Category(name, runs, images, root_of(definition.root), limit, bank)
+    return Category(name, runs, read_manifest(paths.manifest(dataset, name)), root_of(definition.root), limit, bank)
 
 
 def _read_run(folder: Path, title: str, size: int) -> Run:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from adtr.config.study import Plan, differences_file
-from adtr.errors import UserError
+from adtr.config.paths import Paths
+from adtr.config.study import Run
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, read_category
@@ -31,51 +31,38 @@ KINDS = {drawing.__name__: drawing for drawing in DRAWINGS}
 EACH = 300  # difference vectors of either kind in Fig. 5
 
 
-def draw_category(plan: Plan, dataset: str, name: str, results: Path, folder: Path) -> None:
-    """Writes every figure of a category to `folder`, and the gallery of the HTML page.
-
-    Args:
-        results: the folder of all results.
-    """
-    draw(read_category(plan, dataset, name, results), kinds_of(plan, dataset), folder)
+def draw_category(paths: Paths, dataset: str, name: str) -> None:
+    """Writes every figure of a category, and the gallery of the HTML page."""
+    draw(read_category(paths, dataset, name), kinds_of(paths.plan, dataset), paths.category_figures(dataset, name))
 
 
 def draw(category: Category, kinds: Iterable[str], folder: Path) -> None:
-    """Writes figures of these kinds and the gallery's data."""
+    """Writes figures of these kinds, and the gallery's data, to `folder`."""
     set_look()
     for kind in kinds:
-        save(KINDS[kind](category), folder, f"{category.name}-{kind}")
-    write_text(folder / f"{category.name}-gallery.json", json.dumps(thumbnails(category), indent=1))
+        save(KINDS[kind](category), folder, kind)
+    write_text(folder / "gallery.json", json.dumps(thumbnails(category), indent=1))
 
 
-def draw_dataset(plan: Plan, dataset: str, kind: str, results: Path, folder: Path, params: Path) -> None:
-    """Writes a figure of a whole data set to `folder`.
+def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
+    """Writes the figures of a data set as a whole.
 
     Args:
-        results: the folder of all results.
         params: the folder params/, for the paper's numbers.
-
-    Raises:
-        UserError: the data set has no figure of this kind.
     """
-    if kind not in dataset_kinds(plan, dataset):
-        raise UserError(f"{dataset} has no figure {kind}: it has {', '.join(dataset_kinds(plan, dataset))}")
+    plan, folder = paths.plan, paths.dataset_figures(dataset)
     set_look()
-    if kind == "bars":
-        metrics = read_metrics(results / plan.name / "metrics.csv")
-        figure = bars(panels(plan, dataset, metrics, read_specs(params)))
-    else:
-        figure = tsne(*_differences(plan, dataset, results))
-    save(figure, folder, f"{dataset}-{kind}")
+    metrics = read_metrics(paths.results / "metrics.csv")
+    save(bars(panels(plan, dataset, metrics, read_specs(params))), folder, "bars")
+    if "tsne" in dataset_kinds(plan, dataset):
+        save(tsne(*_differences(paths, dataset)), folder, "tsne")
 
 
-def _differences(plan: Plan, dataset: str, results: Path) -> tuple[np.ndarray, np.ndarray]:
+def _differences(paths: Paths, dataset: str) -> tuple[np.ndarray, np.ndarray]:
     """Vectors (M, C) and marks (M,) of Fig. 5, drawn from all categories of a data set, first seed."""
-    experiment, seed = str(explained(plan, dataset)), plan.study.seeds[0]
-    files = [
-        np.load(differences_file(results / plan.name, dataset, experiment, category, seed))
-        for category in plan.datasets[dataset].categories or []
-    ]
+    experiment, seed = str(explained(paths.plan, dataset)), paths.plan.study.seeds[0]
+    categories = paths.plan.datasets[dataset].categories or []
+    files = [np.load(paths.differences(Run(dataset, experiment, category, seed))) for category in categories]
     vectors, anomalous = ([file[name] for file in files] for name in ("vectors", "anomalous"))
     drawn = pooled(anomalous, EACH, seed=0)
     return np.concatenate(vectors)[drawn], np.concatenate(anomalous)[drawn]

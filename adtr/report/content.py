@@ -19,7 +19,7 @@ from adtr.tables import render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.paper import read_specs
 from adtr.tables.stage import build, of_study
-from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_misfits, study_metrics, summarize
+from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize
 
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
@@ -36,7 +36,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         UserError: a file is missing, or belongs to other parameters or another run.
     """
     metrics, runs = read_metrics(results / "metrics.csv"), read_runs(plan, results)
-    refuse_misfits(plan, results)
+    refuse_outdated(plan, results)
     specs, comparison = read_specs(params), pd.read_csv(read_table(results, "comparison", "csv"))
     networks = pd.read_csv(read_table(results, "parameters", "csv"))
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)

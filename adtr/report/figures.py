@@ -47,7 +47,7 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
     values = {"seed": plan.study.seeds[0], "explained": plan.titles.get(explained(plan, dataset) or "", "")}
     values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
     kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or masks]
-    path = results / "figures" / dataset
+    path = results / "figures/datasets" / dataset
     return [_figure(kind, path, plan.datasets[dataset].title, dataset, values) for kind in kinds]
 
 
@@ -66,9 +66,9 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
     values = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "".join(continued)}
     values["untrained"] = f" Without epochs: {listed(untrained)}." if untrained else ""
     kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
-    path, name = results / "figures" / dataset / category, f"{dataset}-{category}"
+    path, name = results / "figures/categories" / dataset / category, f"{dataset}-{category}"
     figures = [_figure(kind, path, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
-    gallery = _gallery(path.with_name(f"{category}-gallery.json"), runs[dataset, experiments[0], category, seed])
+    gallery = _gallery(path / "gallery.json", runs[dataset, experiments[0], category, seed])
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
     return {
         "category": category,
@@ -82,8 +82,8 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
     }
 
 
-def _figure(kind: str, stem: Path, subject: str, name: str, values: Row) -> Row:
-    path = stem.with_name(f"{stem.name}-{kind}.png")
+def _figure(kind: str, folder: Path, subject: str, name: str, values: Row) -> Row:
+    path = folder / f"{kind}.png"
     if not path.is_file():
         raise UserError(f"{path}: no such file: `adtr figures` draws it")
     caption = CAPTIONS[kind].format(**values)

@@ -1,14 +1,12 @@
 """The metrics of a study's runs, gathered and summarised over seeds and categories. Values are per cent."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from adtr.config.study import EVALUATED, Plan, run_folder
+from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
+from adtr.train.outdated import outdated
 
 MEAN = "mean"
 METRICS = {
@@ -49,49 +47,18 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
         UserError: runs are missing, or were made with other parameters.
     """
     paths = run_files(plan, results, "metrics.csv", "metrics")
-    refuse_misfits(plan, results)
+    refuse_outdated(plan, results)
     rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
     return rows.assign(seed=rows.seed.astype(int))
 
 
-def refuse_misfits(plan: Plan, results: Path) -> None:
+def refuse_outdated(plan: Plan, results: Path) -> None:
     """Raises a UserError if runs were made with other parameters than the plan's."""
-    if misfit := next(misfits(plan, results), None):
+    if run := next(outdated(plan, results), None):
         raise UserError(
-            f"runs of other parameters, such as {misfit}: pass the parameters that they were made with (--set), or let "
+            f"runs of other parameters, such as {run}: pass the parameters that they were made with (--set), or let "
             f"`adtr prune --study {plan.name}` remove them"
         )
-
-
-def misfits(plan: Plan, results: Path) -> Iterator[Path]:
-    """Runs of other parameters than the plan's: those of a variant that DVC brought under Snakemake's records.
-
-    Gives the folder of a run whose training does not fit, else the files of an evaluation that does not, or unrecorded.
-    Of ADTR+, the run that it started from counts, too. What data and anomalies were made with does not.
-
-    Args:
-        results: the study's folder of results.
-    """
-    for dataset, experiment, category, seed in plan.runs():
-        folder, params = run_folder(results, dataset, experiment, category, seed), plan.params[dataset, experiment]
-        asked = params.decisive()
-        trained, evaluated = _read(folder / "run.json"), _read(folder / "evaluation.json")
-        start = run_folder(results, dataset, params.adtr_plus.start, category, seed) / "run.json"
-        expected = {
-            "method": params.method,
-            "seed": seed,
-            "params": {name: asked[name] for name in params.method_sections()},
-            "start": _read(start).get("model") if params.method == "adtr_plus" else None,
-        }
-        as_asked = all(trained.get(key) == value for key, value in expected.items())
-        if trained and not (as_asked and trained["features"]["features"] == asked["features"]):
-            yield folder
-        elif (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), asked["score"]):
-            yield from (folder / name for name in EVALUATED if trained and (folder / name).is_file())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def run_files(plan: Plan, results: Path, name: str, what: str) -> list[Path]:

@@ -25,7 +25,6 @@ from adtr.config.schema import Confetti, read_yaml
 from adtr.config.study import Plan, resolve
 from adtr.data.confetti import write_bank
 from adtr.data.manifest import index
-from adtr.errors import UserError
 from adtr.evaluate.maps import score, upsampled
 from adtr.evaluate.metrics import aupro
 from adtr.figures.bars import bars, panels
@@ -37,7 +36,7 @@ from adtr.figures.look import line
 from adtr.figures.maps import maps, sample_of
 from adtr.figures.pro import pro
 from adtr.figures.roc import roc
-from adtr.figures.stage import KINDS, draw, draw_dataset
+from adtr.figures.stage import KINDS, draw
 from adtr.figures.training import training
 from adtr.figures.tsne import embedded, pooled, possibility
 from adtr.tables.paper import read_specs
@@ -89,12 +88,8 @@ def test_kinds_follow_from_what_the_study_runs() -> None:
     assert "curve" not in figures.kinds_of(resolve("smoke", PARAMS, {"train.snapshots": 0}), "smoke_mvtec")
 
 
-def test_every_kind_can_be_drawn_and_every_file_is_named_once() -> None:
-    plan = resolve("smoke", PARAMS)
-    assert set(figures.kinds_of(plan, "smoke_mvtec")) == set(KINDS)
-    names = figures.all_files(plan)
-    assert len(names) == len(set(names)) == 2 * (2 * 8 + 1) + 2 * (2 * 6 + 1) + 2 * 3
-    assert {"smoke_mvtec/screw-gallery.json", "smoke_mvtec-tsne.svg"} < set(names)
+def test_every_kind_can_be_drawn() -> None:
+    assert set(figures.kinds_of(resolve("smoke", PARAMS), "smoke_mvtec")) == set(KINDS)
 
 
 def test_names_are_known_without_matplotlib() -> None:
@@ -358,8 +353,3 @@ def test_the_plane_tells_clusters_apart_and_is_the_same_twice() -> None:
     middles = [points[:30].mean(axis=0), points[30:].mean(axis=0)]
     spread = max(points[:30].std(), points[30:].std())
     assert np.linalg.norm(middles[0] - middles[1]) > spread
-
-
-def test_an_unknown_kind_is_refused(plan: Plan, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="smoke_cifar10 has no figure tsne: it has bars"):
-        draw_dataset(plan, "smoke_cifar10", "tsne", tmp_path, tmp_path, PARAMS)
