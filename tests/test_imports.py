@@ -23,7 +23,7 @@ ORDER = [
     ["figures"],
     ["report"],
     ["predict"],
-    ["cost", "mending", "presence", "prune", "slurm", "workflow"],
+    ["cost", "prune", "speed", "workflow"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
