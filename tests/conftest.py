@@ -44,7 +44,7 @@ def smoke() -> Plan:
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """The study, run once: killed in the midst of its trainings, then resumed by the same command."""
+    """The study, run once: killed in the midst of its trainings, unlocked, then resumed by the same command."""
     shop = Workshop(tmp_path_factory.mktemp("clone"))
     killed = shop.begun(*TARGETS, log=shop.folder / "killed.log")
     try:
@@ -53,6 +53,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
     assert not (shop.folder / "results/smoke/metrics.csv").exists()
+    assert shop.snakemake("--unlock").returncode == 0
     result = shop.snakemake(*TARGETS)
     assert result.returncode == 0, result.stdout
     return shop
