@@ -174,7 +174,7 @@ def _stores(options: Options, paths: Paths, run: Run) -> dict[str, Path]:
     }
 
 
-def _progress(unit: str, total: int) -> Callable[[Iterable], Iterable]:
+def _progress(unit: str, total: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
     from tqdm import tqdm
 
     return partial(tqdm, total=total, unit=unit, disable=None)

@@ -1,8 +1,7 @@
-"""Batches of runs in one Slurm job, as the profile has them, against a job for each run: jobs, waiting, total time.
+"""Three ways to send the study `smoke` to Slurm: a job for each job, train and evaluate of a run in one, and job arrays.
 
-Makes the tables of the study `smoke` twice, each time in a fresh copy, on the Slurm of tests/cluster.py (root). Its two
-nodes share this machine's cores and its queue is empty but for these jobs: each job's wait in a busy queue, which
-batches save, comes on top.
+Makes its tables once a way, each time in a fresh copy, on the Slurm of tests/cluster.py (root). Its two nodes share this
+machine's cores and its queue is empty but for these jobs: each job's wait in a busy queue comes on top.
     python bench/slurm.py
 """
 
@@ -19,7 +18,11 @@ import cluster
 from measure import machine
 from workshop import Workshop
 
-SIZES = {"as in the profile": [], "a job a run": ["--group-components", "data=1", "train=1", "draw=1"]}
+WAYS = {
+    "a job for each job (the profile)": [],
+    "a group a run": ["--groups", "train=run", "fit=run", "evaluate=run"],
+    "job arrays": ["--slurm-array-jobs", "all"],
+}
 
 
 def seconds(job: dict[str, str], begin: str, end: str) -> float:
@@ -34,8 +37,8 @@ def main() -> None:
             version = subprocess.run(["sinfo", "--version"], capture_output=True, text=True).stdout.strip()
             print(f"{machine()}, {version}, {cluster.NODES} nodes, {cluster.GPUS} GPUs each")
             print("| | jobs | total, s | jobs' own time, s | waiting, s a job |\n| --- | --- | --- | --- | --- |")
-            for name, words in SIZES.items():
-                shop = Workshop(place / name.replace(" ", "_"))
+            for name, words in WAYS.items():
+                shop = Workshop(place / f"way{list(WAYS).index(name)}")
                 began = time.monotonic()
                 result = shop.snakemake("--profile", "slurm", "all_tables", *words)
                 total = time.monotonic() - began
