@@ -28,15 +28,6 @@ localrules:
     plots,
     dataset_figures,
     write_report,
-    all_features,
-    all_runs,
-    all_tables,
-    figures,
-    report,
-    table1,
-    table2,
-    table3,
-    table4,
 
 
 wildcard_constraints:
@@ -93,21 +84,10 @@ rule report:
         study.reports,
 
 
-rule table1:
-    input:
-        study.table_files("table1"),
+for n in (1, 2, 3, 4):
 
-
-rule table2:
-    input:
-        study.table_files("table2"),
-
-
-rule table3:
-    input:
-        study.table_files("table3"),
-
-
-rule table4:
-    input:
-        study.table_files("table4"),
+    rule:
+        name:
+            f"table{n}"
+        input:
+            study.table_files(f"table{n}"),

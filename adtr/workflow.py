@@ -28,13 +28,6 @@ from adtr.tables.plots import FILES as PLOTS
 from adtr.tables.stage import table_names
 
 Wildcards = Any  # of Snakemake: an attribute for each wildcard
-RUN_FILES = {
-    "params": "params.yaml",
-    "model": "model.safetensors",
-    "history": "history.csv",
-    "snapshots": "snapshots.safetensors",
-    "run": "run.json",
-}
 ERROR = re.compile(
     r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE
 )  # a message, or a traceback's end
@@ -233,7 +226,7 @@ class Workflow:
         """What ADTR+ starts from: a finished run, and the manifest and features of its anomalies."""
         run = self.run(wildcards)
         start, bank = self.paths.start(run), self.paths.bank(*run[:3]) or ()
-        begun = [start / RUN_FILES[name] for name in ("run", "model")] if start else []
+        begun = [start / "run.json", start / "model.safetensors"] if start else []
         return [str(path) for path in [*begun, *bank]]
 
     def train_decisive(self, wildcards: Wildcards) -> str:
