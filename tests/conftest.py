@@ -1,5 +1,6 @@
 """What several test modules read, made once: small data sets, and the study `smoke`."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -44,11 +45,25 @@ def smoke() -> Plan:
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """The study, run once: killed in the midst of its trainings, unlocked, then resumed by the same command."""
-    shop = Workshop(tmp_path_factory.mktemp("clone"))
+    """The study, made once for all workers of pytest; each has a copy of its own."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with (shared / "smoke.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "smoke").is_dir():
+            _make(shared / "making")
+            (shared / "making").rename(shared / "smoke")
+    folder = tmp_path_factory.mktemp("clone") / "smoke"
+    shutil.copytree(shared / "smoke", folder, symlinks=True)
+    return Workshop(folder, empty=False)
+
+
+def _make(folder: Path) -> None:
+    """Makes the study: killed in the midst of its trainings, unlocked, then resumed by the same command."""
+    shop = Workshop(folder)
     killed = shop.begun(*TARGETS, log=shop.folder / "killed.log")
     try:
-        wait_for(lambda: list(shop.folder.glob("results/smoke/runs/*/*/*/*/run.json")), "the end of a training", 120)
+        wait_for(lambda: list(shop.folder.glob("results/smoke/runs/*/*/*/*/run.json")), "the end of a training", 240)
     finally:
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
@@ -56,7 +71,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     assert shop.snakemake("--unlock").returncode == 0
     result = shop.snakemake(*TARGETS)
     assert result.returncode == 0, result.stdout
-    return shop
 
 
 @pytest.fixture(scope="session")

@@ -246,6 +246,20 @@ def test_train_and_evaluate_give_the_same_bytes_twice(experiment: str, prepared:
         assert curve.empty
 
 
+def test_status_counts_the_runs_and_shows_trainings_at_work(
+    prepared: Path, smoke: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["train", *STUDY, "smoke_mvtec/padim/carpet/0"])
+    main(["train", *STUDY, str(RUN)])
+    (prepared / "results/smoke/runs" / str(RUN) / "run.json").unlink()
+    capsys.readouterr()
+    main(["status", *STUDY])
+    table, counts = capsys.readouterr().out.strip().split("\n\n")
+    assert f"at work  {RUN}  4/4" in table
+    others = len(list(smoke.runs())) - 2
+    assert counts == f"0 evaluated, 1 trained, 1 at work, 0 interrupted, {others} not begun"
+
+
 def test_a_run_of_other_parameters_is_not_evaluated(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RUN._replace(experiment="padim")
     main(["train", *STUDY, str(run), "--set", "padim.channels=7"])

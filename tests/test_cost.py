@@ -107,3 +107,15 @@ def test_every_error_in_the_speeds_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError) as told:
         read_cluster(file)
     assert all(f"\n  {name}: " in str(told.value) for name in ("step", "margin", "typo"))
+
+
+def test_the_time_on_this_machine_is_some_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["cost", "--study", "smoke", "--here"])
+    message = re.fullmatch(
+        r"smoke: about (\d+) minutes on this machine, if its \d+ cores are idle\n", capsys.readouterr().out
+    )
+    assert message
+    assert int(message[1]) >= 1

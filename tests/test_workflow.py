@@ -1,5 +1,6 @@
 """Paths, inputs and digests of the rules, as functions of wildcards: no Snakemake, no PyTorch."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from adtr.errors import UserError
-from adtr.workflow import Workflow, digest
+from adtr.workflow import Workflow, digest, failures
 
 
 class Wildcards(dict[str, Any]):
@@ -154,3 +155,20 @@ def test_planning_needs_no_torch() -> None:
     code = "import sys, adtr.workflow as w; w.Workflow({'study': 'paper'}).tables; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_last_message_of_each_failed_log_is_found(tmp_path: Path) -> None:
+    logs = {
+        "fine.log": "epoch 1/2\nepoch 2/2\n",
+        "refused.log": "epoch 1/2\nadtr train: two problems:\n  first\n  second\n",
+        "deep/broken.log": "Traceback (most recent call last):\n  File x\nValueError: no\n",
+        "old.log": "adtr train: before\n",
+    }
+    for name, text in logs.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    os.utime(tmp_path / "old.log", (0, 0))
+    assert failures(tmp_path, since=1) == [
+        f"{tmp_path}/deep/broken.log:\n  ValueError: no",
+        f"{tmp_path}/refused.log:\n  adtr train: two problems:\n  first\n  second",
+    ]

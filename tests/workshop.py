@@ -29,8 +29,11 @@ def ran(words: list[str], folder: Path, **variables: str) -> subprocess.Complete
 class Workshop:
     """A copy of the repository's files, in which Snakemake runs with the copy's own package."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, empty: bool = True):
         self.folder = folder
+        self.processes: list[subprocess.Popen[str]] = []
+        if not empty:
+            return
         names = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=HERE, capture_output=True, text=True, check=True,
@@ -39,7 +42,6 @@ class Workshop:
             if (HERE / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(HERE / name, folder / name, follow_symlinks=False)
-        self.processes: list[subprocess.Popen[str]] = []
 
     def sibling(self, folder: Path) -> "Workshop":
         """Another copy, with the data and the features of this one and without its runs."""
