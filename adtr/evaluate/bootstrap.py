@@ -14,19 +14,14 @@ import pandas as pd
 
 REFERENCE = "adtr"  # the experiment that the others are compared with
 DRAWS, SEED, LEVEL = 10_000, 0, 0.95
-COLUMNS = ["dataset", "metric", "experiment", "difference", "low", "high"]
+COLUMNS = ["dataset", "metric", "experiment", "difference", "low", "high"]  # low and high: the interval's ends
 COLUMNS += ["categories", "pairs", "wins", "ties", "losses"]
 
 Floats = npt.NDArray[np.float64]
 
 
 def compare(metrics: pd.DataFrame, pairs: Iterable[tuple[str, str]], reference: str = REFERENCE) -> pd.DataFrame:
-    """Each experiment against `reference`, by data set and metric; `low` and `high` are the interval's ends.
-
-    Args:
-        metrics: the tidy rows of all runs.
-        pairs: (data set, metric) of each comparison.
-    """
+    """Each experiment against `reference` in tidy `metrics`, by (data set, metric) of `pairs`: COLUMNS."""
     rows = []
     for dataset, metric in pairs:
         chosen = metrics[(metrics.dataset == dataset) & (metrics.metric == metric)]
@@ -58,9 +53,7 @@ def interval(groups: list[Floats]) -> tuple[float, float]:
     What is resampled: as many categories as there are, with replacement; in each drawn one, independently of the other
     draws, as many seeds as it has, with replacement. So with one category only its seeds are resampled, with one seed
     only the categories. With less than two differences in all there is no interval: both ends are NaN.
-
-    Args:
-        groups: of each category the differences, one a seed.
+    `groups` are the differences of each category, one a seed.
     """
     if sum(map(len, groups)) < 2:
         return np.nan, np.nan
@@ -85,10 +78,7 @@ def auroc_error(auroc: float, normal: int, anomalous: int) -> float:
 
 
 def resamples(counts: list[int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """The draws of the bootstrap, the same for every comparison of the same shape.
-
-    Args:
-        counts: how many seeds each of the K categories has, S at most.
+    """The draws of the bootstrap, of K categories that have `counts` seeds, S at most; always the same.
 
     Returns:
         categories (draws, K); seeds (draws, K, S), the place of each within its category; which of them count

@@ -68,10 +68,9 @@ def _rows(features: np.ndarray, anomalies: Anomalies, device: str) -> Callable[[
     if device != "cpu":
         whole = torch.from_numpy(np.concatenate([features, anomalies.features])).to(device)
         return lambda batch: whole[batch]
-    normal = len(features)
+    normal, noisy = len(features), anomalies.features
 
     def read(batch: Tensor) -> Tensor:
-        rows = [features[i] if i < normal else anomalies.features[i - normal] for i in batch.tolist()]
-        return torch.from_numpy(np.stack(rows))
+        return torch.from_numpy(np.stack([features[i] if i < normal else noisy[i - normal] for i in batch.tolist()]))
 
     return read

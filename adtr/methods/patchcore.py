@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adtr.config.methods import Params
-from adtr.methods.neighbours import batches, nearest, squared_distances, standardization
+from adtr.methods.neighbours import as_maps, batches, nearest, squared_distances, standardization
 from adtr.train.context import Context, Fitted
 
 IMAGES = 16  # at a time
@@ -35,7 +35,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 
     aware = (_locally_aware(batch, mean, std, settings.neighbourhood) for batch in batches(features, IMAGES))
     projected = torch.cat([batch.flatten(0, 1) @ projection for batch in aware]).to(context.device)
-    count = min(len(projected), max(1, round(settings.coreset_ratio * len(projected))))
+    count = max(1, round(settings.coreset_ratio * len(projected)))
     kept = torch.zeros(len(projected), dtype=torch.bool)
     kept[greedy_coreset(projected, count, first)] = True
 
@@ -47,12 +47,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The distance of each token to the nearest of the bank: (N, G, G) float32."""
     bank = state["bank"].to(device).float()
-    maps = torch.empty(features.shape[:2])
-    for batch, found in zip(batches(features, IMAGES), maps.split(IMAGES), strict=True):
-        distances, _ = nearest(_asked(state, batch, params, device).flatten(0, 1), bank, 1)
-        found.copy_(distances.view(found.shape))
-    side = math.isqrt(features.shape[1])
-    return maps.unflatten(1, (side, side)).numpy()
+    parts = (_asked(state, batch, params, device) for batch in batches(features, IMAGES))
+    return as_maps(nearest(tokens.flatten(0, 1), bank, 1)[0].view(tokens.shape[:2]) for tokens in parts)
 
 
 def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
@@ -63,8 +59,8 @@ def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     """
     count = params.patchcore.neighbours
     bank = state["bank"].to(device).float()
-    scores = torch.empty(len(features))
-    for batch, found in zip(batches(features, IMAGES), scores.split(IMAGES), strict=True):
+    scores = []
+    for batch in batches(features, IMAGES):
         tokens = _asked(state, batch, params, device)
         distances, indices = (x.view(tokens.shape[:2]) for x in nearest(tokens.flatten(0, 1), bank, 1))
         farthest, position = distances.max(1)
@@ -73,8 +69,8 @@ def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, 
         if around.shape[1] > 1:
             others = (tokens[rows, position, None] - bank[around]).norm(dim=-1)
             farthest = (1 - torch.exp(farthest - others.logsumexp(1))) * farthest
-        found.copy_(farthest)
-    return scores.numpy()
+        scores.append(farthest.cpu())
+    return torch.cat(scores).numpy()
 
 
 def greedy_coreset(tokens: Tensor, count: int, first: int) -> Tensor:

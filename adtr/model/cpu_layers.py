@@ -34,13 +34,7 @@ class Linear(nn.Linear):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """Scaled dot-product attention, softmax(q k^T / sqrt(d)) v, with dropout of the weights: (B, h, N, d).
-
-    Args:
-        q: (B, h, N, d).
-        k, v: (B, h, M, d).
-        dropout: probability.
-    """
+    """softmax(q k^T / sqrt(d)) v with dropout of the weights: q (B, h, N, d), k and v (B, h, M, d) to (B, h, N, d)."""
     if not q.is_cpu or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     out: Tensor = _Attend.apply(*(x.flatten(0, 1) for x in (q, k, v)), dropout)

@@ -36,13 +36,9 @@ class Reconstruction(nn.Module):
 
 
 class ADTR(Reconstruction):
-    """Reconstructs feature tokens: an encoder of the features, a decoder that starts from learned queries.
+    """Reconstructs N tokens of C channels: an encoder of the features, a decoder that starts from learned queries.
 
-    Args:
-        tokens: N.
-        channels: C.
-        width: D.
-        attention: the class of the attention layers; an ablation replaces it.
+    An ablation replaces `attention`, the class of the attention layers.
     """
 
     def __init__(
