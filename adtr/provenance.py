@@ -9,7 +9,6 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -78,10 +77,10 @@ def code_digest(*modules: str) -> str:
         if name in contents or not _decides(name):
             continue
         path = _path(name)
-        text, imported = _parsed(path.read_bytes())
+        source = path.read_bytes()
         templates = (template.read_bytes() for template in sorted(path.parent.glob(f"{path.stem}.*.j2")))
-        contents[name] = b"\0".join([name.encode(), text.encode(), *templates])
-        waiting += imported
+        contents[name] = b"\0".join([name.encode(), meaning(source).encode(), *templates])
+        waiting += imports(source)
     return hashlib.sha256(b"".join(contents[name] for name in sorted(contents))).hexdigest()[:16]
 
 
@@ -97,30 +96,27 @@ def _decides(name: str) -> bool:
 
 
 @cache
-def _parsed(source: bytes) -> tuple[str, list[str]]:
-    return meaning(source), list(imports(source))
-
-
-def imports(source: str | bytes) -> Iterator[str]:
+def imports(source: str | bytes) -> list[str]:
     """The modules of adtr that a source may import: `from adtr.a import b` may mean adtr.a or adtr.a.b."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "adtr":
-            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "adtr")
+            names += [alias.name for alias in node.names]
+    return [name for name in names if name.partition(".")[0] == "adtr"]
 
 
+@cache
 def meaning(source: str | bytes) -> str:
     """A module's syntax tree as text, the same under every version of Python, without what no number depends on."""
     return _text(ast.parse(source))
 
 
 def _text(node: Any, of_class: bool = False) -> str:
-    """A part of a syntax tree as text, empty if no number depends on it.
+    """A node, a list or a value of a syntax tree as text, empty if no number depends on it.
 
-    Args:
-        node: a node, a list of nodes or a plain value.
-        of_class: it stands right in a class, where an annotation makes a field.
+    `of_class`: it stands right in a class, where an annotation makes a field.
     """
     match node:
         case list():
@@ -173,14 +169,15 @@ def _commit() -> str:
 
     What a reproduction itself writes does not count: `dvc.lock`, results/, the checksums in data/.
     """
+    made = [f":(top,exclude){name}" for name in ("dvc.lock", "results", "data")]
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
-        commit = git("rev-parse", "--short=12", "HEAD").strip()
-        made = [f":(top,exclude){name}" for name in ("dvc.lock", "results", "data")]
-        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/", *made).strip() else "")
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *made)
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -86,7 +86,11 @@ def aupro(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3) -> float:
     Raises: as `auroc`.
     """
     normal, anomalous = _sorted_classes(gt_mask, anomaly_map)
-    area = _area_per_pixel(*_false_alarms(normal, anomalous), limit * normal.size)
+    above, at_least = _false_alarms(normal, anomalous)
+    # A pixel is found in full from `at_least` false alarms on, and in proportion between `above` and `at_least`, a tie
+    most, tie = limit * normal.size, at_least - above
+    area = np.clip(most - above, 0, tie) ** 2 / (2 * np.maximum(tie, 1)) + np.maximum(most - at_least, 0)
+    area /= most
     region = ndimage.label(gt_mask, TOUCHING)[0][gt_mask]
     region = region[np.argsort(anomaly_map[gt_mask])]  # in the order of `area`; within a tie the areas are the same
     return float(np.mean(np.bincount(region, area)[1:] / np.bincount(region)[1:]))
@@ -111,17 +115,6 @@ def pro_curve(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3, points: 
     overlap[-1] = np.interp(limit, fpr[-2:], overlap[-2:])
     fpr[-1] = limit
     return fpr, overlap
-
-
-def _area_per_pixel(above: Counts, at_least: Counts, limit: float) -> Curve:
-    """(P,) The share of [0, limit] false alarms for which each anomalous pixel counts as found.
-
-    A pixel is found in full from `at_least` on, and proportionally between `above` and `at_least` (its tie).
-    """
-    tie = at_least - above
-    inside = np.clip(limit - above, 0, tie)
-    partly = inside**2 / (2 * np.maximum(tie, 1))
-    return (partly + np.maximum(limit - at_least, 0)) / limit
 
 
 def _false_alarms(normal: Scores, anomalous: Scores) -> tuple[Counts, Counts]:

@@ -14,11 +14,7 @@ from adtr.train.loop import autocast, optimize, piece_size, seeded
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
-    """Trains the reconstruction of normal features (Eq. 1).
-
-    Raises:
-        UserError: the loss is no longer finite, or the state cannot be saved.
-    """
+    """Trains the reconstruction of normal features (Eq. 1); errors as `optimize`."""
     data = torch.from_numpy(np.ascontiguousarray(features)).to(context.device)
     seeded(context.seed)
     network = reconstruction_network(data.shape[1:], params.model)

@@ -21,9 +21,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 
     An index below N = len(features) is a normal image; N + i is the image i of the anomalies.
 
-    Raises:
-        ValueError: no anomalies, or no finished ADTR to start from.
-        UserError: the loss is no longer finite, or the state cannot be saved.
+    Errors as `optimize`; ValueError without anomalies, or without a finished ADTR to start from.
     """
     if context.anomalies is None or context.start is None:
         raise ValueError("ADTR+ needs anomalies and a finished ADTR")

@@ -51,11 +51,7 @@ class Autoencoder(nn.Module):
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
-    """Trains the reconstruction of normal images from their patches (N, G·G, 3·p·p).
-
-    Raises:
-        UserError: the tokens are not patches, the loss is no longer finite, or the state cannot be saved.
-    """
+    """Trains the reconstruction of normal images from their patches (N, G·G, 3·p·p); errors as `optimize`."""
     data = torch.from_numpy(np.ascontiguousarray(features)).to(context.device)
     seeded(context.seed)
     network = _network(data.shape[1:], params).to(context.device)

@@ -10,6 +10,7 @@ authors' code draws ten. The map is smoothed by nothing.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -46,8 +47,7 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The distance of each token to the nearest of the bank: (N, G, G) float32."""
-    bank = state["bank"].to(device).float()
-    parts = (_asked(state, batch, params, device) for batch in batches(features, IMAGES))
+    bank, parts = state["bank"].to(device).float(), _asked(state, features, params, device)
     return as_maps(nearest(tokens.flatten(0, 1), bank, 1)[0].view(tokens.shape[:2]) for tokens in parts)
 
 
@@ -57,15 +57,12 @@ def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     s* is the distance of an image's farthest token m_test to its nearest m* of the bank, N_b(m*) are the b nearest of
     the bank to m*, itself among them. Without others, s = s*.
     """
-    count = params.patchcore.neighbours
-    bank = state["bank"].to(device).float()
-    scores = []
-    for batch in batches(features, IMAGES):
-        tokens = _asked(state, batch, params, device)
+    bank, scores = state["bank"].to(device).float(), []
+    for tokens in _asked(state, features, params, device):
         distances, indices = (x.view(tokens.shape[:2]) for x in nearest(tokens.flatten(0, 1), bank, 1))
         farthest, position = distances.max(1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        _, around = nearest(bank[indices[rows, position]], bank, count)
+        _, around = nearest(bank[indices[rows, position]], bank, params.patchcore.neighbours)
         if around.shape[1] > 1:
             others = (tokens[rows, position, None] - bank[around]).norm(dim=-1)
             farthest = (1 - torch.exp(farthest - others.logsumexp(1))) * farthest
@@ -112,9 +109,10 @@ def _projection(channels: int, dimension: int, rng: np.random.Generator) -> Tens
     return torch.from_numpy(rng.standard_normal((channels, dimension), np.float32) / math.sqrt(dimension))
 
 
-def _asked(state: dict[str, Tensor], batch: Tensor, params: Params, device: str) -> Tensor:
+def _asked(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str) -> Iterator[Tensor]:
     mean, std = state["mean"].to(device), state["std"].to(device)
-    return _locally_aware(batch.to(device), mean, std, params.patchcore.neighbourhood)
+    for batch in batches(features, IMAGES):
+        yield _locally_aware(batch.to(device), mean, std, params.patchcore.neighbourhood)
 
 
 def _locally_aware(batch: Tensor, mean: Tensor, std: Tensor, neighbourhood: int) -> Tensor:

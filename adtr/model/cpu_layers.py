@@ -46,7 +46,7 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-        ctx.scale, ctx.keep_prob = q.shape[-1] ** -0.5, _keep_prob(dropout)
+        ctx.scale, ctx.keep_prob = q.shape[-1] ** -0.5, 1 - _levels(dropout) / LEVELS
         weights, out = q.new_empty(*q.shape[:2], k.shape[1]), torch.empty_like(q)
         mask = _dropout_mask(weights.shape, dropout, q.dtype) if dropout else None
         for i in _chunks(weights):
@@ -90,7 +90,7 @@ class Dropout(nn.Module):
         """Any shape."""
         if not (x.is_cpu and self.training and self.p):
             return F.dropout(x, self.p, self.training)
-        return x * _dropout_mask(x.shape, self.p, x.dtype) / _keep_prob(self.p)
+        return x * _dropout_mask(x.shape, self.p, x.dtype) / (1 - _levels(self.p) / LEVELS)
 
 
 def _dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
@@ -105,11 +105,6 @@ def _dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
     if dtype == torch.bfloat16:  # 0 or 1 as integers, then as bits of bfloat16
         return drawn.clamp_(threshold - 1, threshold).sub_(threshold - 1).mul_(BFLOAT16_ONE).view(dtype)
     return torch.ge(drawn, threshold, out=torch.empty(shape, dtype=dtype))
-
-
-def _keep_prob(p: float) -> float:
-    """1 - p, as the masks have it."""
-    return 1 - _levels(p) / LEVELS
 
 
 def _levels(p: float) -> int:

@@ -2,7 +2,8 @@
 
 `params.yaml` (what was asked for), `model.safetensors` (what was learned), `history.csv` (a row an epoch),
 `snapshots.safetensors` (models before the last epoch, if any were asked for) and, written last, `run.json` (what made
-it). Interrupted trainings resume from `state.pt`, in a folder of the run's own.
+it). Interrupted trainings resume from `state.pt`, in a folder of the run's own. Who reads a run raises a UserError if a
+file is missing or damaged; who writes one, if the disk is full.
 """
 
 import io
@@ -28,14 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
-    """Writes the five files to the run's folder.
-
-    Args:
-        record: for run.json, where the number of parameters and the model's sha256 are added.
-
-    Raises:
-        UserError: the disk is full.
-    """
+    """Writes the five files; the number of parameters and the model's sha256 are added to `record`, for run.json."""
     params = {"method": record["method"], "seed": record["seed"], "features": record["features"]["features"]}
     write_text(output / "params.yaml", yaml.safe_dump(params | record["params"], sort_keys=False))
     columns = [*fitted.history[0]] if fitted.history else ["epoch", "lr", "loss"]
@@ -49,11 +43,7 @@ def write_run(output: Path, record: dict[str, Any], fitted: Fitted) -> None:
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """What made a run: its run.json.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
+    """What made a run: its run.json."""
     try:
         record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -62,11 +52,7 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def read_model(run: Path) -> dict[str, Tensor]:
-    """What a run learned.
-
-    Raises:
-        UserError: the file is missing, or not the one of run.json.
-    """
+    """What a run learned; refused if it is not the model of run.json."""
     path, record = run / "model.safetensors", read_record(run)
     try:
         if sha256(path) != record["model"]:
@@ -77,11 +63,7 @@ def read_model(run: Path) -> dict[str, Tensor]:
 
 
 def read_snapshots(run: Path) -> dict[int, dict[str, Tensor]]:
-    """The models before the last epoch, by epoch.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """The models before the last epoch, by epoch."""
     try:
         tensors = load_file(run / "snapshots.safetensors")
     except (OSError, SafetensorError) as error:
@@ -111,11 +93,7 @@ def _incomplete(run: Path, error: Exception) -> UserError:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replaces the saved state.
-
-    Raises:
-        UserError: the disk is full.
-    """
+    """Replaces the saved state."""
     content = io.BytesIO()  # on a full disk torch.save itself ends in an error of its own, not of the system
     torch.save(state, content)
     write_bytes(folder / "state.pt", content.getbuffer())
