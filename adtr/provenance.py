@@ -45,10 +45,7 @@ SKIPPED = {"ctx", "kind", "type_comment", "type_params", "type_ignores", "return
 def code(stage: str, method: str | None = None, backbone: str | None = None) -> str:
     """Sixteen digits that change with the code that decides a stage's numbers.
 
-    Args:
-        stage: a key of STAGES.
-        method: of train, evaluate and differences: a module of adtr/methods.
-        backbone: of features.
+    Features ask for their backbone; train, evaluate and differences for the method, a module of adtr/methods.
     """
     modules = [*STAGES[stage], *([f"methods.{method}"] if method else [])]
     if backbone and (name := family(backbone)):

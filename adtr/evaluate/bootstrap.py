@@ -9,15 +9,12 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 REFERENCE = "adtr"  # the experiment that the others are compared with
 DRAWS, SEED, LEVEL = 10_000, 0, 0.95
 COLUMNS = ["dataset", "metric", "experiment", "difference", "low", "high"]  # low and high: the interval's ends
 COLUMNS += ["categories", "pairs", "wins", "ties", "losses"]
-
-Floats = npt.NDArray[np.float64]
 
 
 def compare(metrics: pd.DataFrame, pairs: Iterable[tuple[str, str]], reference: str = REFERENCE) -> pd.DataFrame:
@@ -47,7 +44,7 @@ def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     return values
 
 
-def interval(groups: list[Floats]) -> tuple[float, float]:
+def interval(groups: list[np.ndarray]) -> tuple[float, float]:
     """The 95 % percentile-bootstrap interval of the mean over categories of the mean over seeds.
 
     What is resampled: as many categories as there are, with replacement; in each drawn one, independently of the other
@@ -77,7 +74,7 @@ def auroc_error(auroc: float, normal: int, anomalous: int) -> float:
     return math.sqrt(spread / (normal * anomalous))
 
 
-def resamples(counts: list[int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+def resamples(counts: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The draws of the bootstrap, of K categories that have `counts` seeds, S at most; always the same.
 
     Returns:

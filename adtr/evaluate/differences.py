@@ -54,8 +54,7 @@ def write_differences(
     mask is; without masks none is, and nothing is written of normal ones either.
 
     Raises:
-        UserError: the method has no feature differences, the run is not whole, or the features or masks are not those
-            that belong to it.
+        UserError: the method has no feature differences, or run, features and masks do not belong together.
     """
     method = method_of(params)
     if not hasattr(method, "differences"):

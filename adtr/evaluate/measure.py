@@ -34,11 +34,7 @@ def scored(
 
 
 def masks_of(root: Path, images: pd.DataFrame, size: int) -> np.ndarray | None:
-    """(N, S, S) bool; None where no image has a mask.
-
-    Raises:
-        UserError: a mask is missing or has changed.
-    """
+    """(N, S, S) bool, checked as `verified_mask` does; None where no image has a mask."""
     return verified_masks(root, images, size) if (images["mask"] != "").any() else None
 
 
@@ -53,8 +49,7 @@ def curve(
 ) -> pd.DataFrame:
     """The metrics of the snapshots on the split `test`, not the `rest` of CIFAR-10: columns epoch, metric, value.
 
-    Args:
-        features: (N, G·G, C) float16 of all SPLITS; `images` and `masks` (N, S, S) bool are theirs.
+    Features (N, G·G, C), images and masks (N, S, S) are those of all SPLITS.
     """
     test, size = (images.split == "test").to_numpy(), params.features.image_size
     features, images, masks = features[test], images[test], None if masks is None else masks[test]

@@ -15,7 +15,6 @@ from scipy import ndimage
 
 Labels = NDArray[np.bool_]
 Scores = NDArray[np.floating]
-Counts = NDArray[np.int64]
 Curve = NDArray[np.float64]
 
 # Pixels of one image that touch by a side or a corner are one region, as in MVTec's evaluation code; images are apart.
@@ -117,7 +116,7 @@ def pro_curve(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3, points: 
     return fpr, overlap
 
 
-def _false_alarms(normal: Scores, anomalous: Scores) -> tuple[Counts, Counts]:
+def _false_alarms(normal: Scores, anomalous: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(P,), (P,) The number of normal samples above each anomalous one, and of those above or level with it."""
     above = normal.size - np.searchsorted(normal, anomalous, side="right")
     at_least = normal.size - np.searchsorted(normal, anomalous, side="left")

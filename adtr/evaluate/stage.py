@@ -36,9 +36,7 @@ def evaluate(
     evaluation.json says what made the others, without the time: the same evaluation gives the same bytes.
 
     Args:
-        manifest: of the category.
-        stores: the feature store of each of its parts.
-        root: the data set's folder.
+        manifest, stores: of the category, and the feature store of each of its parts.
         labels: columns put before the metrics, and their values.
 
     Raises:

@@ -36,13 +36,10 @@ def extract(
     threads: int = 1,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> None:
-    """Writes the store of the manifest's images.
+    """Writes the store of a manifest's rows of one part; as many batches at once as there are `threads`.
 
     Args:
-        manifest: the rows of one part.
-        root: the data set's folder.
         weights: the backbone's checked weight file; None for random weights.
-        threads: how many batches are computed at once.
         progress: wraps the iteration over batches.
 
     Raises:
@@ -70,7 +67,7 @@ def extract(
 
     # A thread a batch, each on one core: the bytes do not depend on how many there are
     torch.set_num_threads(1)
-    with ThreadPoolExecutor(threads, initializer=_one_core) as pool:
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         batches = _in_order(pool, batch, range(0, len(rows), size), 2 * threads)
         write_store(store, progress(batches), info)
 
@@ -93,10 +90,6 @@ def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, d
     if not torch.isfinite(half).all():
         raise UserError(f"{features.backbone}: a feature is beyond float16: are these the right weights?")
     return half.contiguous().numpy()
-
-
-def _one_core() -> None:
-    torch.set_num_threads(1)
 
 
 def _in_order(pool: Executor, work: Callable[[int], np.ndarray], items: range, ahead: int) -> Iterator[np.ndarray]:

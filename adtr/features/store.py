@@ -27,11 +27,7 @@ def data_digest(manifest: pd.DataFrame) -> str:
 
 
 def write_store(store: Path, batches: Iterable[np.ndarray], info: Callable[[], dict[str, Any]]) -> None:
-    """Writes batches (B, G·G, C) float16, and what made them, which is asked for after the last; the .npy appears last.
-
-    Raises:
-        UserError: the disk is full.
-    """
+    """Writes batches (B, G·G, C) float16, and what made them, asked for after the last; the .npy appears last."""
     remove_partial(store)
     with written_atomically(store) as temporary:
         images, shape = 0, (0, 0)
@@ -48,11 +44,7 @@ def write_store(store: Path, batches: Iterable[np.ndarray], info: Callable[[], d
 
 
 def read_store(store: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """The memory-mapped features (N, G·G, C) float16 and what made them.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+    """The memory-mapped features (N, G·G, C) float16 and what made them; a UserError if these are not whole."""
     try:
         info = json.loads(store.with_suffix(".json").read_text(encoding="utf-8"))
         array = np.load(store, mmap_mode="r")
@@ -66,10 +58,7 @@ def read_store(store: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str]) -> tuple[np.ndarray, pd.DataFrame]:
-    """The features (n, G·G, C) float16 and manifest rows of some splits, in the manifest's order.
-
-    Args:
-        stores: the store of each part.
+    """The features (n, G·G, C) float16 and rows of some splits, in the manifest's order, from the store of each part.
 
     Raises:
         UserError: a store is missing or was not made of the manifest's images.
@@ -77,8 +66,6 @@ def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str
     images = manifest[manifest.split.isin(list(splits))]
     features = np.empty(0, np.float16)
     for part, rows in images.groupby("part", sort=False):
-        if str(part) not in stores:
-            raise UserError(f"no store of part {part} is given, only of {', '.join(stores)}: run `adtr features`")
         array, info = read_store(stores[str(part)])
         members = manifest[manifest.part == part]
         if info["data"] != data_digest(members):

@@ -19,9 +19,8 @@ __all__ = ["anomaly_map", "differences", "fit", "trained"]
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     """Pulls normal tokens towards their reconstruction and pushes anomalous ones away (Eq. 7 or 9).
 
-    An index below N = len(features) is a normal image; N + i is the image i of the anomalies.
-
-    Errors as `optimize`; ValueError without anomalies, or without a finished ADTR to start from.
+    An index below N = len(features) is a normal image; N + i is the image i of the anomalies. Errors as `optimize`;
+    ValueError without anomalies, or without a finished ADTR to start from.
     """
     if context.anomalies is None or context.start is None:
         raise ValueError("ADTR+ needs anomalies and a finished ADTR")

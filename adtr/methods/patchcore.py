@@ -32,7 +32,10 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     mean, std = standardization(features)
     images, tokens, channels = features.shape
     rng = np.random.default_rng(context.seed)
-    first, projection = int(rng.integers(images * tokens)), _projection(channels, settings.projection, rng)
+    first, projection = int(rng.integers(images * tokens)), torch.eye(channels)
+    if settings.projection < channels:  # at random, which keeps distances (Johnson & Lindenstrauss)
+        drawn = rng.standard_normal((channels, settings.projection), np.float32)
+        projection = torch.from_numpy(drawn / math.sqrt(settings.projection))
 
     aware = (_locally_aware(batch, mean, std, settings.neighbourhood) for batch in batches(features, IMAGES))
     projected = torch.cat([batch.flatten(0, 1) @ projection for batch in aware]).to(context.device)
@@ -100,13 +103,6 @@ def _next(tokens: Tensor, distances: Tensor, most: int) -> list[int]:
         known = np.minimum(known, within[order[-1]])
         known[order[-1]] = -1
     return candidates[order].tolist()
-
-
-def _projection(channels: int, dimension: int, rng: np.random.Generator) -> Tensor:
-    """A random projection (C, d) that keeps distances (Johnson & Lindenstrauss); all channels, where they are few."""
-    if dimension >= channels:
-        return torch.eye(channels)
-    return torch.from_numpy(rng.standard_normal((channels, dimension), np.float32) / math.sqrt(dimension))
 
 
 def _asked(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str) -> Iterator[Tensor]:

@@ -87,7 +87,6 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
         if not (x.is_cpu and self.training and self.p):
             return F.dropout(x, self.p, self.training)
         return x * _dropout_mask(x.shape, self.p, x.dtype) / (1 - _levels(self.p) / LEVELS)

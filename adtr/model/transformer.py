@@ -8,15 +8,11 @@ It is DETR's transformer (Carion et al., ECCV 2020), post-norm, with these diffe
 Shapes: B batch, N tokens, C channels of the features, D width of the transformer, h heads.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adtr.model.cpu_layers import Dropout, Linear, attend
-
-AttentionLayer = Callable[[int, int, float], nn.Module]  # of width, heads and dropout
 
 
 class Reconstruction(nn.Module):
@@ -51,7 +47,7 @@ class ADTR(Reconstruction):
         heads: int = 8,
         ffn_width: int = 1024,
         dropout: float = 0.1,
-        attention: AttentionLayer | None = None,
+        attention: type[nn.Module] | None = None,
     ):
         super().__init__(channels)
         layer = width, heads, ffn_width, dropout, attention or Attention
@@ -101,7 +97,7 @@ class ADTR(Reconstruction):
 class EncoderLayer(nn.Module):
     """Self-attention and FFN, each with a shortcut and LayerNorm after it."""
 
-    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: AttentionLayer):
+    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: type[nn.Module]):
         super().__init__()
         self.self_attn = attention(width, heads, dropout)
         self.ffn = FFN(width, ffn_width, dropout)
@@ -118,7 +114,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention to the encoder's output (the memory) and FFN."""
 
-    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: AttentionLayer):
+    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: type[nn.Module]):
         super().__init__()
         self.self_attn = attention(width, heads, dropout)
         self.cross_attn = attention(width, heads, dropout)

@@ -39,10 +39,9 @@ def locked(state: Path) -> Iterator[str]:
 
 
 def check_lock(state: Path, holder: str) -> None:
-    """Ends a training that a network cut off from its lock, if another process has taken it since.
+    """Raises a UserError if another process has taken the lock from the `holder` that `locked` yielded.
 
-    Raises:
-        UserError: the lock holds another text than `holder`, which `locked` yielded.
+    That ends a training that a network cut off from its lock.
     """
     if (now := (state / "lock").read_text(encoding="utf-8")) != holder:
         raise UserError(f"{state}: {now} has taken over this run from {holder}")

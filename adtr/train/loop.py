@@ -52,11 +52,10 @@ def optimize(
         started = time.monotonic()
         seeded(context.seed, epoch)
         order = draw().to(context.device)
-        history.append(_epoch(step, order, train, epoch))
-        _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - started))
-        loss_now = history[-1]["loss"]
-        if not math.isfinite(loss_now):
-            raise UserError(f"the loss is {loss_now} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip")
+        history.append(row := _epoch(step, order, train, epoch))
+        _report(bar, row, train.epochs, len(order) / (time.monotonic() - started))
+        if not math.isfinite(row["loss"]):
+            raise UserError(f"the loss is {row['loss']} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip")
         if epoch in snapshot_epochs(train):
             snapshots[epoch] = _copied(network)
         if context.state and (epoch % train.save_every == 0 or epoch == train.epochs):
@@ -64,7 +63,7 @@ def optimize(
             content = {"model": network.state_dict(), "history": history, "snapshots": snapshots, "seconds": seconds}
             unfinished = {"optimizer": step.optimizer.state_dict()} if epoch < train.epochs else {}
             save_state(context.state, content | unfinished)
-        progress(epoch, loss_now)
+        progress(epoch, row["loss"])
     bar.close()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Fitted(_copied(network), history, parameters, snapshots, before)
@@ -110,10 +109,7 @@ def autocast(train: Train, device: str) -> AbstractContextManager:
 def learning_rate(train: Train, epoch: int, step: int, each: int) -> float:
     """Linear warm-up, of a tenth of all steps at most, then `lr`, dropped after a share of the epochs (Sec. 4.2).
 
-    Args:
-        epoch: from 1.
-        step: from 0, over the whole training.
-        each: steps of an epoch.
+    An `epoch` of `each` steps counts from 1, a `step` from 0, over the whole training.
     """
     dropped = epoch > round(train.lr_drop_at * train.epochs)
     warmup = min(train.warmup_steps, train.epochs * each // 10)

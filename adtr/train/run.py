@@ -76,11 +76,7 @@ def read_snapshots(run: Path) -> dict[int, dict[str, Tensor]]:
 
 
 def check_stores(run: Path, stores: dict[str, Path]) -> None:
-    """Refuses features that were not made as those that a run was trained on.
-
-    Raises:
-        UserError: of another backbone, other weights or other code.
-    """
+    """Refuses features of another backbone, other weights or other code than those that a run was trained on."""
     trained = read_record(run)["features"]
     for store in stores.values():
         made = read_store(store)[1]

@@ -49,11 +49,9 @@ def train(
     The last state stays: if the output is lost, the same call writes the same run again without training.
 
     Args:
-        manifest: of the category.
-        stores: the feature store of each of its parts.
+        manifest, stores: of the category, and the feature store of each of its parts.
         state: the folder to resume from, of this run alone.
-        start: the run that ADTR+ is initialised from.
-        bank: its anomalies.
+        start, bank: of ADTR+: the run that it is initialised from, and its anomalies.
 
     Raises:
         UserError: another process trains this run, or the method failed in a way the user can mend.
@@ -95,11 +93,7 @@ def _anomalies(bank: Bank | None, params: Params) -> Anomalies | None:
 
 
 def _origin(start: Path | None, bank: Bank | None, record: dict[str, Any], images: int) -> dict[str, Any]:
-    """The run and the anomalies that a run was made from.
-
-    Raises:
-        UserError: the start has another network, other images or another seed, or the bank is not of these images.
-    """
+    """The run and the anomalies that a run was made from; a UserError if they do not fit its `record` and images."""
     origin: dict[str, Any] = {}
     if start:
         begun = read_record(start)

@@ -61,11 +61,9 @@ def status_table(paths: Paths) -> str:
 
 
 class Progress:
-    """Writes `progress.json` to the folder of a training's state, every INTERVAL seconds and after the last epoch.
+    """Writes `progress.json` to a training's folder, if any, every INTERVAL seconds and after the last epoch.
 
-    Args:
-        folder: None to write nothing.
-        done: epochs that were trained before.
+    `done` epochs were trained before.
     """
 
     def __init__(self, folder: Path | None, epochs: int, done: int):

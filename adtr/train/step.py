@@ -13,13 +13,7 @@ WARM_UP = 2  # steps launched before one is recorded
 
 
 class Step:
-    """Gradient, clipping and update.
-
-    Args:
-        network: on its device.
-        loss: the mean over images of a batch, given as indices (b,) on the device.
-        piece: images of a batch that are worked on at a time, their gradients added up; None for all.
-    """
+    """Gradient, clipping and update; network, loss and piece as for `optimize`."""
 
     capturable = False
 
