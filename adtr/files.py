@@ -53,8 +53,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, as UTF-8."""
-    with written_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def sha256(path: Path) -> str:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,7 +22,7 @@ STAGES = {
     "confetti": ["data.confetti"],
     "outliers": ["data.manifest"],
     "features": ["features.extract"],
-    "train": ["train.fit"],
+    "train": ["train.context"],
     "evaluate": ["evaluate.measure"],
     "differences": ["evaluate.differences"],
     "tables": ["tables.stage"],
@@ -36,25 +35,19 @@ STAGES = {
 # data sources (config, data.sources) are tracked by their values.
 MOVES_BYTES = {
     "cli", "config", "errors", "files", "provenance", "data.fetch", "data.sources", "data.unpack", "features.store",
-    "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.state", "train.status",
-    "evaluate.stage",
+    "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.status", "evaluate.stage",
 }  # fmt: skip
 
-SKIPPED = {"ctx", "kind", "type_comment", "type_params", "type_ignores"}  # meaningless, or not of every Python
-TYPING = {"typing", "collections.abc"}  # modules that are imported for annotations
+# Fields of a syntax tree without meaning, or that not every Python has
+SKIPPED = {"ctx", "kind", "type_comment", "type_params", "type_ignores", "returns", "msg"}
 
 
 def code(stage: str, method: str | None = None, backbone: str | None = None) -> str:
     """Sixteen digits that change with the code that decides a stage's numbers.
 
-    Args:
-        stage: a key of STAGES.
-        method: of train, evaluate and differences: a module of adtr/methods.
-        backbone: of features.
+    Features ask for their backbone; train, evaluate and differences for the method, a module of adtr/methods.
     """
-    modules = list(STAGES[stage])
-    if method:
-        modules.append(f"methods.{method}")
+    modules = [*STAGES[stage], *([f"methods.{method}"] if method else [])]
     if backbone and (name := family(backbone)):
         modules.append(f"features.backbones.{name}")
     return code_digest(*modules)
@@ -68,19 +61,24 @@ def family(backbone: str) -> str | None:
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Sixteen digits that change with the code of these modules ('train.fit') or of what they import.
+    """Sixteen digits that change with the code of these modules ('train.context') or of what they import.
 
     Templates (`page.html.j2` beside `page.py`) belong to the module whose name they carry.
     """
-    names: set[str] = set()
-    for module in modules:
-        if not _path(f"adtr.{module}").is_file():
-            raise ValueError(f"adtr has no module {module}")
-        _collect(f"adtr.{module}", names)
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        digest.update(name.encode() + b"\0" + _content(name)[0])
-    return digest.hexdigest()[:16]
+    waiting, contents = [f"adtr.{module}" for module in modules], {}
+    for name in waiting:
+        if not _path(name).is_file():
+            raise ValueError(f"adtr has no module {name.removeprefix('adtr.')}")
+    while waiting:
+        name = waiting.pop()
+        if name in contents or not _decides(name):
+            continue
+        path = _path(name)
+        source = path.read_bytes()
+        templates = (template.read_bytes() for template in sorted(path.parent.glob(f"{path.stem}.*.j2")))
+        contents[name] = b"\0".join([name.encode(), meaning(source).encode(), *templates])
+        waiting += imports(source)
+    return hashlib.sha256(b"".join(contents[name] for name in sorted(contents))).hexdigest()[:16]
 
 
 def _path(name: str) -> Path:
@@ -88,107 +86,57 @@ def _path(name: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _collect(name: str, names: set[str]) -> None:
-    """Adds `name` and what it imports to `names`."""
-    own = name.removeprefix("adtr.")
-    moves = any(own == module or own.startswith(f"{module}.") for module in MOVES_BYTES)
-    if name in names or moves or name == "adtr" or not _path(name).is_file():
-        return
-    names.add(name)
-    for imported in _content(name)[1]:
-        _collect(imported, names)
-
-
-def _content(name: str) -> tuple[bytes, list[str]]:
-    """The meaning of a module and its templates, and the modules of adtr that it may import."""
-    path = _path(name)
-    text, imported = _parsed(path.read_bytes())
-    templates = (template.read_bytes() for template in sorted(path.parent.glob(f"{path.stem}.*.j2")))
-    return b"\0".join([text.encode(), *templates]), imported
+def _decides(name: str) -> bool:
+    """Whether it is a module of adtr, and not one that moves bytes."""
+    moves = any(f"{name}.".startswith(f"adtr.{module}.") for module in MOVES_BYTES)
+    return name != "adtr" and not moves and _path(name).is_file()
 
 
 @cache
-def _parsed(source: bytes) -> tuple[str, list[str]]:
-    return meaning(source), list(imports(source))
-
-
-def imports(source: str | bytes) -> Iterator[str]:
+def imports(source: str | bytes) -> list[str]:
     """The modules of adtr that a source may import: `from adtr.a import b` may mean adtr.a or adtr.a.b."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "adtr":
-            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "adtr")
+            names += [alias.name for alias in node.names]
+    return [name for name in names if name.partition(".")[0] == "adtr"]
 
 
+@cache
 def meaning(source: str | bytes) -> str:
     """A module's syntax tree as text, the same under every version of Python, without what no number depends on."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        _strip(node)
-    return _dump(tree)
+    return _text(ast.parse(source))
 
 
-def _strip(node: ast.AST) -> None:
-    """Removes from a node its annotations, its messages, and the statements that _bare removes."""
-    for field in ("body", "orelse", "finalbody"):
-        if isinstance(statements := getattr(node, field, None), list):
-            bare = (_bare(statement, isinstance(node, ast.ClassDef)) for statement in statements)
-            setattr(node, field, [statement for statement in bare if statement])
-    match node:
-        case ast.FunctionDef() | ast.AsyncFunctionDef():
-            node.returns = None
-        case ast.arg():
-            node.annotation = None
-        case ast.Assert():
-            node.msg = None
-        case ast.Raise(exc=ast.Call() as error):
-            error.args, error.keywords = [], []
-        case ast.Call(func=ast.Name("Field")):
-            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
-        case ast.JoinedStr():
-            node.values = _merged(node.values)
+def _text(node: Any, of_class: bool = False) -> str:
+    """A node, a list or a value of a syntax tree as text, empty if no number depends on it.
 
-
-def _bare(statement: ast.stmt, of_class: bool) -> ast.stmt | None:
-    """A statement without its annotation, which is kept `of_class` only, as there it makes a field.
-
-    None of a docstring, `...`, `pass`, a message, an import of types, or an annotation alone.
+    `of_class`: it stands right in a class, where an annotation makes a field.
     """
-    match statement:
-        case ast.Pass() | ast.Expr(value=ast.Constant()):
-            return None
+    match node:
+        case list():
+            return f"[{','.join(filter(None, (_text(item, of_class) for item in node)))}]"
+        case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.keyword(arg="description"):
+            return ""
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name("logger" | "warnings")))):
-            return None
-        case ast.ImportFrom(module=module) if module in TYPING:
-            return None
+            return ""
+        case ast.ImportFrom(module="typing" | "collections.abc"):  # imported for annotations
+            return ""
         case ast.AnnAssign() if not of_class:
-            return ast.Assign([statement.target], statement.value) if statement.value else None
-    return statement
-
-
-def _merged(values: list[ast.expr]) -> list[ast.expr]:
-    """The parts of an f-string; versions of Python differ in where they cut its constants."""
-    merged: list[ast.expr] = []
-    for value in values:
-        match merged, value:
-            case [*_, ast.Constant(str(before))], ast.Constant(str(after)):
-                merged[-1] = ast.Constant(before + after)
-            case _, ast.Constant(""):
-                pass
-            case _:
-                merged.append(value)
-    return merged
-
-
-def _dump(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_dump, value))}]"
-    if not isinstance(value, ast.AST):
-        return ascii(value)
-    fields = {name: getattr(value, name, None) for name in sorted(value._fields) if name not in SKIPPED}
-    parts = [f"{name}={_dump(field)}" for name, field in fields.items() if field is not None and field != []]
-    return f"{type(value).__name__}({','.join(parts)})"
+            return _text(ast.Assign([node.target], node.value)) if node.value else ""
+        case ast.Raise(exc=ast.Call(func=error)):
+            return f"Raise({_text(error)},{_text(node.cause)})"
+        case ast.JoinedStr(values=values):  # versions of Python differ in where they cut its constants
+            parts = ("".join(map(ascii, str(v.value))) if isinstance(v, ast.Constant) else _text(v) for v in values)
+            return f"JoinedStr({''.join(parts)})"
+        case ast.AST():
+            names = set(node._fields) - SKIPPED - ({"annotation"} if isinstance(node, ast.arg) else set())
+            fields = {name: _text(getattr(node, name, None), isinstance(node, ast.ClassDef)) for name in sorted(names)}
+            parts = (f"{name}={text}" for name, text in fields.items() if text not in ("None", "[]"))
+            return f"{type(node).__name__}({','.join(parts)})"
+    return ascii(node)
 
 
 def record(stage: str, method: str | None = None, backbone: str | None = None) -> dict[str, str | int]:
@@ -218,14 +166,15 @@ def _commit() -> str:
 
     What a reproduction itself writes does not count: `dvc.lock`, results/, the checksums in data/.
     """
+    made = [f":(top,exclude){name}" for name in ("dvc.lock", "results", "data")]
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
-        commit = git("rev-parse", "--short=12", "HEAD").strip()
-        made = [f":(top,exclude){name}" for name in ("dvc.lock", "results", "data")]
-        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/", *made).strip() else "")
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *made)
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adtr.config.schema import Features
 from adtr.data.images import normalized
 from adtr.features.backbones import Backbone, build
-from adtr.features.extract import _one_core, _tokens, batch_size
+from adtr.features.extract import _tokens, batch_size
 
 
 def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 256, (options.images, options.size, options.size, 3), np.uint8)
     network = plain.backbone(options.backbone, options.size)
     cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores, initializer=_one_core) as pool:
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
         def plainly() -> None:
             torch.set_num_threads(cores)

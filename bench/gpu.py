@@ -24,7 +24,7 @@ from adtr.config.study import resolve
 from adtr.cost import read_cluster, steps_of
 from adtr.data.images import normalized
 from adtr.features.backbones import Backbone, build
-from adtr.features.extract import _one_core, _tokens, batch_size
+from adtr.features.extract import _tokens, batch_size
 
 STEPS = 10  # between two waits for the device
 OURS = ("float32 launched", "float32 recorded", "bfloat16 launched", "bfloat16 recorded")
@@ -95,7 +95,8 @@ def extraction(device: str, rounds: int) -> None:
     batches = list(np.random.default_rng(0).integers(0, 256, (4, each, size, size, 3), np.uint8))
     theirs = plain.backbone(features.backbone, size).to(device)
     ours = {f"ours in {asked.precision}": (build(asked, None).to(device), asked) for asked in (features, half)}
-    with ThreadPoolExecutor(4, initializer=_one_core) as pool:  # threads prepare images while the GPU works
+    # threads prepare images while the GPU works
+    with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
         def of_theirs(batch: np.ndarray) -> torch.Tensor:
             return plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).half().cpu()

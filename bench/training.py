@@ -18,7 +18,7 @@ from measure import Work, machine, paper, seconds, side_by_side
 from adtr.config.methods import Params
 from adtr.data.images import normalized
 from adtr.features.backbones import build
-from adtr.features.extract import _one_core, _tokens, batch_size
+from adtr.features.extract import _tokens, batch_size
 from adtr.model.losses import normal_loss
 from adtr.model.transformer import ADTR
 from adtr.train.context import precision
@@ -108,7 +108,7 @@ def main() -> None:
     size, batch = params.features.image_size, params.train.batch_size
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores, initializer=_one_core) as pool:
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         steps = plain_steps(params, images) | our_steps(params, images, pool)
         median = seconds(
             {name: on(1 if name == "our backbone" else cores, s) for name, s in steps.items()}, options.rounds

@@ -39,7 +39,7 @@ def confetti(size: int, rng: np.random.Generator, params: Confetti) -> np.ndarra
         count = _one_or_more(probability * params.reference**2, rng)
         noise += _squares(size, count, values, rng, params)
     scale = size / params.reference
-    radius = round((params.blur - 1) // 2 * scale)  # an even kernel is one smaller, as there
+    radius = round(params.blur // 2 * scale)
     return gaussian_filter(noise, (params.sigma * scale, params.sigma * scale, 0), radius=radius, mode="mirror")
 
 

@@ -9,24 +9,16 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 REFERENCE = "adtr"  # the experiment that the others are compared with
 DRAWS, SEED, LEVEL = 10_000, 0, 0.95
-COLUMNS = ["dataset", "metric", "experiment", "difference", "low", "high"]
+COLUMNS = ["dataset", "metric", "experiment", "difference", "low", "high"]  # low and high: the interval's ends
 COLUMNS += ["categories", "pairs", "wins", "ties", "losses"]
-
-Floats = npt.NDArray[np.float64]
 
 
 def compare(metrics: pd.DataFrame, pairs: Iterable[tuple[str, str]], reference: str = REFERENCE) -> pd.DataFrame:
-    """Each experiment against `reference`, by data set and metric; `low` and `high` are the interval's ends.
-
-    Args:
-        metrics: the tidy rows of all runs.
-        pairs: (data set, metric) of each comparison.
-    """
+    """Each experiment against `reference` in tidy `metrics`, by (data set, metric) of `pairs`: COLUMNS."""
     rows = []
     for dataset, metric in pairs:
         chosen = metrics[(metrics.dataset == dataset) & (metrics.metric == metric)]
@@ -52,15 +44,13 @@ def _by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     return values
 
 
-def interval(groups: list[Floats]) -> tuple[float, float]:
+def interval(groups: list[np.ndarray]) -> tuple[float, float]:
     """The 95 % percentile-bootstrap interval of the mean over categories of the mean over seeds.
 
     What is resampled: as many categories as there are, with replacement; in each drawn one, independently of the other
     draws, as many seeds as it has, with replacement. So with one category only its seeds are resampled, with one seed
     only the categories. With less than two differences in all there is no interval: both ends are NaN.
-
-    Args:
-        groups: of each category the differences, one a seed.
+    `groups` are the differences of each category, one a seed.
     """
     if sum(map(len, groups)) < 2:
         return np.nan, np.nan
@@ -84,11 +74,8 @@ def auroc_error(auroc: float, normal: int, anomalous: int) -> float:
     return math.sqrt(spread / (normal * anomalous))
 
 
-def resamples(counts: list[int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """The draws of the bootstrap, the same for every comparison of the same shape.
-
-    Args:
-        counts: how many seeds each of the K categories has, S at most.
+def resamples(counts: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The draws of the bootstrap, of K categories that have `counts` seeds, S at most; always the same.
 
     Returns:
         categories (draws, K); seeds (draws, K, S), the place of each within its category; which of them count

@@ -17,7 +17,7 @@ from adtr.data.images import anomalous_tokens, verified_masks
 from adtr.errors import UserError
 from adtr.features.store import select
 from adtr.files import remove_partial, write_bytes
-from adtr.train.fit import method_of
+from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,7 @@ COUNT = 600  # vectors, fewer where there are not so many
 def draw(anomalous: np.ndarray, count: int, seed: int) -> np.ndarray:
     """(M, 2) image and token of `count` // 2 anomalous and as many normal tokens, fewer where there are not so many.
 
-    Args:
-        anomalous: (n, T) bool. Normal tokens are drawn from all images.
+    Of `anomalous` (n, T) bool; normal tokens are drawn from all images.
     """
     rng = np.random.default_rng(seed)
     found = [np.argwhere(marked) for marked in (~anomalous, anomalous)]
@@ -55,8 +54,7 @@ def write_differences(
     mask is; without masks none is, and nothing is written of normal ones either.
 
     Raises:
-        UserError: the method has no feature differences, the run is not whole, or the features or masks are not those
-            that belong to it.
+        UserError: the method has no feature differences, or run, features and masks do not belong together.
     """
     method = method_of(params)
     if not hasattr(method, "differences"):
@@ -64,21 +62,19 @@ def write_differences(
     state = read_model(run)
     check_stores(run, stores)
     features, images = select(manifest, stores, ["test"])
-    grid = math.isqrt(features.shape[1])
     masks = verified_masks(root, images, params.features.image_size)
-    anomalous = np.stack([anomalous_tokens(mask, grid) for mask in masks])
-    places = draw(anomalous, count, seed)
-    vectors = np.empty((len(places), features.shape[2]), np.float32)
+    anomalous = np.stack([anomalous_tokens(mask, math.isqrt(features.shape[1])) for mask in masks])
+    image, token = draw(anomalous, count, seed).T
+    vectors = np.empty((len(image), features.shape[2]), np.float32)
     network = method.trained(state, features.shape[1:], params).to(device)
-    wanted = np.unique(places[:, 0])
+    wanted = np.unique(image)
     with torch.inference_mode():
         for batch in np.array_split(wanted, max(1, math.ceil(len(wanted) / BATCH))):
             d = method.differences(network, features[batch], device).cpu().numpy()
-            chosen = np.isin(places[:, 0], batch)
-            vectors[chosen] = d[np.searchsorted(batch, places[chosen, 0]), places[chosen, 1]]
-    saved = io.BytesIO()
-    image, token = places.T
-    np.savez(saved, vectors=vectors, anomalous=anomalous[image, token], image=image, token=token)
+            rows = np.isin(image, batch)
+            vectors[rows] = d[np.searchsorted(batch, image[rows]), token[rows]]
+    content = io.BytesIO()
+    np.savez(content, vectors=vectors, anomalous=anomalous[image, token], image=image, token=token)
     remove_partial(output)
-    write_bytes(output, saved.getbuffer())
+    write_bytes(output, content.getbuffer())
     logger.info("%d vectors of %d channels, half of them anomalous", *vectors.shape)

@@ -20,11 +20,9 @@ def upsampled(maps: np.ndarray, size: int) -> np.ndarray:
 
 
 def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:
-    """Maximum and mean of each averagely pooled map (Sec. 3.1): columns max and mean, N rows.
+    """Maximum and mean of each averagely pooled map (N, G, G) (Sec. 3.1): columns max and mean, N rows.
 
-    Args:
-        maps: (N, G, G).
-        size: S; the kernel is `pooling` grid strides of S / G px, its stride 1.
+    It is resized to `size` px first; the kernel is `pooling` grid strides of S / G px, its stride 1.
     """
     kernel = min(size, pooling * size // maps.shape[-1])
     scores = []
@@ -40,8 +38,7 @@ def score(
     """The table of scores, a row an image: what it is, `pred_score`, and the score by maximum and by mean.
 
     Args:
-        maps: (N, G, G), in the order of `images`.
-        images: the manifest's rows of the test images.
+        maps: (N, G, G), in the order of `images`, rows of the manifest.
         own: (N,), the scores of a method that does not take them from its map.
     """
     scores = image_scores(maps, size, params.pooling)

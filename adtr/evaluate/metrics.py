@@ -15,7 +15,6 @@ from scipy import ndimage
 
 Labels = NDArray[np.bool_]
 Scores = NDArray[np.floating]
-Counts = NDArray[np.int64]
 Curve = NDArray[np.float64]
 
 # Pixels of one image that touch by a side or a corner are one region, as in MVTec's evaluation code; images are apart.
@@ -64,13 +63,8 @@ def roc_curve(gt: Labels, score: Scores, points: int = 1000) -> tuple[Curve, Cur
     every 2 / `points` of either axis (further apart only inside a tie), at most `points` in all.
     Arguments and errors as for `auroc`.
     """
-    if points < 3:
-        raise ValueError(f"a curve needs at least 3 points, not {points}")
     normal, anomalous = _sorted_classes(gt, score)
-    thresholds = _distinct(normal, anomalous)
-    if thresholds.size >= points:
-        half = (points - 1) // 2
-        thresholds = _distinct(_evenly(normal, half), _evenly(anomalous, half))
+    thresholds = _thresholds([normal, anomalous], points)
     fpr, tpr = (1 - np.searchsorted(scores, thresholds[::-1]) / scores.size for scores in (normal, anomalous))
     return np.append(0.0, fpr), np.append(0.0, tpr)
 
@@ -88,11 +82,14 @@ def aupro(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3) -> float:
         anomaly_map: (N, H, W).
         limit: the largest false-positive rate, in (0, 1].
 
-    Raises: as `auroc`; ValueError also for a limit out of range or arrays that are not (N, H, W).
+    Raises: as `auroc`.
     """
-    _check_regions(gt_mask, limit)
     normal, anomalous = _sorted_classes(gt_mask, anomaly_map)
-    area = _area_per_pixel(*_false_alarms(normal, anomalous), limit * normal.size)
+    above, at_least = _false_alarms(normal, anomalous)
+    # A pixel is found in full from `at_least` false alarms on, and in proportion between `above` and `at_least`, a tie
+    most, tie = limit * normal.size, at_least - above
+    area = np.clip(most - above, 0, tie) ** 2 / (2 * np.maximum(tie, 1)) + np.maximum(most - at_least, 0)
+    area /= most
     region = ndimage.label(gt_mask, TOUCHING)[0][gt_mask]
     region = region[np.argsort(anomaly_map[gt_mask])]  # in the order of `area`; within a tie the areas are the same
     return float(np.mean(np.bincount(region, area)[1:] / np.bincount(region)[1:]))
@@ -105,16 +102,13 @@ def pro_curve(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3, points: 
     those are fewer than `points`; otherwise at even steps of rank of the normal and of the anomalous pixels.
     Arguments and errors as for `aupro`.
     """
-    _check_regions(gt_mask, limit, points)
     normal, anomalous = _sorted_classes(gt_mask, anomaly_map)
     region = ndimage.label(gt_mask, TOUCHING)[0][gt_mask]
     weight = 1 / np.bincount(region)[region] / region.max()
     missed = np.append(0.0, np.cumsum(weight[np.argsort(anomaly_map[gt_mask], kind="stable")]))
     last = normal[normal.size - math.ceil(limit * normal.size)]  # the highest score that reaches the limit
     reached = [scores[np.searchsorted(scores, last) :] for scores in (normal, anomalous)]
-    thresholds = _distinct(*reached)
-    if thresholds.size >= points:
-        thresholds = _distinct(*(_evenly(scores, (points - 1) // 2) for scores in reached if scores.size))
+    thresholds = _thresholds(reached, points)
     fpr = np.append(0.0, 1 - np.searchsorted(normal, thresholds[::-1]) / normal.size)
     overlap = np.append(0.0, 1 - missed[np.searchsorted(anomalous, thresholds[::-1])])
     overlap[-1] = np.interp(limit, fpr[-2:], overlap[-2:])
@@ -122,27 +116,7 @@ def pro_curve(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3, points: 
     return fpr, overlap
 
 
-def _check_regions(gt_mask: Labels, limit: float, points: int = 3) -> None:
-    if not 0 < limit <= 1:
-        raise ValueError(f"the limit of the false-positive rate must be in (0, 1], not {limit}")
-    if gt_mask.ndim != 3:
-        raise ValueError(f"masks and maps must be (N, H, W), not {gt_mask.shape}")
-    if points < 3:
-        raise ValueError(f"a curve needs at least 3 points, not {points}")
-
-
-def _area_per_pixel(above: Counts, at_least: Counts, limit: float) -> Curve:
-    """(P,) The share of [0, limit] false alarms for which each anomalous pixel counts as found.
-
-    A pixel is found in full from `at_least` on, and proportionally between `above` and `at_least` (its tie).
-    """
-    tie = at_least - above
-    inside = np.clip(limit - above, 0, tie)
-    partly = inside**2 / (2 * np.maximum(tie, 1))
-    return (partly + np.maximum(limit - at_least, 0)) / limit
-
-
-def _false_alarms(normal: Scores, anomalous: Scores) -> tuple[Counts, Counts]:
+def _false_alarms(normal: Scores, anomalous: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(P,), (P,) The number of normal samples above each anomalous one, and of those above or level with it."""
     above = normal.size - np.searchsorted(normal, anomalous, side="right")
     at_least = normal.size - np.searchsorted(normal, anomalous, side="left")
@@ -169,13 +143,10 @@ def _sorted_classes(gt: Labels, score: Scores) -> tuple[Scores, Scores]:
     return normal, anomalous
 
 
-def _distinct(normal: Scores, anomalous: Scores) -> Scores:
-    """The distinct scores of both, ascending."""
-    scores = np.concatenate([normal, anomalous])
-    scores.sort()
-    return scores[np.append(True, scores[1:] != scores[:-1])]
-
-
-def _evenly(scores: Scores, count: int) -> Scores:
-    """(count,) Scores at even steps of rank; the lowest is always one of them."""
-    return scores[np.linspace(0, scores.size - 1, count).round().astype(np.int64)]
+def _thresholds(classes: list[Scores], points: int) -> Scores:
+    """The distinct scores, ascending; if those are `points` or more, at even steps of rank, the lowest included."""
+    distinct = np.unique(np.concatenate(classes))
+    if distinct.size < points:
+        return distinct
+    ranks = [np.linspace(0, len(scores) - 1, (points - 1) // 2).round().astype(int) for scores in classes]
+    return np.unique(np.concatenate([s[rank] for s, rank in zip(classes, ranks, strict=True) if s.size]))

@@ -14,7 +14,7 @@ from adtr.config.study import EVALUATED
 from adtr.evaluate.measure import SPLITS, curve, masks_of, measure, scored
 from adtr.features.store import data_digest, select
 from adtr.files import remove_partial, write_bytes, write_text
-from adtr.train.fit import method_of
+from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model, read_record, read_snapshots
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,7 @@ def evaluate(
     evaluation.json says what made the others, without the time: the same evaluation gives the same bytes.
 
     Args:
-        manifest: of the category.
-        stores: the feature store of each of its parts.
-        root: the data set's folder.
+        manifest, stores: of the category, and the feature store of each of its parts.
         labels: columns put before the metrics, and their values.
 
     Raises:
@@ -67,15 +65,11 @@ def evaluate(
         "device": provenance.device_name(device),
         **{key: made[key] for key in ("code", "python", "torch", "cpu")},
     }
-    _write(output, maps, {"scores.csv": scores, "metrics.csv": rows, "curve.csv": snapshots}, record)
-    logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))
-
-
-def _write(output: Path, maps: np.ndarray, tables: dict[str, pd.DataFrame], record: dict[str, object]) -> None:
     remove_partial(*(output / name for name in EVALUATED))
     content = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
     np.save(content, maps)
     write_bytes(output / "maps.npy", content.getbuffer())
-    for name, table in tables.items():
-        write_text(output / name, table.to_csv(index=False))
+    for name, table in (("scores", scores), ("metrics", rows), ("curve", snapshots)):
+        write_text(output / f"{name}.csv", table.to_csv(index=False))
     write_text(output / "evaluation.json", json.dumps(record, indent=1) + "\n")
+    logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))

@@ -36,26 +36,19 @@ def extract(
     threads: int = 1,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> None:
-    """Writes the store of the manifest's images.
+    """Writes the store of a manifest's rows of one part; as many batches at once as there are `threads`.
 
     Args:
-        manifest: the rows of one part.
-        root: the data set's folder.
         weights: the backbone's checked weight file; None for random weights.
-        store: the .npy to write, with the .json beside it.
-        threads: how many batches are computed at once.
         progress: wraps the iteration over batches.
 
     Raises:
-        UserError: there is no image, one has changed since it was indexed, a feature overflows float16, or the disk
-            is full.
+        UserError: no image, or one that changed since it was indexed; a feature overflows float16; the disk is full.
     """
     if manifest.empty:
         raise UserError(f"{store}: the manifest holds no images of this part")
-    began = time.monotonic()
-    backbone = None
-    if features.backbone != "pixels":
-        backbone = build(features, weights).to(device)
+    began, pixels = time.monotonic(), features.backbone == "pixels"
+    backbone = None if pixels else build(features, weights).to(device)
     rows, size = list(zip(manifest.image, manifest.sha256, strict=True)), batch_size(features.image_size, device)
 
     def batch(start: int) -> np.ndarray:
@@ -66,7 +59,7 @@ def extract(
         return {
             "features": features.model_dump(mode="json"),
             "data": data_digest(manifest),
-            "weights": _weights(features, weights),
+            "weights": "none" if pixels else sha256(weights) if weights else "random",
             "device": provenance.device_name(device),
             "seconds": round(time.monotonic() - began, 2),
             **provenance.record("features", backbone=features.backbone),
@@ -74,7 +67,7 @@ def extract(
 
     # A thread a batch, each on one core: the bytes do not depend on how many there are
     torch.set_num_threads(1)
-    with ThreadPoolExecutor(threads, initializer=_one_core) as pool:
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         batches = _in_order(pool, batch, range(0, len(rows), size), 2 * threads)
         write_store(store, progress(batches), info)
 
@@ -83,12 +76,6 @@ def batch_size(image_size: int, device: str = "cpu") -> int:
     """How many images of a size go through the backbone at once."""
     pixels, images = LARGEST[device.partition(":")[0]]
     return min(images, max(1, pixels // image_size**2))
-
-
-def _weights(features: Features, weights: Path | None) -> str:
-    if features.backbone == "pixels":
-        return "none"
-    return sha256(weights) if weights else "random"
 
 
 def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
@@ -105,13 +92,7 @@ def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, d
     return half.contiguous().numpy()
 
 
-def _one_core() -> None:
-    torch.set_num_threads(1)
-
-
-def _in_order(
-    pool: Executor, work: Callable[[int], np.ndarray], items: Iterable[int], ahead: int
-) -> Iterator[np.ndarray]:
+def _in_order(pool: Executor, work: Callable[[int], np.ndarray], items: range, ahead: int) -> Iterator[np.ndarray]:
     """work(item) of each item, in order, no more than `ahead` of them begun before they are asked for."""
     waiting: deque[Future[np.ndarray]] = deque()
     for item in items:

@@ -27,84 +27,52 @@ def data_digest(manifest: pd.DataFrame) -> str:
 
 
 def write_store(store: Path, batches: Iterable[np.ndarray], info: Callable[[], dict[str, Any]]) -> None:
-    """Writes both files; the .npy appears last.
-
-    Args:
-        batches: (B, G·G, C) float16, in order.
-        info: what made them; called after the last batch.
-
-    Raises:
-        UserError: the disk is full.
-    """
+    """Writes batches (B, G·G, C) float16, and what made them, asked for after the last; the .npy appears last."""
     remove_partial(store)
     with written_atomically(store) as temporary:
-        shape = _append(temporary, batches)
-        _write_header(temporary, shape)
-        write_text(store.with_suffix(".json"), json.dumps({"shape": shape, **info()}, indent=1) + "\n")
-
-
-def _append(path: Path, batches: Iterable[np.ndarray]) -> tuple[int, int, int]:
-    """Writes each batch after the room for the header; returns the shape of the whole.
-
-    Plain writes, as a full disk then raises an error, where a memory map would kill the process.
-    """
-    images, shape = 0, (0, 0)
-    with path.open("wb") as file:
-        file.write(bytes(HEADER))
-        for batch in batches:
-            file.write(batch.tobytes())
-            images, shape = images + len(batch), batch.shape[1:]
-    return (images, *shape)
-
-
-def _write_header(path: Path, shape: tuple[int, int, int]) -> None:
-    with path.open("r+b") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-        assert file.tell() == HEADER
+        images, shape = 0, (0, 0)
+        with temporary.open("wb") as file:  # plain writes: a full disk raises an error, under a memory map it kills
+            file.write(bytes(HEADER))
+            for batch in batches:
+                file.write(batch.tobytes())
+                images, shape = images + len(batch), batch.shape[1:]
+            file.seek(0)
+            header = {"descr": "<f2", "fortran_order": False, "shape": (images, *shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            assert file.tell() == HEADER
+        write_text(store.with_suffix(".json"), json.dumps({"shape": (images, *shape), **info()}, indent=1) + "\n")
 
 
 def read_store(store: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """The memory-mapped features (N, G·G, C) float16 and what made them.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+    """The memory-mapped features (N, G·G, C) float16 and what made them; a UserError if these are not whole."""
     try:
         info = json.loads(store.with_suffix(".json").read_text(encoding="utf-8"))
         array = np.load(store, mmap_mode="r")
         Features.model_validate(info["features"])
-    except ValidationError as error:
-        text = "; ".join(problems(error))
-        raise UserError(f"{store}: made by another version ({text}): remove it and run `adtr features`") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{store}: not readable as features ({error}): remove it and run `adtr features`") from None
+        reason = "; ".join(problems(error)) if isinstance(error, ValidationError) else error
+        raise UserError(f"{store}: not readable as features ({reason}): remove it and run `adtr features`") from None
     if list(array.shape) != list(info["shape"]):
         raise UserError(f"{store}: its shape is {array.shape}, {store.stem}.json says {info['shape']}: remove it")
     return array, info
 
 
 def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str]) -> tuple[np.ndarray, pd.DataFrame]:
-    """The features (n, G·G, C) float16 and manifest rows of some splits, in the manifest's order.
-
-    Args:
-        stores: the store of each part.
+    """The features (n, G·G, C) float16 and rows of some splits, in the manifest's order, from the store of each part.
 
     Raises:
         UserError: a store is missing or was not made of the manifest's images.
     """
     images = manifest[manifest.split.isin(list(splits))]
-    pieces, places = [], []
+    features = np.empty(0, np.float16)
     for part, rows in images.groupby("part", sort=False):
-        if str(part) not in stores:
-            raise UserError(f"no store of part {part} is given, only of {', '.join(stores)}: run `adtr features`")
         array, info = read_store(stores[str(part)])
         members = manifest[manifest.part == part]
         if info["data"] != data_digest(members):
             raise UserError(f"{stores[str(part)]}: made of other images than the manifest's: run `adtr features`")
-        pieces.append((array, members.index.get_indexer(rows.index)))
-        places.append(images.index.get_indexer(rows.index))
-    features = np.empty((len(images), *pieces[0][0].shape[1:]), np.float16)
-    for (array, rows), place in zip(pieces, places, strict=True):
-        for source, target in zip(rows, place, strict=True):  # image by image: never twice in memory
+        if not features.size:
+            features = np.empty((len(images), *array.shape[1:]), np.float16)
+        places = zip(*(every.index.get_indexer(rows.index) for every in (images, members)), strict=True)
+        for target, source in places:  # image by image: never twice in memory
             features[target] = array[source]
     return features, images.reset_index(drop=True)

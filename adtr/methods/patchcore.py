@@ -10,6 +10,7 @@ authors' code draws ten. The map is smoothed by nothing.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adtr.config.methods import Params
-from adtr.methods.neighbours import batches, nearest, squared_distances, standardization
+from adtr.methods.neighbours import as_maps, batches, nearest, squared_distances, standardization
 from adtr.train.context import Context, Fitted
 
 IMAGES = 16  # at a time
@@ -31,11 +32,14 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     mean, std = standardization(features)
     images, tokens, channels = features.shape
     rng = np.random.default_rng(context.seed)
-    first, projection = int(rng.integers(images * tokens)), _projection(channels, settings.projection, rng)
+    first, projection = int(rng.integers(images * tokens)), torch.eye(channels)
+    if settings.projection < channels:  # at random, which keeps distances (Johnson & Lindenstrauss)
+        drawn = rng.standard_normal((channels, settings.projection), np.float32)
+        projection = torch.from_numpy(drawn / math.sqrt(settings.projection))
 
     aware = (_locally_aware(batch, mean, std, settings.neighbourhood) for batch in batches(features, IMAGES))
     projected = torch.cat([batch.flatten(0, 1) @ projection for batch in aware]).to(context.device)
-    count = min(len(projected), max(1, round(settings.coreset_ratio * len(projected))))
+    count = max(1, round(settings.coreset_ratio * len(projected)))
     kept = torch.zeros(len(projected), dtype=torch.bool)
     kept[greedy_coreset(projected, count, first)] = True
 
@@ -46,13 +50,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The distance of each token to the nearest of the bank: (N, G, G) float32."""
-    bank = state["bank"].to(device).float()
-    maps = torch.empty(features.shape[:2])
-    for batch, found in zip(batches(features, IMAGES), maps.split(IMAGES), strict=True):
-        distances, _ = nearest(_asked(state, batch, params, device).flatten(0, 1), bank, 1)
-        found.copy_(distances.view(found.shape))
-    side = math.isqrt(features.shape[1])
-    return maps.unflatten(1, (side, side)).numpy()
+    bank, parts = state["bank"].to(device).float(), _asked(state, features, params, device)
+    return as_maps(nearest(tokens.flatten(0, 1), bank, 1)[0].view(tokens.shape[:2]) for tokens in parts)
 
 
 def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
@@ -61,20 +60,17 @@ def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     s* is the distance of an image's farthest token m_test to its nearest m* of the bank, N_b(m*) are the b nearest of
     the bank to m*, itself among them. Without others, s = s*.
     """
-    count = params.patchcore.neighbours
-    bank = state["bank"].to(device).float()
-    scores = torch.empty(len(features))
-    for batch, found in zip(batches(features, IMAGES), scores.split(IMAGES), strict=True):
-        tokens = _asked(state, batch, params, device)
+    bank, scores = state["bank"].to(device).float(), []
+    for tokens in _asked(state, features, params, device):
         distances, indices = (x.view(tokens.shape[:2]) for x in nearest(tokens.flatten(0, 1), bank, 1))
         farthest, position = distances.max(1)
         rows = torch.arange(len(tokens), device=tokens.device)
-        _, around = nearest(bank[indices[rows, position]], bank, count)
+        _, around = nearest(bank[indices[rows, position]], bank, params.patchcore.neighbours)
         if around.shape[1] > 1:
             others = (tokens[rows, position, None] - bank[around]).norm(dim=-1)
             farthest = (1 - torch.exp(farthest - others.logsumexp(1))) * farthest
-        found.copy_(farthest)
-    return scores.numpy()
+        scores.append(farthest.cpu())
+    return torch.cat(scores).numpy()
 
 
 def greedy_coreset(tokens: Tensor, count: int, first: int) -> Tensor:
@@ -109,16 +105,10 @@ def _next(tokens: Tensor, distances: Tensor, most: int) -> list[int]:
     return candidates[order].tolist()
 
 
-def _projection(channels: int, dimension: int, rng: np.random.Generator) -> Tensor:
-    """A random projection (C, d) that keeps distances (Johnson & Lindenstrauss); all channels, where they are few."""
-    if dimension >= channels:
-        return torch.eye(channels)
-    return torch.from_numpy(rng.standard_normal((channels, dimension), np.float32) / math.sqrt(dimension))
-
-
-def _asked(state: dict[str, Tensor], batch: Tensor, params: Params, device: str) -> Tensor:
+def _asked(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str) -> Iterator[Tensor]:
     mean, std = state["mean"].to(device), state["std"].to(device)
-    return _locally_aware(batch.to(device), mean, std, params.patchcore.neighbourhood)
+    for batch in batches(features, IMAGES):
+        yield _locally_aware(batch.to(device), mean, std, params.patchcore.neighbourhood)
 
 
 def _locally_aware(batch: Tensor, mean: Tensor, std: Tensor, neighbourhood: int) -> Tensor:

@@ -9,14 +9,12 @@ scale of its own, so that plain distances would be those of one layer. Distances
 nothing.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from adtr.config.methods import Params
-from adtr.methods.neighbours import batches, nearest, pooled, standardization
+from adtr.methods.neighbours import as_maps, batches, nearest, pooled, standardization
 from adtr.train.context import Context, Fitted
 
 
@@ -33,14 +31,13 @@ def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     gallery, mean, std = (state[key].to(device) for key in ("gallery", "mean", "std"))
     _, images = _nearest_images(state, features, params, device)
     bank = torch.empty((images.shape[1], *gallery.shape[1:]), device=gallery.device)  # the same for all images
-    maps = torch.empty(features.shape[:2])
-    for (tokens,), chosen, found in zip(batches(features, 1), images, maps, strict=True):
+
+    def distances(image: Tensor, chosen: Tensor) -> Tensor:
         bank.copy_(gallery[chosen]).sub_(mean).div_(std)
-        asked = (tokens.to(device).float() - mean) / std
-        distances, _ = nearest(asked, bank.flatten(0, 1), params.spade.kappa)
-        found.copy_(distances.mean(1))
-    side = math.isqrt(features.shape[1])
-    return maps.unflatten(1, (side, side)).numpy()
+        asked = (image[0].to(device).float() - mean) / std
+        return nearest(asked, bank.flatten(0, 1), params.spade.kappa)[0].mean(1)[None]
+
+    return as_maps(map(distances, batches(features, 1), images))
 
 
 def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
@@ -49,9 +46,7 @@ def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, 
     return distances.mean(1).cpu().numpy()
 
 
-def _nearest_images(
-    state: dict[str, Tensor], features: np.ndarray, params: Params, device: str
-) -> tuple[Tensor, Tensor]:
+def _nearest_images(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str) -> tuple[Tensor, ...]:
     """Distances and indices (N, K) of the training images nearest to each image."""
     asked = (pooled(features) - state["mean"]) / state["std"]
     return nearest(asked.to(device), state["images"].to(device), params.spade.neighbours)

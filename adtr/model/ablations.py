@@ -20,17 +20,10 @@ def reconstruction_network(shape: tuple[int, ...], params: Model) -> Reconstruct
     tokens, channels = shape
     if params.variant == "cnn":
         return CNN(channels, params.width, params.cnn_blocks)
-    return (NoQuery if params.variant == "no_query" else ADTR)(
-        tokens,
-        channels,
-        width=params.width,
-        encoder_layers=params.encoder_layers,
-        decoder_layers=params.decoder_layers,
-        heads=params.heads,
-        ffn_width=params.ffn_width,
-        dropout=params.dropout,
-        attention=Concatenation if params.variant == "no_attention" else Attention,
-    )
+    network = NoQuery if params.variant == "no_query" else ADTR
+    attention = Concatenation if params.variant == "no_attention" else Attention
+    settings = params.model_dump(exclude={"variant", "standardize", "cnn_blocks"})
+    return network(tokens, channels, attention=attention, **settings)
 
 
 class Concatenation(nn.Module):
@@ -60,10 +53,7 @@ class NoQuery(ADTR):
 class CNN(Reconstruction):
     """ResNet's basic blocks (He et al., CVPR 2016) at one resolution, between 1x1 convolutions as in ADTR.
 
-    Args:
-        channels: C.
-        width: D.
-        blocks: how many; 6 have about as many parameters as ADTR.
+    Of width 256, six of them have about as many parameters as ADTR.
     """
 
     def __init__(self, channels: int, width: int = 256, blocks: int = 6):

@@ -34,13 +34,7 @@ class Linear(nn.Linear):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """Scaled dot-product attention, softmax(q k^T / sqrt(d)) v, with dropout of the weights: (B, h, N, d).
-
-    Args:
-        q: (B, h, N, d).
-        k, v: (B, h, M, d).
-        dropout: probability.
-    """
+    """softmax(q k^T / sqrt(d)) v with dropout of the weights: q (B, h, N, d), k and v (B, h, M, d) to (B, h, N, d)."""
     if not q.is_cpu or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     out: Tensor = _Attend.apply(*(x.flatten(0, 1) for x in (q, k, v)), dropout)
@@ -52,7 +46,7 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-        ctx.scale, ctx.keep_prob = q.shape[-1] ** -0.5, _keep_prob(dropout)
+        ctx.scale, ctx.keep_prob = q.shape[-1] ** -0.5, 1 - _levels(dropout) / LEVELS
         weights, out = q.new_empty(*q.shape[:2], k.shape[1]), torch.empty_like(q)
         mask = _dropout_mask(weights.shape, dropout, q.dtype) if dropout else None
         for i in _chunks(weights):
@@ -93,10 +87,9 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
         if not (x.is_cpu and self.training and self.p):
             return F.dropout(x, self.p, self.training)
-        return x * _dropout_mask(x.shape, self.p, x.dtype) / _keep_prob(self.p)
+        return x * _dropout_mask(x.shape, self.p, x.dtype) / (1 - _levels(self.p) / LEVELS)
 
 
 def _dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
@@ -111,11 +104,6 @@ def _dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
     if dtype == torch.bfloat16:  # 0 or 1 as integers, then as bits of bfloat16
         return drawn.clamp_(threshold - 1, threshold).sub_(threshold - 1).mul_(BFLOAT16_ONE).view(dtype)
     return torch.ge(drawn, threshold, out=torch.empty(shape, dtype=dtype))
-
-
-def _keep_prob(p: float) -> float:
-    """1 - p, as the masks have it."""
-    return 1 - _levels(p) / LEVELS
 
 
 def _levels(p: float) -> int:

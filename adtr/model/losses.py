@@ -27,12 +27,9 @@ def pseudo_huber(f: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def pixel_loss(phi: Tensor, anomalous: Tensor, alpha: float) -> Tensor:
-    """L_px (Eq. 7), the mean over the batch.
+    """L_px (Eq. 7) of phi (B, N), the mean over the batch; `alpha` weighs the push term.
 
-    Args:
-        phi: (B, N), from `pseudo_huber`.
-        anomalous: (B, N) bool, y(u). An image without anomalous tokens has no push term: it would be -log(0).
-        alpha: weight of the push term.
+    `anomalous` (B, N) bool is y(u). An image without anomalous tokens has no push term: it would be -log(0).
     """
     y = anomalous.to(phi.dtype)
     pull = ((1 - y) * phi).mean(dim=1)
@@ -41,13 +38,9 @@ def pixel_loss(phi: Tensor, anomalous: Tensor, alpha: float) -> Tensor:
 
 
 def image_loss(phi: Tensor, anomalous: Tensor, alpha: float, top_k: int) -> Tensor:
-    """L_img (Eqs. 8 and 9), the mean over the batch.
+    """L_img (Eqs. 8 and 9) of phi (B, N), the mean over the batch; `alpha` weighs the push term.
 
-    Args:
-        phi: (B, N), from `pseudo_huber`.
-        anomalous: (B,) bool, y.
-        alpha: weight of the push term.
-        top_k: k of Eq. 8; all tokens if there are fewer.
+    `anomalous` (B,) bool is y; `top_k` is k of Eq. 8, all tokens if there are fewer.
     """
     q = phi.topk(min(top_k, phi.shape[1]), dim=1).values.mean(dim=1)
     return torch.where(anomalous, alpha * _push(q), q).mean()

@@ -8,15 +8,11 @@ It is DETR's transformer (Carion et al., ECCV 2020), post-norm, with these diffe
 Shapes: B batch, N tokens, C channels of the features, D width of the transformer, h heads.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adtr.model.cpu_layers import Dropout, Linear, attend
-
-AttentionLayer = Callable[[int, int, float], nn.Module]  # of width, heads and dropout
 
 
 class Reconstruction(nn.Module):
@@ -36,13 +32,9 @@ class Reconstruction(nn.Module):
 
 
 class ADTR(Reconstruction):
-    """Reconstructs feature tokens: an encoder of the features, a decoder that starts from learned queries.
+    """Reconstructs N tokens of C channels: an encoder of the features, a decoder that starts from learned queries.
 
-    Args:
-        tokens: N.
-        channels: C.
-        width: D.
-        attention: the class of the attention layers; an ablation replaces it.
+    An ablation replaces `attention`, the class of the attention layers.
     """
 
     def __init__(
@@ -55,7 +47,7 @@ class ADTR(Reconstruction):
         heads: int = 8,
         ffn_width: int = 1024,
         dropout: float = 0.1,
-        attention: AttentionLayer | None = None,
+        attention: type[nn.Module] | None = None,
     ):
         super().__init__(channels)
         layer = width, heads, ffn_width, dropout, attention or Attention
@@ -105,7 +97,7 @@ class ADTR(Reconstruction):
 class EncoderLayer(nn.Module):
     """Self-attention and FFN, each with a shortcut and LayerNorm after it."""
 
-    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: AttentionLayer):
+    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: type[nn.Module]):
         super().__init__()
         self.self_attn = attention(width, heads, dropout)
         self.ffn = FFN(width, ffn_width, dropout)
@@ -122,7 +114,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention to the encoder's output (the memory) and FFN."""
 
-    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: AttentionLayer):
+    def __init__(self, width: int, heads: int, ffn_width: int, dropout: float, attention: type[nn.Module]):
         super().__init__()
         self.self_attn = attention(width, heads, dropout)
         self.cross_attn = attention(width, heads, dropout)

@@ -7,12 +7,18 @@
 `fit` learned. N images, G side of the feature grid in tokens, C channels.
 """
 
+import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+
+from adtr.config.methods import Params
+from adtr.data.images import anomalous_tokens, verified_mask
 
 
 def precision(asked: str, device: str) -> str:
@@ -52,3 +58,30 @@ class Fitted:
     parameters: int = 0  # how many were trained by gradients
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # by epoch, before the last
     seconds_before: float = 0.0  # of earlier processes whose state was resumed
+
+
+def method_of(params: Params) -> ModuleType:
+    """The module of adtr/methods that the parameters name."""
+    return importlib.import_module(f"adtr.methods.{params.method}")
+
+
+def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
+    """Fits the method to the features (N, G·G, C) float16 of normal images; a UserError says what the user can mend."""
+    if params.trains:
+        torch.set_num_threads(params.train.threads)
+    fitted: Fitted = method_of(params).fit(features, params, context)
+    return fitted
+
+
+def anomalies_of(features: np.ndarray, manifest: pd.DataFrame, root: Path, params: Params) -> Anomalies:
+    """Anomalous images (M, G·G, C) float16 with the tokens that their masks below `root` mark; all, without a mask.
+
+    Raises:
+        UserError: a mask is missing or has changed.
+    """
+    size, grid = params.features.image_size, params.features.grid_size
+    tokens = [
+        anomalous_tokens(verified_mask(root, reference, digest, size), grid) if reference else np.full(grid**2, True)
+        for reference, digest in zip(manifest["mask"], manifest.mask_sha256, strict=True)
+    ]
+    return Anomalies(features, torch.from_numpy(np.stack(tokens)))

@@ -18,6 +18,7 @@ from typing import IO
 from adtr.errors import UserError
 
 PATIENCE = 1800  # seconds to wait for the lock
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS}
 logger = logging.getLogger(__name__)
 
 
@@ -38,25 +39,19 @@ def locked(state: Path) -> Iterator[str]:
 
 
 def check_lock(state: Path, holder: str) -> None:
-    """Ends a training that a network cut off from its lock, if another process has taken it since.
+    """Raises a UserError if another process has taken the lock from the `holder` that `locked` yielded.
 
-    Args:
-        holder: what `locked` yielded.
-
-    Raises:
-        UserError: another process holds the lock.
+    That ends a training that a network cut off from its lock.
     """
-    now = (state / "lock").read_text(encoding="utf-8")
-    if now != holder:
+    if (now := (state / "lock").read_text(encoding="utf-8")) != holder:
         raise UserError(f"{state}: {now} has taken over this run from {holder}")
 
 
 def _holder() -> str:
     """This process, and how to end it."""
     node, job = os.environ.get("SLURMD_NODENAME") or socket.gethostname(), os.environ.get("SLURM_JOB_ID")
-    if job:
-        return f"process {os.getpid()} on {node}, Slurm job {job} (`scancel {job}` ends it)"
-    return f"process {os.getpid()} on {node} (`kill {os.getpid()}` there ends it)"
+    end = f", Slurm job {job} (`scancel {job}` ends it)" if job else f" (`kill {os.getpid()}` there ends it)"
+    return f"process {os.getpid()} on {node}{end}"
 
 
 def _wait(file: IO[str], state: Path) -> None:
@@ -73,18 +68,13 @@ def _wait(file: IO[str], state: Path) -> None:
 
 
 def _acquired(file: IO[str]) -> bool:
-    """Whether the lock of an open file could be acquired.
-
-    Raises:
-        UserError: its file system has no locks.
-    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
-            message = f"{file.name}: its file system has no locks ({error.strerror}): link state/ to one that has"
-            raise UserError(message) from None
-        raise
+        if error.errno not in NO_LOCKS:
+            raise
+        message = f"{file.name}: its file system has no locks ({error.strerror}): link state/ to one that has"
+        raise UserError(message) from None
     return True

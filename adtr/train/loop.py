@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from adtr.config.methods import Train
 from adtr.errors import UserError
-from adtr.train import state
 from adtr.train.context import Context, Fitted, precision
+from adtr.train.run import load_state, save_state
 from adtr.train.status import Progress
 from adtr.train.step import Loss, Step, step_of
 
@@ -26,12 +26,7 @@ PIECE_TOKENS = {"float32": 512, "bfloat16": 1024}
 
 
 def optimize(
-    network: nn.Module,
-    draw: Callable[[], Tensor],
-    loss: Loss,
-    train: Train,
-    context: Context,
-    piece: int | None = None,
+    network: nn.Module, draw: Callable[[], Tensor], loss: Loss, train: Train, context: Context, piece: int | None = None
 ) -> Fitted:
     """Minimises `loss` over the parameters of `network` by AdamW.
 
@@ -57,20 +52,18 @@ def optimize(
         started = time.monotonic()
         seeded(context.seed, epoch)
         order = draw().to(context.device)
-        history.append(_epoch(step, order, train, epoch))
-        _report(bar, history[-1], train.epochs, len(order) / (time.monotonic() - started))
-        if not math.isfinite(history[-1]["loss"]):
-            raise UserError(
-                f"the loss is {history[-1]['loss']} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip"
-            )
+        history.append(row := _epoch(step, order, train, epoch))
+        _report(bar, row, train.epochs, len(order) / (time.monotonic() - started))
+        if not math.isfinite(row["loss"]):
+            raise UserError(f"the loss is {row['loss']} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip")
         if epoch in snapshot_epochs(train):
             snapshots[epoch] = _copied(network)
         if context.state and (epoch % train.save_every == 0 or epoch == train.epochs):
             seconds = before + time.monotonic() - began
             content = {"model": network.state_dict(), "history": history, "snapshots": snapshots, "seconds": seconds}
             unfinished = {"optimizer": step.optimizer.state_dict()} if epoch < train.epochs else {}
-            state.save(context.state, content | unfinished)
-        progress(epoch, history[-1]["loss"])
+            save_state(context.state, content | unfinished)
+        progress(epoch, row["loss"])
     bar.close()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Fitted(_copied(network), history, parameters, snapshots, before)
@@ -78,7 +71,7 @@ def optimize(
 
 def _resumed(context: Context, network: nn.Module, step: Step) -> tuple[list[Row], dict[int, State], float]:
     """Loads the saved state, if there is one; returns its history, its snapshots, and the seconds that it took."""
-    saved = state.load(context.state) if context.state else None
+    saved = load_state(context.state) if context.state else None
     if saved is None:
         return [], {}, 0.0
     network.load_state_dict(saved["model"])
@@ -97,10 +90,7 @@ def _epoch(step: Step, order: Tensor, train: Train, epoch: int) -> Row:
 
 
 def piece_size(network: nn.Module, tokens: int, train: Train, device: str) -> int | None:
-    """For `optimize`: so many images that what a CPU keeps of them for the backward pass is small, in either precision.
-
-    One at least; all on a GPU, and where batch normalisation sees the batch as a whole.
-    """
+    """So many images that a CPU keeps little for the backward pass; all on a GPU and for batch normalisation."""
     whole = device != "cpu" or any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     return None if whole else max(1, PIECE_TOKENS[precision(train.precision, device)] // tokens)
 
@@ -117,14 +107,9 @@ def autocast(train: Train, device: str) -> AbstractContextManager:
 
 
 def learning_rate(train: Train, epoch: int, step: int, each: int) -> float:
-    """Linear warm-up over the first steps, then `lr`, dropped once after a share of the epochs (Sec. 4.2).
+    """Linear warm-up, of a tenth of all steps at most, then `lr`, dropped after a share of the epochs (Sec. 4.2).
 
-    The warm-up takes no more than a tenth of all steps, so that few images are learned from, too.
-
-    Args:
-        epoch: from 1.
-        step: from 0, over the whole training.
-        each: steps of an epoch.
+    An `epoch` of `each` steps counts from 1, a `step` from 0, over the whole training.
     """
     dropped = epoch > round(train.lr_drop_at * train.epochs)
     warmup = min(train.warmup_steps, train.epochs * each // 10)
@@ -146,6 +131,5 @@ def _report(bar: tqdm, row: Row, epochs: int, speed: float) -> None:
     bar.set_postfix(loss=f"{row['loss']:.4g}", images_per_s=f"{speed:.0f}", refresh=False)
     bar.update()
     if bar.disable:
-        logger.info(
-            "epoch %d/%d  loss %.5g  lr %.2g  %.1f images/s", row["epoch"], epochs, row["loss"], row["lr"], speed
-        )
+        values = row["epoch"], epochs, row["loss"], row["lr"], speed
+        logger.info("epoch %d/%d  loss %.5g  lr %.2g  %.1f images/s", *values)

@@ -9,18 +9,16 @@ from adtr.config.study import EVALUATED, Plan, Run, run_folder
 
 
 def outdated(plan: Plan, results: Path) -> Iterator[Path]:
-    """The folder of each run whose training does not fit the plan, else the files of an evaluation that does not.
+    """The folder of each run below `results` whose training does not fit the plan, else the files of its evaluation.
 
     Of ADTR+, the run that it started from counts, too. What data and anomalies were made with does not.
-
-    Args:
-        results: the study's folder of results.
     """
     for run in plan.runs():
-        folder = run_folder(results, *run)
+        folder, score = run_folder(results, *run), plan.params[run[:2]].score.model_dump(mode="json")
+        trained, evaluated = _record(folder), _record(folder, "evaluation.json")
         if trained_otherwise(plan, results, run):
             yield folder
-        elif evaluated_otherwise(plan, results, run):
+        elif trained and (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), score):
             yield from (folder / name for name in EVALUATED if (folder / name).is_file())
 
 
@@ -36,13 +34,6 @@ def trained_otherwise(plan: Plan, results: Path, run: Run) -> bool:
     }
     as_asked = all(record.get(key) == value for key, value in expected.items())
     return bool(record) and not (as_asked and record["features"]["features"] == asked["features"])
-
-
-def evaluated_otherwise(plan: Plan, results: Path, run: Run) -> bool:
-    """Whether a run is there, evaluated with other parameters than the plan's, or before it was trained."""
-    folder, score = run_folder(results, *run), plan.params[run[:2]].score.model_dump(mode="json")
-    trained, evaluated = _record(folder), _record(folder, "evaluation.json")
-    return bool(trained) and (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), score)
 
 
 def _record(folder: Path, name: str = "run.json") -> dict[str, Any]:

@@ -19,8 +19,7 @@ from adtr.config.schema import Features
 from adtr.errors import UserError
 from adtr.features.store import data_digest, read_store, select
 from adtr.files import remove_partial
-from adtr.train.context import Anomalies, Context, precision
-from adtr.train.fit import anomalies_of, fit, method_of
+from adtr.train.context import Anomalies, Context, anomalies_of, fit, precision
 from adtr.train.lock import check_lock, locked
 from adtr.train.run import FILES, check_stores, read_model, read_record, write_run
 
@@ -50,25 +49,30 @@ def train(
     The last state stays: if the output is lost, the same call writes the same run again without training.
 
     Args:
-        manifest: of the category.
-        stores: the feature store of each of its parts.
+        manifest, stores: of the category, and the feature store of each of its parts.
         state: the folder to resume from, of this run alone.
-        start: the run that ADTR+ is initialised from.
-        bank: its anomalies.
+        start, bank: of ADTR+: the run that it is initialised from, and its anomalies.
 
     Raises:
         UserError: another process trains this run, or the method failed in a way the user can mend.
     """
     began = time.monotonic()
-    method_of(params)
-    if params.method == "adtr_plus" and (start is None or bank is None):
-        raise UserError("adtr_plus needs a finished run to start from, and anomalies: --start, --bank, --bank-features")
     if start:
         check_stores(start, stores | ({"bank": bank.store} if bank else {}))
     features, rows = select(manifest, stores, ["train"])
     made = read_store(stores[str(rows.part.iloc[0])])[1]
     params = params.model_copy(update={"features": Features.model_validate(made["features"])})
-    record = {**_record(params, seed, device, rows, made), **_origin(start, bank, params, seed, rows)}
+    record = {
+        "method": params.method,
+        "seed": seed,
+        "trained_on": data_digest(rows),
+        "params": {name: getattr(params, name).model_dump(mode="json") for name in params.method_sections()},
+        "features": made,
+        "precision": precision(params.train.precision, device) if params.trains else "float32",
+        "device": provenance.device_name(device),
+        **provenance.record("train", params.method),
+    }
+    record |= _origin(start, bank, record, len(rows))
     own = state / _identity(record)[:16]
     with locked(state) as holder:
         remove_partial(own / "state.pt", own / "progress.json", *(output / name for name in FILES))
@@ -77,26 +81,6 @@ def train(
         check_lock(state, holder)
         seconds = round(fitted.seconds_before + time.monotonic() - began, 1)
         write_run(output, record | {"images": len(features), "seconds": seconds}, fitted)
-
-
-def _record(params: Params, seed: int, device: str, rows: pd.DataFrame, made: dict[str, Any]) -> dict[str, Any]:
-    """What is known of a run before it is trained.
-
-    Args:
-        rows: the training images.
-        made: what made their features.
-    """
-    sections = params.method_sections()
-    return {
-        "method": params.method,
-        "seed": seed,
-        "trained_on": data_digest(rows),
-        "params": {name: getattr(params, name).model_dump(mode="json") for name in sections},
-        "features": made,
-        "precision": precision(params.train.precision, device) if "train" in sections else "float32",
-        "device": provenance.device_name(device),
-        **provenance.record("train", params.method),
-    }
 
 
 def _anomalies(bank: Bank | None, params: Params) -> Anomalies | None:
@@ -108,33 +92,28 @@ def _anomalies(bank: Bank | None, params: Params) -> Anomalies | None:
     return anomalies_of(features, bank.manifest, bank.root, params)
 
 
-def _origin(start: Path | None, bank: Bank | None, params: Params, seed: int, rows: pd.DataFrame) -> dict[str, Any]:
-    """The run and the anomalies that a run was made from.
-
-    Raises:
-        UserError: the start has another network, other images or another seed, or the bank is not of these images.
-    """
+def _origin(start: Path | None, bank: Bank | None, record: dict[str, Any], images: int) -> dict[str, Any]:
+    """The run and the anomalies that a run was made from; a UserError if they do not fit its `record` and images."""
     origin: dict[str, Any] = {}
     if start:
         begun = read_record(start)
-        if (begun["trained_on"], begun["seed"]) != (data_digest(rows), seed):
+        if any(begun[key] != record[key] for key in ("trained_on", "seed")):
             raise UserError(f"{start}: a run of other images or of another seed than the one that starts from it")
-        if begun["params"].get("model") != params.model.model_dump(mode="json"):
+        if begun["params"].get("model") != record["params"]["model"]:
             raise UserError(f"{start}: its network has other parameters than the one that starts from it")
         origin["start"] = begun["model"]
     if bank:
-        if params.adtr_plus.anomalies == "confetti" and (len(bank.manifest) % len(rows) or bank.manifest.empty):
-            raise UserError(
-                f"{bank.store}: {len(bank.manifest)} noisy copies are not equally many of each of {len(rows)} images"
-            )
+        copies, confetti = len(bank.manifest), record["params"]["adtr_plus"]["anomalies"] == "confetti"
+        if confetti and (copies % images or not copies):
+            raise UserError(f"{bank.store}: {copies} noisy copies are not equally many of each of {images} images")
         masks = hashlib.sha256("".join(bank.manifest.mask_sha256).encode()).hexdigest()
-        origin["anomalies"] = {"data": data_digest(bank.manifest), "masks": masks, "images": len(bank.manifest)}
+        origin["anomalies"] = {"data": data_digest(bank.manifest), "masks": masks, "images": copies}
     return origin
 
 
 def _identity(record: dict[str, Any]) -> str:
     """A digest of all that decides the outcome of a run, so that no state of another run is resumed."""
     features = {key: record["features"][key] for key in ("shape", "features", "data", "weights", "code")}
-    keys = ("method", "seed", "trained_on", "params", "precision", "device", "code", "torch")
-    decisive = {key: record.get(key) for key in (*keys, "start", "anomalies")} | {"features": features}
+    keys = ("method", "seed", "trained_on", "params", "precision", "device", "code", "torch", "start", "anomalies")
+    decisive = {key: record.get(key) for key in keys} | {"features": features}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

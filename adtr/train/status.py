@@ -61,11 +61,9 @@ def status_table(paths: Paths) -> str:
 
 
 class Progress:
-    """Writes `progress.json` of a training, at most every INTERVAL seconds and after the last epoch.
+    """Writes `progress.json` to a training's folder, if any, every INTERVAL seconds and after the last epoch.
 
-    Args:
-        folder: the run's folder of states; None to write nothing.
-        done: epochs that were trained before.
+    `done` epochs were trained before.
     """
 
     def __init__(self, folder: Path | None, epochs: int, done: int):
@@ -77,13 +75,7 @@ class Progress:
         now = time.monotonic()
         if self.folder is None or (now - self.written < INTERVAL and epoch < self.epochs):
             return
-        self.written = now
-        report = {
-            "epoch": epoch,
-            "epochs": self.epochs,
-            "loss": loss,
-            "seconds_per_epoch": (now - self.began) / (epoch - self.done),
-            "time": time.time(),
-        }
+        self.written, each = now, (now - self.began) / (epoch - self.done)
+        report = {"epoch": epoch, "epochs": self.epochs, "loss": loss, "seconds_per_epoch": each, "time": time.time()}
         with suppress(OSError, UserError):  # a full disk shall fail with the state, not with a report
             write_text(self.folder / "progress.json", json.dumps(report) + "\n")

@@ -13,13 +13,7 @@ WARM_UP = 2  # steps launched before one is recorded
 
 
 class Step:
-    """Gradient, clipping and update.
-
-    Args:
-        network: on its device.
-        loss: the mean over images of a batch, given as indices (b,) on the device.
-        piece: images of a batch that are worked on at a time, their gradients added up; None for all.
-    """
+    """Gradient, clipping and update; network, loss and piece as for `optimize`."""
 
     capturable = False
 
@@ -31,16 +25,11 @@ class Step:
 
     def __call__(self, batch: Tensor, rate: float) -> Tensor:
         """The loss of a batch of indices (b,) before the step, a scalar on the device."""
-        self.set_rate(rate)
-        return self.launch(batch)
+        return self._launch(batch, rate)
 
-    def set_rate(self, rate: float | Tensor) -> None:
-        """Sets the learning rate."""
+    def _launch(self, batch: Tensor, rate: float | Tensor) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-
-    def launch(self, batch: Tensor) -> Tensor:
-        """The step at the rate that is set."""
         self.optimizer.zero_grad()
         total = torch.zeros((), device=batch.device)
         for part in batch.split(self.piece or len(batch)):
@@ -70,7 +59,6 @@ class RecordedStep(Step):
     def __call__(self, batch: Tensor, rate: float) -> Tensor:
         """As `Step`; the loss is overwritten by the next step."""
         self.rate.fill_(rate)
-        self.set_rate(self.rate)
         size = len(batch)
         with torch.cuda.device(batch.device):
             if self.taken[size] < WARM_UP:
@@ -88,7 +76,7 @@ class RecordedStep(Step):
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            value = self.launch(batch)
+            value = self._launch(batch, self.rate)
         current.wait_stream(stream)
         return value
 
@@ -97,7 +85,7 @@ class RecordedStep(Step):
         self.optimizer.zero_grad()
         graph, indices = torch.cuda.CUDAGraph(), batch.clone()
         with torch.cuda.graph(graph):
-            value = self.launch(indices)
+            value = self._launch(indices, self.rate)
         return graph, indices, value
 
 

@@ -122,8 +122,3 @@ def test_a_store_of_other_images_is_refused(tmp_path: Path) -> None:
     for other in (manifest.iloc[:2], manifest.iloc[::-1], manifest.assign(sha256=manifest.sha256[::-1].to_numpy())):
         with pytest.raises(UserError, match=r"/x\.npy: made of other images than the manifest's"):
             select(other, {"x": tmp_path / "x.npy"}, ["train"])
-
-
-def test_a_store_that_is_not_given_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no store of part x is given, only of y, z"):
-        select(manifest_of(1), {"y": tmp_path, "z": tmp_path}, ["train"])

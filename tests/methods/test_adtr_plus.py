@@ -14,7 +14,7 @@ import torch
 from adtr.config.methods import Params
 from adtr.methods import adtr, adtr_plus
 from adtr.model.losses import image_loss, pixel_loss, pseudo_huber
-from adtr.train import state
+from adtr.train import loop
 from adtr.train.context import Anomalies, Context, Fitted
 
 NORMAL = 10  # images
@@ -126,17 +126,17 @@ def test_a_training_resumed_gives_the_bytes_of_an_undisturbed_one(
     settings = params(train={"epochs": 4, "lr_drop_at": 1.0, "save_every": 1})
     whole = fit(started, {"train": settings.train.model_dump()})
     context = Context(0, state=tmp_path, start=started.state, anomalies=anomalies())
-    save = state.save
+    save = loop.save_state
 
     def stop(folder: Path, content: dict[str, Any]) -> None:
         save(folder, content)
         if len(content["history"]) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(state, "save", stop)
+    monkeypatch.setattr(loop, "save_state", stop)
     with pytest.raises(KeyboardInterrupt):
         adtr_plus.fit(planted.features()[0], settings, context)
-    monkeypatch.setattr(state, "save", save)
+    monkeypatch.setattr(loop, "save_state", save)
     rest = adtr_plus.fit(planted.features()[0], settings, context)
     assert all(torch.equal(whole.state[name], rest.state[name]) for name in whole.state)
 

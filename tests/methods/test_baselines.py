@@ -115,8 +115,8 @@ def test_padim_of_the_mean_image_is_zero() -> None:
 
 
 def test_padim_says_what_to_do_about_a_singular_covariance() -> None:
-    with pytest.raises(UserError, match=r"singular: raise padim\.epsilon \(0\.0\)"):
-        fit(padim, planted.features(train=2)[0], padim={"epsilon": 0.0})
+    with pytest.raises(UserError, match=r"singular: raise padim\.epsilon \(1e-30\)"):
+        fit(padim, planted.features(train=2)[0], padim={"epsilon": 1e-30})
 
 
 # SPADE
@@ -213,10 +213,10 @@ def test_equal_tokens_are_chosen_once_each() -> None:
     assert sorted(found.tolist()) == list(range(9))
 
 
-@pytest.mark.parametrize(("share", "kept"), [(1e-6, 1), (0.1, 16), (0.5, 80), (1.0, 160), (7.0, 160)])
+@pytest.mark.parametrize(("share", "kept"), [(1e-6, 1), (0.1, 16), (0.5, 80), (1.0, 160)])
 def test_patchcore_keeps_its_share_of_the_training_tokens(share: float, kept: int) -> None:
     train, _ = planted.features()
-    bank = fit(patchcore, train, patchcore={"coreset": share, "neighbourhood": 3}).state["bank"]
+    bank = fit(patchcore, train, patchcore={"coreset_ratio": share, "neighbourhood": 3}).state["bank"]
     tokens = locally_aware(train, train, 3).reshape(-1, planted.CHANNELS)
     to_tokens = distances(bank.double().numpy(), tokens)
     assert bank.dtype == torch.float16
@@ -227,9 +227,8 @@ def test_patchcore_keeps_its_share_of_the_training_tokens(share: float, kept: in
 @pytest.mark.parametrize("projection", [2, 128])
 def test_patchcore_keeps_the_greedy_coreset_of_the_projected_tokens(projection: int) -> None:
     train, _ = planted.features()
-    state = fit(
-        patchcore, train, seed=3, patchcore={"coreset": 0.2, "projection": projection, "neighbourhood": 3}
-    ).state
+    settings = {"coreset_ratio": 0.2, "projection": projection, "neighbourhood": 3}
+    state = fit(patchcore, train, seed=3, patchcore=settings).state
     tokens = locally_aware(train, train, 3).reshape(-1, planted.CHANNELS)
     kept = distances(state["bank"].double().numpy(), tokens).argmin(1)
     rng = np.random.default_rng(3)
@@ -243,7 +242,7 @@ def test_patchcore_keeps_the_greedy_coreset_of_the_projected_tokens(projection: 
 @pytest.mark.parametrize("neighbourhood", [1, 3, 5])
 def test_patchcore_is_the_distance_to_the_nearest_token_kept(neighbourhood: int) -> None:
     train, test = planted.features()
-    settings: Changes = {"patchcore": {"coreset": 0.3, "neighbourhood": neighbourhood}}
+    settings: Changes = {"patchcore": {"coreset_ratio": 0.3, "neighbourhood": neighbourhood}}
     fitted = fit(patchcore, train, **settings)
     tokens = locally_aware(train, test, neighbourhood)
     bank = fitted.state["bank"].double().numpy()
@@ -255,7 +254,7 @@ def test_patchcore_is_the_distance_to_the_nearest_token_kept(neighbourhood: int)
 def test_patchcore_weights_the_score_of_an_image_by_its_neighbourhood(count: int) -> None:
     """Eq. 7, in the paper's symbols."""
     train, test = planted.features()
-    settings: Changes = {"patchcore": {"coreset": 0.3, "neighbours": count, "neighbourhood": 3}}
+    settings: Changes = {"patchcore": {"coreset_ratio": 0.3, "neighbours": count, "neighbourhood": 3}}
     fitted = fit(patchcore, train, **settings)
     bank = fitted.state["bank"].double().numpy()
     found = scores(patchcore, fitted, test, **settings)
@@ -272,11 +271,6 @@ def test_patchcore_scores_stay_finite_where_exponentials_do_not() -> None:
     train, test = planted.features()
     fitted = fit(patchcore, train)
     assert np.isfinite(scores(patchcore, fitted, 3000 * test)).all()
-
-
-def test_patchcore_says_that_a_neighbourhood_needs_a_centre() -> None:
-    with pytest.raises(UserError, match=r"patchcore\.neighbourhood is 2: it must be odd"):
-        fit(patchcore, planted.features()[0], patchcore={"neighbourhood": 2})
 
 
 # Kernel density
@@ -307,15 +301,15 @@ def test_kde_of_images_is_scikit_learns(components: int) -> None:
     np.testing.assert_allclose(scores(kde, fitted, test, **settings), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("components", "coreset"), [(3, 1000), (100, 40)])
-def test_kde_of_tokens_is_scikit_learns(components: int, coreset: int) -> None:
+@pytest.mark.parametrize(("components", "most"), [(3, 1000), (100, 40)])
+def test_kde_of_tokens_is_scikit_learns(components: int, most: int) -> None:
     train, test = planted.features()
-    settings: Changes = {"kde": {"components": components, "coreset": coreset}}
-    fitted = fit(kde, train, seed=4, **settings)
+    settings: Changes = {"kde": {"components": components, "max_tokens": most}}
+    fitted = fit(kde, train, **settings)
     tokens = train.reshape(-1, planted.CHANNELS).astype(np.float64)
-    drawn = np.random.default_rng(4).choice(len(tokens), min(coreset, len(tokens)), replace=False)
+    spaced = np.round(np.linspace(0, 159, min(most, 160))).astype(int)
     asked = test.reshape(-1, planted.CHANNELS).astype(np.float64)
-    expected, bandwidth = density(tokens[drawn], asked, min(components, planted.CHANNELS))
+    expected, bandwidth = density(tokens[spaced], asked, min(components, planted.CHANNELS))
     assert fitted.state["tokens.bandwidth"].item() == pytest.approx(bandwidth)
     found = maps(kde, fitted, test, **settings).reshape(-1)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

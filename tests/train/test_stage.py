@@ -30,7 +30,7 @@ from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
 from adtr.features.store import data_digest
 from adtr.files import sha256
-from adtr.train import state
+from adtr.train import loop
 from adtr.train.run import FILES, read_model, read_record, read_snapshots
 from adtr.train.stage import Bank, _anomalies, train
 
@@ -102,11 +102,6 @@ def test_only_training_images_are_trained_on(case: planted.Case, tmp_path: Path)
     other = planted.write(tmp_path / "other", normal, test + 1)
     first, second = (run(c, tmp_path / n, train={"epochs": 2}) for c, n in ((case, "a"), (other, "b")))
     assert content(first) == content(second)
-
-
-def test_a_method_that_is_not_there_is_named(case: planted.Case, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"method: there is no guess\.py in adtr/methods"):
-        run(case, tmp_path, "guess")
 
 
 def test_a_loss_that_is_not_finite_leaves_no_file_of_a_run(case: planted.Case, tmp_path: Path) -> None:
@@ -216,12 +211,6 @@ def test_the_state_of_another_start_is_not_resumed(
     assert content(left) == content(fresh)
 
 
-def test_adtr_plus_without_start_or_bank_is_told(case: planted.Case, tmp_path: Path, started: Path, bank: Bank) -> None:
-    for origin in ((None, bank), (started, None)):
-        with pytest.raises(UserError, match="needs a finished run to start from, and anomalies: --start"):
-            plus(case, tmp_path, *origin)
-
-
 def test_a_start_of_another_network_is_refused(case: planted.Case, tmp_path: Path, started: Path, bank: Bank) -> None:
     with pytest.raises(UserError, match="its network has other parameters"):
         plus(case, tmp_path, started, bank, model={"width": 32})
@@ -264,7 +253,7 @@ def test_a_bank_of_other_images_than_its_store_is_refused(
 @contextmanager
 def interrupted_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Raises KeyboardInterrupt right after an epoch's state was saved."""
-    save = state.save
+    save = loop.save_state
 
     def stop(folder: Path, content: dict[str, Any]) -> None:
         save(folder, content)
@@ -272,7 +261,7 @@ def interrupted_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(state, "save", stop)
+        patch.setattr(loop, "save_state", stop)
         with contextlib.suppress(KeyboardInterrupt):
             yield
             pytest.fail(f"there was no epoch {epoch}")

@@ -27,12 +27,9 @@ from adtr.errors import UserError
 
 
 class Backbone(nn.Module):
-    """A stem and a chain of blocks, read after the last block at each stride.
+    """A stem, from the image to stride 2, and a chain of blocks, read after the last block at each stride.
 
-    Args:
-        stem: from the image to stride 2.
-        blocks: applied one after the other.
-        image_size: S; efficientnet-pytorch pads for the size it was built with, so another size is refused.
+    Images of another size than S are refused: efficientnet-pytorch pads for the size it was built with.
     """
 
     def __init__(self, stem: nn.Module, blocks: list[nn.Module], image_size: int):
@@ -85,9 +82,8 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Convolution:
 
 def pyramid(layers: list[Tensor], chosen: tuple[int, ...], grid: int) -> Tensor:
     """The chosen layers (1-5) resized to one grid and concatenated: (B, C, G, G) (Sec. 3.1; bilinear as in UniAD)."""
-    resized = [
-        F.interpolate(layers[i - 1].float(), size=(grid, grid), mode="bilinear", align_corners=True) for i in chosen
-    ]
+    maps = (layers[i - 1].float() for i in chosen)
+    resized = [F.interpolate(m, size=(grid, grid), mode="bilinear", align_corners=True) for m in maps]
     return torch.cat(resized, dim=1)
 
 
@@ -102,7 +98,11 @@ def build(features: Features, weights: Path | None) -> Backbone:
     """
     unfolded = network(features.backbone, features.image_size)
     if weights is not None:
-        _load(unfolded, weights)
+        try:
+            unfolded.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:  # torch.load raises almost anything on a broken file
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"{weights}: not readable as the weights of this backbone ({first})") from None
     unfolded.eval().requires_grad_(False)
     stem, blocks = _family(features.backbone).chain(unfolded)
     backbone = Backbone(stem, blocks, features.image_size).eval()
@@ -122,12 +122,3 @@ def _family(name: str) -> ModuleType:
     if family is None:
         raise UserError(f"backbone {name}: no module of adtr/features/backbones has a name that it begins with")
     return importlib.import_module(f"adtr.features.backbones.{family}")
-
-
-def _load(unfolded: nn.Module, path: Path) -> None:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        unfolded.load_state_dict(state, strict=True)
-    except Exception as error:  # torch.load raises almost anything on a broken file
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not readable as the weights of this backbone ({first})") from None
