@@ -34,7 +34,7 @@ def extract(
     store: Path,
     device: str = "cpu",
     threads: int = 1,
-    progress: Callable[[Iterable], Iterable] = iter,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> None:
     """Writes the store of a manifest's rows of one part; as many batches at once as there are `threads`.
 

@@ -100,7 +100,7 @@ def seeded(seed: int, epoch: int = 0) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
 
 
-def autocast(train: Train, device: str) -> AbstractContextManager:
+def autocast(train: Train, device: str) -> AbstractContextManager[object]:
     """The context of a forward pass in the precision that is asked for."""
     half = precision(train.precision, device) == "bfloat16"
     return torch.autocast(torch.device(device).type, torch.bfloat16) if half else nullcontext()
@@ -126,7 +126,7 @@ def _copied(network: nn.Module) -> State:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _report(bar: tqdm, row: Row, epochs: int, speed: float) -> None:
+def _report(bar: "tqdm[Any]", row: Row, epochs: int, speed: float) -> None:
     """A bar on a terminal, one line an epoch elsewhere."""
     bar.set_postfix(loss=f"{row['loss']:.4g}", images_per_s=f"{speed:.0f}", refresh=False)
     bar.update()
