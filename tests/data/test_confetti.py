@@ -113,11 +113,10 @@ def test_a_larger_square_covers_the_smaller_ones() -> None:
     assert -511 <= everywhere.min() < -255
 
 
-@pytest.mark.parametrize(("blur", "taps"), [(25, 25), (24, 23)])
-def test_the_blur_is_a_gaussian_kernel_cut_to_its_side(blur: int, taps: int) -> None:
-    sharp, smooth = noise(240, 1, blur=1), noise(240, 1, blur=blur)
-    weights = np.exp(-(np.arange(-(taps // 2), taps // 2 + 1) ** 2) / (2 * 5**2))
-    padded = np.pad(sharp[..., 1], taps // 2, mode="reflect")
+def test_the_blur_is_a_gaussian_kernel_cut_to_its_side() -> None:
+    sharp, smooth = noise(240, 1, blur=1), noise(240, 1, blur=25)
+    weights = np.exp(-(np.arange(-12, 13) ** 2) / (2 * 5**2))
+    padded = np.pad(sharp[..., 1], 12, mode="reflect")
     expected = convolve2d(padded, np.outer(weights, weights) / weights.sum() ** 2, mode="valid")
     assert np.abs(smooth[..., 1] - expected).max() < 1e-3
 

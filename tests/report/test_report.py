@@ -100,14 +100,15 @@ def write_results(plan: Plan, results: Path) -> pd.DataFrame:
 def write_figures(plan: Plan, folder: Path) -> None:
     """Pictures of every kind, and galleries of four images whose scores are 1 to 4."""
     for dataset, definition in plan.datasets.items():
-        names = [f"{dataset}-{kind}" for kind in dataset_kinds(plan, dataset)]
+        pictures = [folder / "datasets" / dataset / f"{kind}.png" for kind in dataset_kinds(plan, dataset)]
         for category in definition.categories or []:
-            names += [f"{dataset}/{category}-{kind}" for kind in kinds_of(plan, dataset)]
-            path = folder / dataset / f"{category}-gallery.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(gallery(category)))
-        for name in names:
-            Image.new("RGB", (2, 2)).save(folder / f"{name}.png")
+            own = folder / "categories" / dataset / category
+            own.mkdir(parents=True)
+            (own / "gallery.json").write_text(json.dumps(gallery(category)))
+            pictures += [own / f"{kind}.png" for kind in kinds_of(plan, dataset)]
+        pictures[0].parent.mkdir(parents=True)
+        for path in pictures:
+            Image.new("RGB", (2, 2)).save(path)
 
 
 def gallery(category: str) -> dict[str, Any]:
@@ -266,7 +267,7 @@ def test_the_table_of_runs_tells_each_in_full(made: tuple[str, str, Path]) -> No
     page = Page(made[0])
     rows = [row for row in page.tables[-1] if row[0].isdigit()]
     title = study().datasets["smoke_mvtec"].title
-    assert [row[0] for row in rows] == [str(number) for number in range(1, 25)]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 21)]
     assert rows[0][1:10] == ["ADTR", title, NASTY, "0", "4", "12", "59,872", "1.5", "cpu, float32"]
     assert rows[4][5] == "–"  # PaDiM has no epochs
     titles = [attrs["title"] for attrs in page.all("code", "title")]
@@ -397,9 +398,9 @@ def test_runs_of_other_parameters_are_refused(tmp_path: Path) -> None:
     [
         "metrics.csv",
         "runs/smoke_mvtec/adtr/screw/0/run.json",
-        "figures/smoke_cifar10/screw-roc.png",
-        "figures/smoke_cifar10/screw-gallery.json",
-        "figures/smoke_mvtec-bars.png",
+        "figures/categories/smoke_cifar10/screw/roc.png",
+        "figures/categories/smoke_cifar10/screw/gallery.json",
+        "figures/datasets/smoke_mvtec/bars.png",
         "tables/comparison.csv",
     ],
 )
@@ -415,7 +416,7 @@ def test_a_form_that_fails_blocks_no_other(made: tuple[str, str, Path], tmp_path
     plan, results, output = study(), tmp_path / "results/smoke", tmp_path / "out"
     shutil.copytree(made[2] / "results/smoke", results)
     (results / "tables/table3.tex").unlink()
-    (results / "figures/smoke_mvtec-bars.png").write_text("no picture")
+    (results / "figures/datasets/smoke_mvtec/bars.png").write_text("no picture")
     (output / "report.tex").parent.mkdir()
     (output / "report.tex").write_text("old")
     with pytest.raises(

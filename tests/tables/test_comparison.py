@@ -1,17 +1,9 @@
 """The table of comparisons, and the notes that go with few pairs."""
 
 import pandas as pd
-import planted
-import pytest
 
-from adtr.config.study import Plan, resolve
+from adtr.config.study import Plan
 from adtr.tables import comparison
-
-
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.chdir(planted.REPOSITORY)
-    return resolve("smoke")
 
 
 def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(plan: Plan) -> None:
