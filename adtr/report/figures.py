@@ -54,32 +54,24 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
 def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs, results: Path) -> Row:
     """The figures of a category, its numbers of test images, and its gallery."""
     seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
-    folders = {e: run_folder(results, dataset, e, category, seed) for e in experiments}
-    labels = pd.read_csv(folders[experiments[0]] / "scores.csv").query("split == 'test'").label
-    untrained = [plan.titles[e] for e, folder in folders.items() if pd.read_csv(folder / "history.csv").empty]
-    starts = {e: plan.params[dataset, e].adtr_plus.start for e in experiments}
-    continued = [
-        f" The epochs of {plan.titles[e]} count from the end of {plan.titles[start]}; its loss is another sum."
-        for e, start in starts.items()
-        if plan.params[dataset, e].method == "adtr_plus"
-    ]
-    values = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "".join(continued)}
-    values["untrained"] = f" Without epochs: {listed(untrained)}." if untrained else ""
+    labels = pd.read_csv(run_folder(results, dataset, experiments[0], category, seed) / "scores.csv")
+    labels = labels[labels.split == "test"].label
+    values, untrained = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "", "untrained": ""}, []
+    for experiment in experiments:
+        title, params = plan.titles[experiment], plan.params[dataset, experiment]
+        if "train" not in params.method_sections():
+            untrained.append(title)
+        if params.method == "adtr_plus":
+            start = plan.titles[params.adtr_plus.start]
+            values["continued"] += f" The epochs of {title} count from the end of {start}; its loss is another sum."
+    if untrained:
+        values["untrained"] = f" Without epochs: {listed(untrained)}."
     kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
     path, name = results / "figures/categories" / dataset / category, f"{dataset}-{category}"
     figures = [_figure(kind, path, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
     gallery = _gallery(path / "gallery.json", runs[dataset, experiments[0], category, seed])
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
-    return {
-        "category": category,
-        "seed": seed,
-        "counts": counts,
-        "images": f"{counts[0]} normal and {counts[1]} anomalous test images",
-        "sampled": len(gallery["images"]),
-        "tested": len(labels),
-        "figures": figures,
-        "gallery": gallery,
-    }
+    return {"category": category, "seed": seed, "counts": counts, "figures": figures, "gallery": gallery}
 
 
 def _figure(kind: str, folder: Path, subject: str, name: str, values: Row) -> Row:

@@ -444,7 +444,7 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
 
 def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
     sheet = render.sheet(table, title)
-    return latex(sheet.text, sheet.title, label, sheet.notes, sheet.breaks)
+    return latex(sheet.text, sheet.title, label, sheet.notes)
 
 
 @pytest.mark.parametrize("name", [*PRINTED, "awkward"])
