@@ -103,9 +103,7 @@ def _dataset(plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, runs: Ru
     counts = [category["counts"] for category in categories]
     tables[main[0]]["sentences"] += uncertainty(plan.titles[reference], [*aurocs], counts)
     return {
-        "name": name,
         "title": plan.datasets[name].title,
-        "masks": masks,
         "main": [tables[metric] for metric in main if tables[metric]["rows"]],
         "further": [table for metric, table in tables.items() if metric not in main],
         "figures": of_dataset(plan, name, masks, results),

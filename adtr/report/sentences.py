@@ -88,19 +88,14 @@ def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> list[str]:
         rows = means[means.index.str.startswith(f"({part}) ")].dropna(subset=["paper", "ours"])
         if len(rows) > 1:
             rows.index = rows.index.str.removeprefix(f"({part}) ")
-            verdicts.append(_agrees(rows))
+            pairs = itertools.combinations(rows.itertuples(), 2)  # that differ in the paper, the same way here
+            verdicts.append(all((a.paper - b.paper) * (a.ours - b.ours) > 0 for a, b in pairs if a.paper != b.paper))
             word = "the same order" if verdicts[-1] else "another order"
             lines.append(f"({part}) {title}: {word}. Paper: {_order(rows.paper)}. Ours: {_order(rows.ours)}.")
     if not verdicts:
         return []
     total = f"Of the parts of Table 4 that can be compared, {sum(verdicts)} of {len(verdicts)} rank as in the paper."
     return [total, *lines]
-
-
-def _agrees(rows: pd.DataFrame) -> bool:
-    """Whether every two variants that differ in the paper differ in the same direction here."""
-    pairs = itertools.combinations(rows.itertuples(), 2)
-    return all((a.paper - b.paper) * (a.ours - b.ours) > 0 for a, b in pairs if a.paper != b.paper)
 
 
 def _order(means: pd.Series) -> str:

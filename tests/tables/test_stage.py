@@ -513,13 +513,6 @@ def test_parameters_of_trained_networks_beside_those_of_adtr(plan: Plan) -> None
     assert text.loc["ADTR"].tolist() == ["64 × 512", "52,000 (1.00)"] * 2
 
 
-def test_runs_of_one_experiment_have_networks_of_one_size(plan: Plan) -> None:
-    uneven = networks(plan)
-    uneven.loc[0, "parameters"] += 1
-    with pytest.raises(UserError, match=r"smoke_mvtec/adtr: its runs have networks of different sizes"):
-        sizes.parameters(plan, uneven)
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All tables of the study `paper`: 15 and 10 categories, three seeds, all experiments; its folder."""
