@@ -43,7 +43,8 @@ def fetch(name: str, source: Source, root: Path, urls: Sequence[str] = (), archi
     file = destination if weights else root.resolve() / "downloads" / source.filename
     bar = partial(tqdm, unit="B", unit_scale=True, desc=name, disable=None)
     try:
-        if _is_complete(name, source, destination):
+        there = destination.is_file() and not _mismatch(destination, source)
+        if there or is_unpacked(destination, name, source.checksum):
             logger.info("%s: already complete in %s", name, destination)
             return destination
         if archive and (problem := _mismatch(archive, source)):
@@ -61,12 +62,6 @@ def fetch(name: str, source: Source, root: Path, urls: Sequence[str] = (), archi
         raise UserError(f"{name}: {reason}. Correct this and run `adtr fetch {name}` again") from error
     logger.info("%s: ready in %s (licence: %s)", name, destination, source.licence or "see its page")
     return destination
-
-
-def _is_complete(name: str, source: Source, destination: Path) -> bool:
-    if source.kind == "archive":
-        return is_unpacked(destination, name, source.checksum)
-    return destination.is_file() and not _mismatch(destination, source)
 
 
 def _mismatch(file: Path, source: Source) -> str | None:

@@ -52,19 +52,16 @@ def decode(raw: bytes, reference: str) -> Image.Image:
     return image
 
 
-def read_rgb(root: Path, reference: str, size: int | None = None) -> np.ndarray:
-    """An image as RGB (H, W, 3) uint8, resized to (size, size, 3) by Pillow's antialiased bilinear filter if asked."""
-    return _rgb(raw_bytes(root, reference), reference, size)
+def read_rgb(root: Path, reference: str, size: int | None = None, digest: str = "") -> np.ndarray:
+    """An image as RGB (H, W, 3) uint8, resized to (size, size, 3) by Pillow's antialiased bilinear filter if asked.
 
-
-def _rgb(raw: bytes, reference: str, size: int | None) -> np.ndarray:
-    image = decode(raw, reference).convert("RGB")
-    return np.asarray(resized(image, size) if size else image)
-
-
-def resized(image: Image.Image, size: int) -> Image.Image:
-    """The image as a square of `size` px, aspect ratio not kept, nothing cropped."""
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+    Raises:
+        UserError: its sha256 is not `digest`, or it cannot be decoded.
+    """
+    image = decode(_verified(root, reference, digest), reference).convert("RGB")
+    if size and image.size != (size, size):  # aspect ratio not kept, nothing cropped
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def normalized(images: np.ndarray) -> np.ndarray:
@@ -73,13 +70,12 @@ def normalized(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def read_mask(root: Path, reference: str, size: int | None = None) -> np.ndarray:
-    """A mask (H, W) bool, true where red, green or blue is not zero; resized to (size, size) by nearest if asked."""
-    return _mask(raw_bytes(root, reference), reference, size)
+def read_mask(root: Path, reference: str, size: int | None = None, digest: str = "") -> np.ndarray:
+    """A mask (H, W) bool, true where red, green or blue is not zero; resized to (size, size) by nearest if asked.
 
-
-def _mask(raw: bytes, reference: str, size: int | None) -> np.ndarray:
-    pixels = np.asarray(decode(raw, reference).convert("RGB"))
+    Errors as for `read_rgb`.
+    """
+    pixels = np.asarray(decode(_verified(root, reference, digest), reference).convert("RGB"))
     mask = Image.fromarray(pixels.any(axis=2).astype(np.uint8))
     return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
 
@@ -94,7 +90,7 @@ def verified_mask(root: Path, reference: str, digest: str, size: int) -> np.ndar
         return np.zeros((size, size), bool)
     if not (root / reference).is_file():
         raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
-    return _mask(_verified(root, reference, digest), reference, size)
+    return read_mask(root, reference, size, digest)
 
 
 def verified_masks(root: Path, images: pd.DataFrame, size: int) -> np.ndarray:
@@ -104,17 +100,13 @@ def verified_masks(root: Path, images: pd.DataFrame, size: int) -> np.ndarray:
 
 
 def verified_rgb(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
-    """As `read_rgb`, (S, S, 3) uint8, of the image that was indexed.
-
-    Raises:
-        UserError: it has changed.
-    """
-    return _rgb(_verified(root, reference, digest), reference, size)
+    """As `read_rgb`, (S, S, 3) uint8, of the image that was indexed."""
+    return read_rgb(root, reference, size, digest)
 
 
 def _verified(root: Path, reference: str, digest: str) -> bytes:
     raw = raw_bytes(root, reference)
-    if hashlib.sha256(raw).hexdigest() != digest:
+    if digest and hashlib.sha256(raw).hexdigest() != digest:
         raise UserError(f"{root / reference}: changed since it was indexed: remove its manifest and run again")
     return raw
 
@@ -135,15 +127,11 @@ class _CifarUnpickler(pickle.Unpickler):
             ("numpy._core.multiarray", "_reconstruct"): reconstruct,
             ("numpy", "ndarray"): np.ndarray,
             ("numpy", "dtype"): np.dtype,
-            ("_codecs", "encode"): _latin1,
+            ("_codecs", "encode"): lambda text, _encoding: text.encode("latin1"),
         }
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"refuses {module}.{name}")
         return allowed[module, name]
-
-
-def _latin1(text: str, _encoding: str) -> bytes:
-    return text.encode("latin1")
 
 
 @lru_cache(maxsize=8)
@@ -161,7 +149,7 @@ def cifar_batch(path: Path) -> Mapping[bytes, Any]:
     except Exception as error:  # a broken pickle raises almost anything
         raise UserError(f"{path}: not a CIFAR batch ({error})") from None
     if not isinstance(content, dict) or not (
-        b"label_names" in content or b"fine_label_names" in content or _holds_images(content)
+        {b"label_names", b"fine_label_names"} & {*content} or _holds_images(content)
     ):
         raise UserError(f"{path}: not a CIFAR batch (it holds no (n, 3072) uint8 images with n labels)")
     return content

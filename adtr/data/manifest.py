@@ -14,7 +14,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,16 +39,15 @@ class CifarFiles(NamedTuple):
     labels: bytes
 
 
+BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 CIFAR = {
-    "cifar10": CifarFiles(
-        "batches.meta", b"label_names", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", b"labels"
-    ),
+    "cifar10": CifarFiles("batches.meta", b"label_names", BATCHES, "test_batch", b"labels"),
     "cifar100": CifarFiles("meta", b"fine_label_names", ["train"], "test", b"fine_labels"),
 }
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterable] = iter) -> pd.DataFrame:
+def index(dataset: Dataset, category: str, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> pd.DataFrame:
     """The manifest of one category, each image and mask read and checked.
 
     Args:
@@ -62,20 +61,15 @@ def index(dataset: Dataset, category: str, progress: Callable[[Iterable], Iterab
         raise UserError(f"{root}: no such folder. Put {dataset.title} there, get it with `adtr fetch`, or set `root`")
     listed = {"mvtec": _list_mvtec, "elpv": _list_elpv}.get(dataset.layout, _list_cifar)
     manifest, problems = listed(root, category, dataset)
-    digests, mask_digests = [], []
-    for row in progress(manifest.itertuples()):
-        (digest, mask_digest), found = _check(root, row.image, row.mask)
-        digests.append(digest)
-        mask_digests.append(mask_digest)
-        problems += found
+    digests = [_check(root, row.image, row.mask, problems) for row in progress(manifest.itertuples())]
     if problems:
-        raise UserError(
-            "\n  ".join(
-                [f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}, category {category}:", *problems]
-            )
-        )
-    manifest = manifest.assign(sha256=digests, mask_sha256=mask_digests)
-    _warn_of_leaks(manifest, category)
+        head = f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}, category {category}:"
+        raise UserError("\n  ".join([head, *problems]))
+    manifest[["sha256", "mask_sha256"]] = digests
+    train = manifest[manifest.split == "train"]
+    leaked = manifest[(manifest.split != "train") & manifest.sha256.isin(train.sha256)]
+    if len(leaked):
+        logger.warning("%s: %d test images are also training images: %s", category, len(leaked), leaked.image.iloc[0])
     return manifest[COLUMNS]
 
 
@@ -89,9 +83,8 @@ def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
     """
     if dataset.layout not in CIFAR:
         raise UserError(f"{dataset.title}: outliers come from {' or '.join(CIFAR)}, not {dataset.layout}")
-    root, files = root_of(dataset.root, dataset.title), CIFAR[dataset.layout]
-    names = [name.decode() for name in cifar_batch(root / files.meta)[files.names]]
-    train = pd.concat([_cifar_rows(root, batch, files.labels, names) for batch in files.train], ignore_index=True)
+    root = root_of(dataset.root, dataset.title)
+    train = _cifar_rows(root, CIFAR[dataset.layout], CIFAR[dataset.layout].train)
     if count > len(train):
         raise UserError(f"{root}: {len(train)} training images, {count} are asked for: lower outliers.count")
     drawn = np.sort(np.random.default_rng(seed).choice(len(train), count, replace=False))
@@ -116,9 +109,9 @@ def fingerprint(dataset: Dataset, category: str = "") -> str:
     return hashlib.sha256(repr(files).encode()).hexdigest()[:16] if files else "absent"
 
 
-def _check(root: Path, image: str, mask: str) -> tuple[list[str], list[str]]:
-    """The sha256 of an image and of its mask (empty where there is none), and what is wrong with them."""
-    digests, sizes, problems = [], [], []
+def _check(root: Path, image: str, mask: str, problems: list[str]) -> list[str]:
+    """The sha256 of an image and of its mask, empty where there is none; what is wrong with them joins `problems`."""
+    digests, sizes = [], []
     for reference in filter(None, (image, mask)):
         try:
             raw = raw_bytes(root, reference)
@@ -128,14 +121,7 @@ def _check(root: Path, image: str, mask: str) -> tuple[list[str], list[str]]:
             problems.append(str(error))
     if len(set(sizes)) > 1:
         problems.append(f"{mask}: {sizes[1]}, its image {image} has {sizes[0]}")
-    return [*digests, "", ""][:2], problems
-
-
-def _warn_of_leaks(manifest: pd.DataFrame, category: str) -> None:
-    train = set(manifest.loc[manifest.split == "train", "sha256"])
-    leaked = manifest[(manifest.split != "train") & manifest.sha256.isin(train)]
-    if len(leaked):
-        logger.warning("%s: %d test images are also training images: %s", category, len(leaked), leaked.image.iloc[0])
+    return [*digests, "", ""][:2]
 
 
 def _images(folder: Path) -> list[Path]:
@@ -182,12 +168,12 @@ def _list_cifar(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFra
     The anomalies not drawn stay in the manifest, as split 'rest'.
     """
     files = CIFAR[dataset.layout]
-    names = [name.decode() for name in cifar_batch(root / files.meta)[files.names]]
+    names = _cifar_names(root, files)
     if category not in names:
         raise UserError(f"{root}: no class {category!r}; its classes: {', '.join(names)}")
-    train = pd.concat([_cifar_rows(root, batch, files.labels, names) for batch in files.train], ignore_index=True)
+    train = _cifar_rows(root, files, files.train)
     train = train[train.defect == category].assign(split="train", label=0, part=f"train_{category}")
-    test = _cifar_rows(root, files.test, files.labels, names).assign(part="test", split="rest")
+    test = _cifar_rows(root, files, [files.test]).assign(part="test", split="rest")
     test["label"] = (test.defect != category).astype(int)
     anomalous = np.flatnonzero(test.label)
     drawn = np.random.default_rng(dataset.seed).choice(anomalous, int((test.label == 0).sum()), replace=False)
@@ -195,9 +181,15 @@ def _list_cifar(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFra
     return pd.concat([train, test], ignore_index=True).assign(mask=""), []
 
 
-def _cifar_rows(root: Path, batch: str, key: bytes, names: list[str]) -> pd.DataFrame:
-    labels = cifar_batch(root / batch)[key]
-    return pd.DataFrame({"image": [f"{batch}:{i}" for i in range(len(labels))], "defect": [names[i] for i in labels]})
+def _cifar_names(root: Path, files: CifarFiles) -> list[str]:
+    return [name.decode() for name in cifar_batch(root / files.meta)[files.names]]
+
+
+def _cifar_rows(root: Path, files: CifarFiles, batches: list[str]) -> pd.DataFrame:
+    """The images of some batches and the names of their classes, as `defect`."""
+    names, labels = _cifar_names(root, files), {batch: cifar_batch(root / batch)[files.labels] for batch in batches}
+    rows = [(f"{batch}:{i}", names[label]) for batch in batches for i, label in enumerate(labels[batch])]
+    return pd.DataFrame(rows, columns=["image", "defect"])
 
 
 def _list_elpv(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFrame, list[str]]:

@@ -70,7 +70,8 @@ def _untar(file: Path, folder: Path, bar: Bar) -> None:
 
         def checked(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
             shown.update(stream.tell() - shown.n)
-            _refuse_outside(file, member.name)  # the filter would strip a leading / silently
+            if leaves_folder(member.name):  # the filter would strip a leading / silently
+                raise tarfile.TarError(f"{member.name} would be written outside its folder")
             return tarfile.data_filter(member, path)  # links, devices; drops modes that would lock a folder
 
         tar.extractall(folder, filter=checked)
@@ -79,12 +80,7 @@ def _untar(file: Path, folder: Path, bar: Bar) -> None:
 def _unzip(file: Path, folder: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         for item in archive.infolist():
-            _refuse_outside(file, item.filename)
-            if stat.S_IFMT(item.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UserError(f"{file} was not unpacked: {item.filename} is a link or a device")
+            kind = stat.S_IFMT(item.external_attr >> 16)
+            if leaves_folder(item.filename) or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise zipfile.BadZipFile(f"{item.filename} is outside its folder, a link or a device")
         archive.extractall(folder)
-
-
-def _refuse_outside(file: Path, member: str) -> None:
-    if leaves_folder(member):
-        raise UserError(f"{file} was not unpacked: {member} would be written outside its folder")

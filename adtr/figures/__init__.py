@@ -27,11 +27,9 @@ def dataset_kinds(plan: Plan, dataset: str) -> list[str]:
 
 def confetti_of(plan: Plan, dataset: str) -> str | None:
     """The first experiment that is trained with confetti."""
-    for experiment in plan.study.datasets[dataset]:
-        params = plan.params[dataset, experiment]
-        if params.method == "adtr_plus" and params.adtr_plus.anomalies == "confetti":
-            return experiment
-    return None
+    params = {e: plan.params[dataset, e] for e in plan.study.datasets[dataset]}
+    plus = (e for e, p in params.items() if p.method == "adtr_plus" and p.adtr_plus.anomalies == "confetti")
+    return next(plus, None)
 
 
 def explained(plan: Plan, dataset: str) -> str | None:

@@ -1,6 +1,6 @@
 """Bars of a whole data set by category: ours beside the paper's, or all experiments."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
@@ -67,7 +67,8 @@ def _panel(axes: Axes, metric: str, table: pd.DataFrame) -> None:
         colour, hatch = FACES.get(method) or next(others)
         values = rows.set_index("category").reindex(categories)
         at = np.arange(len(categories)) + (i - (groups.ngroups - 1) / 2) * width
-        face, edge = (_pale(to_rgb(colour)), colour) if printed else (colour, "0.15")
+        pale = tuple(0.75 + 0.25 * channel for channel in to_rgb(colour))  # opaque: no grid line shines through
+        face, edge = (pale, colour) if printed else (colour, "0.15")
         style: dict[str, Any] = {"facecolor": face, "edgecolor": edge, "hatch": hatch, "lw": 0.8}
         source = ", the paper" if printed else ", here" if table.printed.any() else ""
         axes.bar(at, values["mean"] - CHANCE, 0.92 * width, CHANCE, **style, label=method + source)
@@ -82,8 +83,3 @@ def _panel(axes: Axes, metric: str, table: pd.DataFrame) -> None:
     axes.yaxis.set_major_locator(MultipleLocator(10))
     axes.set_axisbelow(True)
     axes.grid(False, axis="x")
-
-
-def _pale(colour: Iterable[float]) -> tuple[float, ...]:
-    """A quarter of the colour on white; opaque, so that no grid line shines through a bar."""
-    return tuple(0.75 + 0.25 * channel for channel in colour)

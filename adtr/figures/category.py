@@ -41,9 +41,7 @@ class Category:
 
     def tested(self) -> pd.DataFrame:
         """The first run's scores with the mask of each image, N rows."""
-        scores, images = self.runs[0].scores, self.images.set_index("image")
-        masks = images[["mask", "mask_sha256"]].reindex(scores.image)
-        return scores.assign(mask=masks["mask"].to_numpy(), mask_sha256=masks["mask_sha256"].to_numpy())
+        return self.runs[0].scores.merge(self.images[["image", "mask", "mask_sha256"]], on="image", how="left")
 
     def masks(self, size: int) -> np.ndarray:
         """(N, S, S) bool."""

@@ -11,8 +11,7 @@ COPIES = 6
 
 def confetti(category: Category) -> Figure:
     """Normal images, their noisy copies and the masks of the noise, at even steps through the bank."""
-    if category.bank is None:
-        raise ValueError(f"{category.name} has no confetti")
+    assert category.bank, f"{category.name} has no confetti"
     (manifest, folder), size = category.bank, category.runs[0].size
     copies = spread(manifest, COPIES)
     return image_grid(

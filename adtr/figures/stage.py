@@ -61,8 +61,8 @@ def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
 def _differences(paths: Paths, dataset: str) -> tuple[np.ndarray, np.ndarray]:
     """Vectors (M, C) and marks (M,) of Fig. 5, drawn from all categories of a data set, first seed."""
     experiment, seed = str(explained(paths.plan, dataset)), paths.plan.study.seeds[0]
-    categories = paths.plan.datasets[dataset].categories or []
-    files = [np.load(paths.differences(Run(dataset, experiment, category, seed))) for category in categories]
+    runs = [Run(dataset, experiment, category, seed) for category in paths.plan.datasets[dataset].categories or []]
+    files = [np.load(paths.differences(run)) for run in runs]
     vectors, anomalous = ([file[name] for file in files] for name in ("vectors", "anomalous"))
     drawn = pooled(anomalous, EACH, seed=0)
     return np.concatenate(vectors)[drawn], np.concatenate(anomalous)[drawn]

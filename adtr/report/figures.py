@@ -39,7 +39,7 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
 BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
 WIDTH = 1100  # px, of a figure in the report
-VERDICTS = ["true positive", "false negative", "false positive", "true negative"]
+VERDICTS = ["true positive", "false negative", "false positive", "true negative", "no verdict"]
 
 
 def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row]:
@@ -54,32 +54,24 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
 def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs, results: Path) -> Row:
     """The figures of a category, its numbers of test images, and its gallery."""
     seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
-    folders = {e: run_folder(results, dataset, e, category, seed) for e in experiments}
-    labels = pd.read_csv(folders[experiments[0]] / "scores.csv").query("split == 'test'").label
-    untrained = [plan.titles[e] for e, folder in folders.items() if pd.read_csv(folder / "history.csv").empty]
-    starts = {e: plan.params[dataset, e].adtr_plus.start for e in experiments}
-    continued = [
-        f" The epochs of {plan.titles[e]} count from the end of {plan.titles[start]}; its loss is another sum."
-        for e, start in starts.items()
-        if plan.params[dataset, e].method == "adtr_plus"
-    ]
-    values = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "".join(continued)}
-    values["untrained"] = f" Without epochs: {listed(untrained)}." if untrained else ""
+    labels = pd.read_csv(run_folder(results, dataset, experiments[0], category, seed) / "scores.csv")
+    labels = labels[labels.split == "test"].label
+    values, untrained = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "", "untrained": ""}, []
+    for experiment in experiments:
+        title, params = plan.titles[experiment], plan.params[dataset, experiment]
+        if "train" not in params.method_sections():
+            untrained.append(title)
+        if params.method == "adtr_plus":
+            start = plan.titles[params.adtr_plus.start]
+            values["continued"] += f" The epochs of {title} count from the end of {start}; its loss is another sum."
+    if untrained:
+        values["untrained"] = f" Without epochs: {listed(untrained)}."
     kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
     path, name = results / "figures/categories" / dataset / category, f"{dataset}-{category}"
     figures = [_figure(kind, path, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
     gallery = _gallery(path / "gallery.json", runs[dataset, experiments[0], category, seed])
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
-    return {
-        "category": category,
-        "seed": seed,
-        "counts": counts,
-        "images": f"{counts[0]} normal and {counts[1]} anomalous test images",
-        "sampled": len(gallery["images"]),
-        "tested": len(labels),
-        "figures": figures,
-        "gallery": gallery,
-    }
+    return {"category": category, "seed": seed, "counts": counts, "figures": figures, "gallery": gallery}
 
 
 def _figure(kind: str, folder: Path, subject: str, name: str, values: Row) -> Row:
@@ -98,8 +90,8 @@ def _gallery(path: Path, run: Row) -> Row:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({error}): `adtr figures` makes it") from None
-    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
-    images = sorted(content["images"], key=lambda image: (order.get(image["verdict"], 9), -image["score"]))
+    images = [image | {"verdict": image["verdict"] or VERDICTS[-1]} for image in content["images"]]
+    images.sort(key=lambda image: (VERDICTS.index(image["verdict"]), -image["score"]))
     return content | {"images": images, "run": run}
 
 

@@ -69,9 +69,7 @@ def _setting(plan: Plan, name: str, masks: bool) -> str:
 
 def mixtures(runs: Iterable[Row]) -> list[str]:
     """Experiments whose runs were trained on different devices or in different precision."""
-    devices: dict[tuple[str, str], set[str]] = {}
-    for run in runs:
-        devices.setdefault((run["experiment"], run["dataset"]), set()).add(run["device"])
+    devices = pd.DataFrame(runs).groupby(["experiment", "dataset"], sort=False).device.unique()
     return [
         f"Trained on different devices: {experiment} on {dataset} ({'; '.join(sorted(names))})."
         for (experiment, dataset), names in devices.items()
@@ -94,29 +92,25 @@ def warnings(plan: Plan) -> list[str]:
 
 def departures(plan: Plan) -> pd.DataFrame:
     """Every parameter that is not the paper's or, if the paper lacks it, not our default; and where, as text."""
-    titles: dict[tuple[str, str, str, str], list[str]] = {}
-    for name, dataset in plan.datasets.items():
-        for change, experiments in _changes(plan, name).items():
-            titles.setdefault((*change, experiments), []).append(dataset.title)
+    rows = []
+    for pair, params in plan.params.items():
+        names = {"experiments": plan.titles[pair[1]], "data sets": plan.datasets[pair[0]].title}
+        for key, (value, _) in flatten(params.decisive(), "").items():
+            paper = plan.paper[pair][key]
+            row = {"parameter": key, "recipe": written(paper), "here": written(value), "changed": value != paper}
+            rows.append(row | names)
+    used = pd.DataFrame(rows)
+    readers = used.groupby(["parameter", "data sets"]).experiments.agg(list)
+    changed = used[used.changed].groupby(["parameter", "recipe", "here", "data sets"], sort=False)
+    table = changed.experiments.agg(list).reset_index()
+    keys = zip(table.parameter, table["data sets"], table.experiments, strict=True)
+    table["experiments"] = [_all_but(readers[key, dataset], titles) for key, dataset, titles in keys]
+    table = (
+        table.groupby(["parameter", "recipe", "here", "experiments"], sort=False)["data sets"].agg(list).reset_index()
+    )
+    table["data sets"] = ["all" if len(names) == len(plan.datasets) else listed(names) for names in table["data sets"]]
     model = type(next(iter(plan.params.values())))
-    rows = [
-        (*change, "all" if len(names) == len(plan.datasets) else listed(names), _meaning(model, change[0]))
-        for change, names in titles.items()
-    ]
-    return pd.DataFrame(rows, columns=["parameter", "recipe", "here", "experiments", "data sets", "meaning"])
-
-
-def _changes(plan: Plan, dataset: str) -> dict[tuple[str, str, str], str]:
-    """Of each parameter with its value in the recipe and here, the experiments on a data set that it is changed in."""
-    readers: dict[str, list[str]] = {}
-    changed: dict[tuple[str, str, str], list[str]] = {}
-    for experiment in plan.study.datasets[dataset]:
-        paper = plan.paper[dataset, experiment]
-        for key, (value, _) in flatten(plan.params[dataset, experiment].decisive(), "").items():
-            readers.setdefault(key, []).append(plan.titles[experiment])
-            if value != paper[key]:
-                changed.setdefault((key, written(paper[key]), written(value)), []).append(plan.titles[experiment])
-    return {change: _all_but(readers[change[0]], titles) for change, titles in changed.items()}
+    return table.assign(meaning=[_meaning(model, key) for key in table.parameter])
 
 
 def _all_but(titles: list[str], subset: list[str]) -> str:

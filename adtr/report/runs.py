@@ -28,7 +28,7 @@ def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not readable ({error}): train it again") from None
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment], "category": category}
-        place = {"params": params_id(dataset, experiment), "number": len(runs) + 1}
+        place = {"params": f"params-{dataset}-{experiment}", "number": len(runs) + 1}
         runs[dataset, experiment, category, str(seed)] = facts(record) | names | place
     return runs
 
@@ -50,18 +50,13 @@ def facts(record: Mapping[str, Any]) -> Row:
     }
 
 
-def params_id(dataset: str, experiment: str) -> str:
-    """The page's anchor of an experiment's parameters."""
-    return f"params-{dataset}-{experiment}"
-
-
 def parameters(plan: Plan) -> list[Row]:
     """The parameters of each experiment on each data set: those that its runs read, as dotted keys."""
     rows = []
     for (dataset, experiment), params in plan.params.items():
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment]}
         values = {key: written(value) for key, (value, _) in flatten(params.decisive(), "").items()}
-        rows.append(names | {"id": params_id(dataset, experiment), "values": values})
+        rows.append(names | {"id": f"params-{dataset}-{experiment}", "values": values})
     return rows
 
 

@@ -21,19 +21,14 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
         tables: the study's tables in LaTeX, by name.
     """
     folder = FileSystemLoader(Path(__file__).parent)
-    marks = {"block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<"}
-    marks |= {"variable_end_string": ">>", "comment_start_string": "<#", "comment_end_string": "#>"}
+    marks = {"variable_start_string": "<<", "variable_end_string": ">>"}
+    marks |= {"block_start_string": "<%", "block_end_string": "%>"}
     page = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **marks)  # type: ignore[arg-type]
     page.filters |= {"tex": escape}
-    parts = {
-        "figures": figures,
-        "paper": [tables[name] for name in PAPER],
-        "own": [text for name, text in tables.items() if name not in PAPER + FURTHER],
-        "comparison_table": tables["comparison"],
-        "parameters_table": tables["parameters"],
-        "departures_table": content["departures"] and _departures(content["departures"]),
-        "runs_table": _runs(content["runs"]),
-    }
+    own = [text for name, text in tables.items() if name not in PAPER + FURTHER]
+    parts = {"figures": figures, "paper": [tables[name] for name in PAPER], "own": own, "tables": tables}
+    parts["departures_table"] = content["departures"] and _departures(content["departures"])
+    parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))
     return page.get_template("tex.tex.j2").render(content | parts)
 
 
@@ -42,18 +37,13 @@ def _departures(table: Row) -> str:
     return latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
 
 
-def _runs(runs: list[Row]) -> str:
+def _runs(runs: pd.DataFrame) -> str:
     """The runs of each experiment on each data set, with what they share."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for run in runs:
-        groups.setdefault((run["experiment"], run["dataset"]), []).append(run)
+    runs = runs.assign(code=runs.code.str[:8], weights=runs.weights.str[:8])
     rows = []
-    for (experiment, dataset), group in groups.items():
-        row = {"experiment": experiment, "data set": dataset, "runs": span(group), "epochs": str(group[0]["epochs"])}
-        row["seconds"] = f"{sum(run['seconds'] for run in group):.0f}"
-        for name in ("device", "code", "commit", "weights"):
-            digits = 8 if name in ("code", "weights") else None
-            row[name] = ", ".join(dict.fromkeys(str(run[name])[:digits] for run in group))
-        rows.append(row)
+    for (experiment, dataset), group in runs.groupby(["experiment", "dataset"], sort=False):
+        row = {"experiment": experiment, "data set": dataset, "runs": span(group.to_dict("records"))}
+        row |= {"epochs": str(group.epochs.iloc[0]), "seconds": f"{group.seconds.sum():.0f}"}
+        rows.append(row | {name: ", ".join(group[name].unique()) for name in ("device", "code", "commit", "weights")})
     note = "Digests are shortened; report.html has them whole, run by run. Seconds are those of all fits of a row."
     return latex(pd.DataFrame(rows), "Runs", "runs", [note])

@@ -4,16 +4,11 @@ import numpy as np
 import pandas as pd
 
 from adtr.config.study import Plan
-from adtr.evaluate.bootstrap import DRAWS, REFERENCE, compare
+from adtr.evaluate.bootstrap import DRAWS, REFERENCE
 from adtr.tables.render import DASH, Sheet, signed
-from adtr.tables.summary import METRICS, study_metrics
+from adtr.tables.summary import METRICS
 
 FEW = 5  # categories; with fewer an interval is too short
-
-
-def comparison(plan: Plan, metrics: pd.DataFrame) -> pd.DataFrame:
-    """The comparisons of a study, by the main metrics of its data sets."""
-    return compare(metrics, study_metrics(plan))
 
 
 def sheet(plan: Plan, table: pd.DataFrame) -> Sheet:
@@ -31,10 +26,8 @@ def sheet(plan: Plan, table: pd.DataFrame) -> Sheet:
         for row in table.itertuples()
     ]
     columns = ["experiment", "data set", "metric", "difference", "95 % interval", "pairs", "ahead/level/behind"]
-    keys = list(zip(table.dataset, table.metric, strict=True))
-    breaks = [i for i in range(1, len(keys)) if keys[i] != keys[i - 1]]
     title = f"Each experiment against {plan.titles[REFERENCE]}: paired differences in points"
-    return Sheet(title, pd.DataFrame(rows, columns=columns), _notes(plan, table), breaks=breaks)
+    return Sheet(title, pd.DataFrame(rows, columns=columns), _notes(plan, table))
 
 
 def _notes(plan: Plan, table: pd.DataFrame) -> list[str]:

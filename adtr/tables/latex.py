@@ -22,26 +22,21 @@ def escape(text: object) -> str:
     return re.sub(r"(?<![\w.)\]}])-(?=\d)", "$-$", escaped)
 
 
-def latex(
-    text: pd.DataFrame,
-    title: str,
-    label: str,
-    notes: Sequence[str] = (),
-    breaks: Sequence[int] = (),
-    columns: str = "",
-) -> str:
+def latex(text: pd.DataFrame, title: str, label: str, notes: Sequence[str] = (), columns: str = "") -> str:
     r"""A table in LaTeX, its notes below it; the comment at its head names the packages for the preamble.
 
     Args:
-        text: strings; the first column names the rows.
+        text: strings; the first column names the rows. A little space precedes a
+            method's '(paper)' and a new part '(b)'.
         label: the label is `tab:` and this.
-        breaks: rows preceded by a little space.
         columns: LaTeX's column format; by default the first column is at the left, the others are centred.
     """
     long, landscape = len(text) > TALL, text.shape[1] > WIDE - 2 * (len(text) > TALL)
     packages = ["booktabs", "longtable" if long else "graphicx", *["pdflscape"] * landscape]
     escaped = text.map(escape).set_axis([escape(name) for name in text], axis=1)
-    escaped.iloc[list(breaks), 0] = r"\addlinespace " + escaped.iloc[list(breaks), 0]
+    rows, parts = text.iloc[:, 0], text.iloc[:, 0].str.extract(r"^(\(\w\)) ", expand=False)
+    opens = rows.str.endswith(" (paper)") | parts.ne(parts.shift(fill_value=parts[:1].squeeze())) & parts.notna()
+    escaped.iloc[:, 0] = escaped.iloc[:, 0].mask(opens, r"\addlinespace " + escaped.iloc[:, 0])
     layout = {"hrules": True, "column_format": columns or "@{}l" + "c" * (text.shape[1] - 1) + "@{}"}
     styler, name = escaped.style.hide(axis="index"), {"label": f"tab:{label}", "caption": escape(title)}
     below = [rf"\noindent {escape(note)}\par" for note in notes]

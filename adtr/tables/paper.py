@@ -53,14 +53,12 @@ def of_paper(spec: Mapping[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
         row = f"{method} (paper)" if experiment else f"{method} [{printed.reference.iloc[0]}]"
         cells.append(_printed(printed.assign(row=row, column=printed.category)))
         if experiment:
-            ours = _ours(measured, experiment, columns)
-            gap = ours["mean"] - printed.set_index("category").value.astype(float)
-            difference = pd.DataFrame({"row": f"{method} (difference)", "column": ours.index, "mean": gap})
-            cells += [_completed(ours.assign(row=f"{method} (ours)", column=ours.index)), _completed(difference)]
+            ours = _ours(measured, experiment, columns, f"{method} (ours)")
+            gap = ours["mean"] - ours.column.map(printed.set_index("category").value.astype(float))
+            difference = pd.DataFrame({"row": f"{method} (difference)", "column": ours.column, "mean": gap})
+            cells += [ours, _completed(difference)]
     further = {name: e for name, e in spec.get("further", {}).items() if e in set(measured.experiment)}
-    for name, experiment in further.items():
-        ours = _ours(measured, experiment, columns)
-        cells.append(_completed(ours.assign(row=f"{name} (ours)", column=ours.index)))
+    cells += [_ours(measured, experiment, columns, f"{name} (ours)") for name, experiment in further.items()]
     table = pd.concat(cells, ignore_index=True)
     if further:
         table.attrs["notes"] = [
@@ -137,9 +135,9 @@ def _completed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**missing)[CELL].fillna({"n": 0, "printed": "", "note": "", "provenance": ""})
 
 
-def _ours(measured: pd.DataFrame, experiment: str, columns: list[str]) -> pd.DataFrame:
-    """Our cells by category; the mean only where every category of the paper was run."""
+def _ours(measured: pd.DataFrame, experiment: str, columns: list[str], row: str) -> pd.DataFrame:
+    """A row of ours; the mean only where every category of the paper was run."""
     cells = measured[measured.experiment == experiment].set_index("category").reindex(columns)
     if cells.drop(MEAN, errors="ignore")["mean"].isna().any():
         cells.loc[MEAN, ["mean", "sd"]] = math.nan
-    return cells
+    return _completed(cells.assign(row=row, column=cells.index))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from adtr.config.study import Plan, run_folder
-from adtr.evaluate.metrics import UndefinedMetric, roc_curve
+from adtr.evaluate.metrics import roc_curve
 from adtr.files import write_text
 from adtr.tables.summary import collect, study_metrics, summarize
 
@@ -59,14 +59,11 @@ def roc(plan: Plan, results: Path) -> pd.DataFrame:
     curves = [pd.DataFrame(columns=["dataset", "experiment", "fpr", "tpr"])]
     for names, folder in _runs(plan, results):
         scores = pd.read_csv(folder / "scores.csv").query("split == 'test'")
-        try:
+        if scores.label.nunique() == 2:
             fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy(float))
-        except UndefinedMetric:
-            continue
-        curves.append(pd.DataFrame({"fpr": GRID, "tpr": np.interp(GRID, fpr, tpr)}).assign(**names))
-    return (
-        pd.concat(curves[1:] or curves).groupby(["dataset", "experiment", "fpr"], sort=False).tpr.mean().reset_index()
-    )
+            curves.append(pd.DataFrame({"fpr": GRID, "tpr": np.interp(GRID, fpr, tpr)}).assign(**names))
+    curves = curves[1:] or curves  # none of them has both classes
+    return pd.concat(curves).groupby(["dataset", "experiment", "fpr"], sort=False).tpr.mean().reset_index()
 
 
 def _runs(plan: Plan, results: Path) -> Iterator[tuple[dict[str, str], Path]]:

@@ -23,7 +23,6 @@ class Sheet:
     title: str
     text: pd.DataFrame
     notes: Sequence[str] = ()
-    breaks: Sequence[int] = ()  # rows preceded by a little space in print
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -62,21 +61,9 @@ def notes(table: pd.DataFrame) -> list[str]:
 
 
 def sheet(table: pd.DataFrame, title: str) -> Sheet:
-    """A table of cells as text, its rows in blocks: a method's paper, ours and difference; a part of the ablation."""
+    """A table of cells as text."""
     text = wide(table).rename_axis(None, axis=1).rename_axis("per cent").reset_index()
-    blocks = _blocks(list(text["per cent"]))
-    return Sheet(title, text, notes(table), [i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1]])
-
-
-def _blocks(rows: list[str]) -> list[str]:
-    """The block of each row: '(a)' of '(a) CNN', 'ADTR' of 'ADTR (ours)' where the paper has one, else nothing."""
-    printed = {row.removesuffix(" (paper)") for row in rows if row.endswith(" (paper)")}
-    blocks = []
-    for row in rows:
-        name, _, kind = row.rpartition(" (")
-        part = row[:3] if row.startswith("(") and row[2:3] == ")" else ""
-        blocks.append(name if name in printed else part or kind.startswith("ours)") * "ours")
-    return blocks
+    return Sheet(title, text, notes(table))
 
 
 def markdown(text: pd.DataFrame) -> str:
@@ -90,4 +77,4 @@ def write(sheet: Sheet, data: pd.DataFrame, folder: Path, name: str) -> None:
     lines = [f"### {sheet.title}", "", markdown(sheet.text), "", *(f"- {note}" for note in sheet.notes), ""]
     write_text(folder / f"{name}.csv", data.to_csv(index=False))
     write_text(folder / f"{name}.md", "\n".join(lines))
-    write_text(folder / f"{name}.tex", latex(sheet.text, sheet.title, name, sheet.notes, sheet.breaks))
+    write_text(folder / f"{name}.tex", latex(sheet.text, sheet.title, name, sheet.notes))

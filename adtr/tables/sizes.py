@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from adtr.config.study import Plan
-from adtr.errors import UserError
+from adtr.config.study import Plan, Run
 from adtr.evaluate.bootstrap import REFERENCE
 from adtr.tables.render import DASH, Sheet
 from adtr.tables.summary import run_files
-
-KEYS = ["experiment", "dataset"]
 
 
 def networks(plan: Plan, results: Path) -> pd.DataFrame:
@@ -24,8 +21,7 @@ def networks(plan: Plan, results: Path) -> pd.DataFrame:
     for run, path in zip(plan.runs(), run_files(plan, results, "run.json", "record"), strict=True):
         record = json.loads(path.read_text(encoding="utf-8"))
         rows.append((*run, record["parameters"], *record["features"]["shape"][1:]))
-    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=[*Run._fields, "parameters", "tokens", "channels"])
 
 
 def parameters(plan: Plan, sizes: pd.DataFrame) -> pd.DataFrame:
@@ -33,18 +29,11 @@ def parameters(plan: Plan, sizes: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         sizes: of all runs, of `networks`.
-
-    Raises:
-        UserError: runs of one experiment on one data set differ.
     """
     table = sizes[sizes.parameters > 0].drop(columns=["category", "seed"]).drop_duplicates()
-    twice = table[table.duplicated(KEYS)]
-    if len(twice):
-        name = "/".join(twice.iloc[0][["dataset", "experiment"]])
-        raise UserError(f"{name}: its runs have networks of different sizes: train them again")
     reference = table[table.experiment == REFERENCE].set_index("dataset").parameters
     ratio = table.parameters / table.dataset.map(reference).astype(float)
-    columns = ["title", *KEYS, "tokens", "channels", "parameters", "ratio"]
+    columns = ["title", "experiment", "dataset", "tokens", "channels", "parameters", "ratio"]
     return table.assign(ratio=ratio, title=table.experiment.map(plan.titles))[columns].reset_index(drop=True)
 
 

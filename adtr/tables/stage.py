@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from adtr.config.study import Plan
-from adtr.evaluate.bootstrap import REFERENCE
+from adtr.evaluate.bootstrap import REFERENCE, compare
 from adtr.files import write_text
 from adtr.tables import comparison, render, sizes
 from adtr.tables.paper import CELL, experiments_of, of_ablation, of_paper, read_specs
@@ -51,7 +51,7 @@ def write_tables(plan: Plan, metrics: pd.DataFrame, networks: pd.DataFrame, para
     """
     for name, (title, table) in build(plan, metrics, read_specs(params)).items():
         render.write(render.sheet(table, title), table, folder, name)
-    compared, counted = comparison.comparison(plan, metrics), sizes.parameters(plan, networks)
+    compared, counted = compare(metrics, study_metrics(plan)), sizes.parameters(plan, networks)
     render.write(comparison.sheet(plan, compared), compared, folder, "comparison")
     render.write(sizes.sheet(plan, counted), counted, folder, "parameters")
 

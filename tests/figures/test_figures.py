@@ -103,7 +103,7 @@ def test_names_are_known_without_matplotlib() -> None:
 
 
 def test_files_open(written: Path) -> None:
-    names = {f"screw-{kind}.{suffix}" for kind in KINDS for suffix in ("png", "svg")} | {"screw-gallery.json"}
+    names = {f"{kind}.{suffix}" for kind in KINDS for suffix in ("png", "svg")} | {"gallery.json"}
     assert {path.name for path in written.iterdir()} == names
     for path in written.glob("*.png"):
         with Image.open(path) as image:
@@ -262,7 +262,7 @@ def test_verdicts(anomalous: bool, found: bool, said: str) -> None:
 
 
 def test_the_gallery_holds_what_the_page_shows(screw: Category, written: Path) -> None:
-    text = (written / "screw-gallery.json").read_text()
+    text = (written / "gallery.json").read_text()
     content = json.loads(text)
     assert len(text) < 250_000
     assert content["experiment"] == "ADTR"

@@ -1,17 +1,11 @@
 """The table of comparisons, and the notes that go with few pairs."""
 
 import pandas as pd
-import planted
-import pytest
 
-from adtr.config.study import Plan, resolve
+from adtr.config.study import Plan
+from adtr.evaluate.bootstrap import compare
 from adtr.tables import comparison
-
-
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.chdir(planted.REPOSITORY)
-    return resolve("smoke")
+from adtr.tables.summary import study_metrics
 
 
 def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(plan: Plan) -> None:
@@ -21,7 +15,7 @@ def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(pla
         for d, e, c, s in plan.runs()
         if e in values
     ]
-    sheet = comparison.sheet(plan, comparison.comparison(plan, pd.DataFrame(rows)))
+    sheet = comparison.sheet(plan, compare(pd.DataFrame(rows), study_metrics(plan)))
     assert sheet.text.to_numpy().tolist() == [
         ["CNN", "generated images in MVTec-AD's layout", "image AUROC", "-1.8", "[-1.8, -1.8]", "4", "0/0/4"]
     ]
@@ -32,6 +26,6 @@ def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(pla
 def test_a_single_pair_is_told(plan: Plan) -> None:
     run = {"dataset": "smoke_mvtec", "category": "cat", "seed": 0, "metric": "image_auroc"}
     rows = pd.DataFrame([run | {"experiment": e, "value": value} for e, value in (("adtr", 90.0), ("cnn", 91.0))])
-    sheet = comparison.sheet(plan, comparison.comparison(plan, rows))
+    sheet = comparison.sheet(plan, compare(rows, study_metrics(plan)))
     assert sheet.text["95 % interval"].tolist() == ["–"]
     assert sheet.notes[1].endswith("one category and one seed give no interval.")

@@ -11,9 +11,9 @@ from adtr.tables import plots
 
 
 @pytest.fixture
-def results(smoke: Plan, tmp_path: Path) -> Path:
+def results(plan: Plan, tmp_path: Path) -> Path:
     """Runs whose loss is 1 / epoch plus the seed; the scores of seed 1 have one pair of four in the wrong order."""
-    for dataset, experiment, category, seed in smoke.runs():
+    for dataset, experiment, category, seed in plan.runs():
         folder = run_folder(tmp_path, dataset, experiment, category, seed)
         folder.mkdir(parents=True)
         losses = [(epoch, 1 / epoch + seed) for epoch in (1, 2)] if experiment == "adtr" else []
@@ -26,21 +26,21 @@ def results(smoke: Plan, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_metrics_are_named_by_data_set_experiment_metric_and_category(smoke: Plan, results: Path) -> None:
-    plots.write_plots(smoke, results)
+def test_metrics_are_named_by_data_set_experiment_metric_and_category(plan: Plan, results: Path) -> None:
+    plots.write_plots(plan, results)
     found = pd.read_json(results / "metrics.json", typ="series")
     assert found["smoke_mvtec"]["adtr"] == {"image_auroc": {"carpet": 90.5, "screw": 90.5, "mean": 90.5}}
     assert all((results / name).is_file() for name in plots.FILES)
 
 
-def test_losses_are_averaged_over_categories_and_seeds(smoke: Plan, results: Path) -> None:
-    found = plots.training(smoke, results)
-    assert set(found.experiment) == {smoke.titles["adtr"]}
+def test_losses_are_averaged_over_categories_and_seeds(plan: Plan, results: Path) -> None:
+    found = plots.training(plan, results)
+    assert set(found.experiment) == {plan.titles["adtr"]}
     assert found[found.dataset == "smoke_mvtec"].loss.tolist() == [1.5, 1.0]
 
 
-def test_curves_are_averaged_vertically(smoke: Plan, results: Path) -> None:
-    found = plots.roc(smoke, results).query("dataset == 'smoke_mvtec' and experiment == 'ADTR'")
+def test_curves_are_averaged_vertically(plan: Plan, results: Path) -> None:
+    found = plots.roc(plan, results).query("dataset == 'smoke_mvtec' and experiment == 'ADTR'")
     assert len(found) == len(plots.GRID)
     # seed 0: all found at once; seed 1: one of two found, then a normal image, then the other
     after = found[found.fpr > 0].tpr.to_numpy()
@@ -48,9 +48,9 @@ def test_curves_are_averaged_vertically(smoke: Plan, results: Path) -> None:
     assert after[found[found.fpr > 0].fpr > 0.5] == pytest.approx(1.0)
 
 
-def test_an_undefined_metric_has_no_value(smoke: Plan, results: Path) -> None:
+def test_an_undefined_metric_has_no_value(plan: Plan, results: Path) -> None:
     path = run_folder(results, "smoke_mvtec", "adtr", "screw", 0) / "metrics.csv"
     path.write_text(path.read_text().replace(",90,", ",,"))
-    plots.write_plots(smoke, results)
+    plots.write_plots(plan, results)
     found = pd.read_json(results / "metrics.json", typ="series")["smoke_mvtec"]["adtr"]["image_auroc"]
     assert found["mean"] is None or np.isnan(found["mean"])
