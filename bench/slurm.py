@@ -1,7 +1,7 @@
-"""Three ways to send the study `smoke` to Slurm: a job for each job, train and evaluate of a run in one, and job arrays.
+"""Ways to send the study `smoke` to Slurm: a job for each job; train and evaluate of a run in one; job arrays.
 
-Makes its tables once a way, each time in a fresh copy, on the Slurm of tests/cluster.py (root). Its two nodes share this
-machine's cores and its queue is empty but for these jobs: each job's wait in a busy queue comes on top.
+Makes its tables once a way, each time in a fresh copy, on the Slurm of tests/cluster.py (root). Its two nodes share
+this machine's cores and its queue is empty but for these jobs: each job's wait in a busy queue comes on top.
     python bench/slurm.py
 """
 

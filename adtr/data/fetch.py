@@ -136,7 +136,7 @@ def _try(url: str, part: Path, source: Source, bar: Bar) -> tuple[str | None, bo
     return problem, start > 0  # perhaps only the bytes at hand were wrong
 
 
-def _append(url: str, part: Path, start: int, shown: tqdm) -> None:
+def _append(url: str, part: Path, start: int, shown: Any) -> None:
     """Appends to `part` the bytes of `url` from `start` on, or replaces it if the server sends everything."""
     headers = {"User-Agent": "adtr-bench", "Accept-Encoding": "identity"}
     if start:

@@ -1,5 +1,7 @@
 """Anomaly maps beside their images, of every kind of defect of a category (Figs. 4 and A1-A25)."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -15,7 +17,7 @@ def maps(category: Category) -> Figure:
     """Samples, their ground truth where there are masks, and the first experiment's maps."""
     run, tested = category.runs[0], category.tested()
     sample, scale = sample_of(tested), scale_of(run)
-    rows: dict = {"sample": ({}, [read_rgb(category.root, image, run.size) for image in sample.image])}
+    rows: dict[str, Any] = {"sample": ({}, [read_rgb(category.root, image, run.size) for image in sample.image])}
     if (tested["mask"] != "").any():
         rows["ground truth"] = (MASK, list(category.masks(run.size)[sample.index]))
     rows[run.title] = ({"cmap": SCORES, "norm": scale}, list(upsampled(run.maps[sample.index], run.size)))

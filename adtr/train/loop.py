@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +127,7 @@ def _copied(network: nn.Module) -> State:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _report(bar: "tqdm[Any]", row: Row, epochs: int, speed: float) -> None:
+def _report(bar: Any, row: Row, epochs: int, speed: float) -> None:
     """A bar on a terminal, one line an epoch elsewhere."""
     bar.set_postfix(loss=f"{row['loss']:.4g}", images_per_s=f"{speed:.0f}", refresh=False)
     bar.update()
