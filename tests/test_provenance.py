@@ -73,7 +73,7 @@ ADDED = "\nADDED = 1\n"
         ("features/extract.py", "are these the right weights?", "other weights?"),
         ("train/context.py", "    Raises:\n        UserError: a mask is missing or has changed.\n", ""),
         ("evaluate/measure.py", "# whose images are scored", "# which images are scored"),
-        ("train/loop.py", "-> AbstractContextManager:", "-> 'AbstractContextManager[None]':"),
+        ("train/loop.py", "-> AbstractContextManager[object]:", "-> 'AbstractContextManager[None]':"),
         ("evaluate/maps.py", "scores = []", "scores: list[torch.Tensor] = []"),
         ("features/extract.py", "from typing import Any", "from typing import Any, TypeAlias"),
         ("train/step.py", "Tensor, rate: float | Tensor)", "Tensor,\n        rate: float\n    )"),
