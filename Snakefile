@@ -40,6 +40,7 @@ wildcard_constraints:
 
 
 BEGAN = time.time()
+NO_LOG = "no log ends in an error: the same command with `--quiet reason` shows each job, and what Slurm says of it"
 MISSING = study.missing_data()
 if MISSING and workflow.is_main_process:
     logger.warning("\n  ".join(["Missing data:", *MISSING]))
@@ -53,7 +54,7 @@ onstart:
 
 
 onerror:
-    for message in failures(Path("logs"), BEGAN):
+    for message in failures(Path("logs"), BEGAN) or [NO_LOG]:
         logger.error(message)
 
 

@@ -206,9 +206,13 @@ def test_a_job_that_fails_is_told_with_its_last_message(shop: Workshop) -> None:
 
 def test_what_slurm_refuses_is_shown(shop: Workshop) -> None:
     resources = ("--default-resources", "slurm_partition=nope", "--retries", "0")
-    result = shop.snakemake("--profile", "slurm", MODEL, *resources, setting=LONG)
-    assert result.returncode != 0
-    assert "invalid partition specified: nope" in result.stdout
+    quiet, verbose = (
+        shop.snakemake("--profile", "slurm", MODEL, *resources, *words, setting=LONG)
+        for words in ([], ["--quiet", "reason"])
+    )
+    assert quiet.returncode != 0
+    assert "the same command with `--quiet reason`" in quiet.stdout
+    assert "invalid partition specified: nope" in verbose.stdout
 
 
 # Slurm's clocks
