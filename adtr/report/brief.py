@@ -53,7 +53,7 @@ def _cells(content: Row) -> str:
     rows = []
     for row in content["rows"]:
         text = [" ± ".join(filter(None, [cell["text"], cell["sd"]])) for cell in row["cells"]]
-        rows.append([row["name"], *text, span(row["runs"])])
+        rows.append([row["name"], *text, span(run for cell in row["cells"] for run in cell["runs"])])
     return table(pd.DataFrame(rows, columns=["per cent", *content["columns"], "run no."]))
 
 

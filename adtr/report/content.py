@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from adtr.errors import UserError
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.protocol import about, credits, departures, mixtures, reference_of, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import against, certain, ranking, uncertainty, undefined
+from adtr.report.sentences import certain, ranking, sentences, uncertainty, undefined
 from adtr.tables import render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.paper import read_specs
 from adtr.tables.stage import build, of_study
-from adtr.tables.summary import METRICS, read_metrics, refuse_outdated, study_metrics, summarize
+from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize
 
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
@@ -42,6 +42,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))
+    agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     return {
         "study": plan.name,
         "title": plan.study.title,
@@ -50,7 +51,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "departures": departed if departed["rows"] else None,
         "datasets": [_dataset(plan, name, name in masked, metrics, runs, results) for name in plan.datasets],
         "papers": _papers(plan, built, specs, runs),
-        "ranks": ranking(built["table4"][1], specs["table4"]["parts"]),
+        "agrees": agrees,
+        "ranks": ranks,
         "compared": bool(comparison.low.notna().any()),
         "comparison": text_table(comparison_sheet(plan, comparison)),
         "certain": certain(plan, comparison),
@@ -80,8 +82,14 @@ def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs
     for name, spec in specs.items() if benchmarks else ():
         title, table = built[name]
         row = cell_table(f"Table {name[-1]}: {title}", table, runs)
-        papers.append(row | {"ran": spec["benchmark"] in benchmarks})
+        papers.append(row | {"ran": spec["benchmark"] in benchmarks, "away": [] if "parts" in spec else _away(row)})
     return papers
+
+
+def _away(table: Row) -> list[str]:
+    """The categories without a run of ours, if there are others."""
+    ours = {c for row in table["rows"] for c, cell in zip(table["columns"], row["cells"], strict=True) if cell["runs"]}
+    return [column for column in table["columns"] if ours and column not in ours and column != MEAN]
 
 
 def _dataset(plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, runs: Runs, results: Path) -> Row:
@@ -92,9 +100,9 @@ def _dataset(plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, runs: Ru
     tables = {}
     for metric in dict.fromkeys([*main, *measured.metric]):
         title, table = METRICS.get(metric, metric), of_study(summary, plan, name, metric)
-        lines = against(table, title, plan.titles[reference]) if metric in main else []
+        lines = sentences(table, title, plan.titles[reference]) if metric in main else []
         lines += undefined(measured[measured.metric == metric], plan)
-        tables[metric] = cell_table(title, table, runs, lines)
+        tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
     names = plan.datasets[name].categories or []
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     categories = [of_category(plan, name, category, category in masked, runs, results) for category in names]
@@ -103,7 +111,9 @@ def _dataset(plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, runs: Ru
     counts = [category["counts"] for category in categories]
     tables[main[0]]["sentences"] += uncertainty(plan.titles[reference], [*aurocs], counts)
     return {
+        "name": name,
         "title": plan.datasets[name].title,
+        "masks": masks,
         "main": [tables[metric] for metric in main if tables[metric]["rows"]],
         "further": [table for metric, table in tables.items() if metric not in main],
         "figures": of_dataset(plan, name, masks, results),
@@ -118,7 +128,7 @@ def text_table(sheet: render.Sheet) -> Row:
     return {"title": sheet.title, "columns": [*sheet.text], "rows": rows, "notes": [*sheet.notes], "numeric": numeric}
 
 
-def cell_table(title: str, table: pd.DataFrame, runs: Runs, sentences: Sequence[str] = ()) -> Row:
+def cell_table(title: str, table: pd.DataFrame, runs: Runs) -> Row:
     """A table by rows: each cell as printed, whether it is the best of its column, and the runs behind it."""
     text, cells = render.wide(table), {(cell.row, cell.column): cell for cell in table.itertuples()}
     means = table.assign(mean=table["mean"].round(1)).groupby("column")["mean"]
@@ -134,7 +144,5 @@ def cell_table(title: str, table: pd.DataFrame, runs: Runs, sentences: Sequence[
             sources = runs_of(ours.provenance, runs) if cell and ours else []
             is_best = round(value, 1) == best[column]
             row_cells.append({"text": mean, "sd": sd, "value": value, "best": is_best, "runs": sources})
-        every = {run["number"]: run for cell in row_cells for run in cell["runs"]}
-        rows.append({"name": row, "cells": row_cells, "runs": [every[number] for number in sorted(every)]})
-    notes = render.notes(table)
-    return {"title": title, "columns": [*text.columns], "rows": rows, "notes": notes, "sentences": sentences}
+        rows.append({"name": row, "cells": row_cells})
+    return {"title": title, "columns": [*text.columns], "rows": rows, "notes": render.notes(table)}

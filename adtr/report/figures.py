@@ -39,7 +39,7 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
 BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
 WIDTH = 1100  # px, of a figure in the report
-VERDICTS = ["true positive", "false negative", "false positive", "true negative", "no verdict"]
+VERDICTS = ["true positive", "false negative", "false positive", "true negative"]
 
 
 def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row]:
@@ -90,8 +90,8 @@ def _gallery(path: Path, run: Row) -> Row:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({error}): `adtr figures` makes it") from None
-    images = [image | {"verdict": image["verdict"] or VERDICTS[-1]} for image in content["images"]]
-    images.sort(key=lambda image: (VERDICTS.index(image["verdict"]), -image["score"]))
+    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
+    images = sorted(content["images"], key=lambda image: (order.get(image["verdict"], 9), -image["score"]))
     return content | {"images": images, "run": run}
 
 

@@ -15,7 +15,7 @@ LEVEL = 0.05  # points; means nearer than that are called level
 CHANCE = 50  # AUROC in per cent of random scores
 
 
-def against(table: pd.DataFrame, metric: str, reference: str) -> list[str]:
+def sentences(table: pd.DataFrame, metric: str, reference: str) -> list[str]:
     """Which experiments are ahead of `reference`, level or behind, widest gap first; and which are below chance."""
     rows = {str(row): cells.set_index("column") for row, cells in table.groupby("row", sort=False)}
     gaps = {name: rows[name]["mean"] - rows[reference]["mean"] for name in rows if name != reference}
@@ -73,14 +73,16 @@ def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
     return [f"{plan.titles[e]}, {c}, seed {listed(rows.seed)}: {note}." for (e, c, note), rows in groups]
 
 
-def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> list[str]:
-    """Whether the variants in each part of Table 4 rank as in the paper: a sentence for the whole, one for each part.
-
-    Empty where no part has two variants that were run.
+def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None, list[str]]:
+    """Whether the variants in each part of Table 4 rank as in the paper, and the orders side by side.
 
     Args:
         table: cells of rows '(a) CNN', columns paper and ours.
         parts: the title of each part by its letter.
+
+    Returns:
+        True, False, or None where no part has two variants that were run; a sentence for the whole and one for each
+        part.
     """
     means = table.pivot(index="row", columns="column", values="mean").reindex(dict.fromkeys(table.row))
     lines, verdicts = [], []
@@ -93,9 +95,11 @@ def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> list[str]:
             word = "the same order" if verdicts[-1] else "another order"
             lines.append(f"({part}) {title}: {word}. Paper: {_order(rows.paper)}. Ours: {_order(rows.ours)}.")
     if not verdicts:
-        return []
-    total = f"Of the parts of Table 4 that can be compared, {sum(verdicts)} of {len(verdicts)} rank as in the paper."
-    return [total, *lines]
+        return None, []
+    wrong = len(verdicts) - sum(verdicts)
+    same = f"The variants rank as in the paper in each part of Table 4 that can be compared ({len(verdicts)})."
+    other = f"The variants do not rank as in the paper in {wrong} of the {len(verdicts)} parts of Table 4 that can be "
+    return not wrong, [other + "compared." if wrong else same, *lines]
 
 
 def _order(means: pd.Series) -> str:

@@ -1,9 +1,11 @@
 """Writes the report of a study in three forms. The same results give the same bytes, whatever the time and place."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from adtr.config.study import Plan
-from adtr.files import write_bytes
+from adtr.errors import UserError
+from adtr.files import write_bytes, write_text
 from adtr.report.brief import markdown
 from adtr.report.content import gather, read_table
 from adtr.report.figures import selection, small
@@ -13,7 +15,7 @@ from adtr.tables.stage import table_names
 
 
 def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
-    """Writes report.html, report.md, report.tex and figures/ of a study to `output`, once all of them are made.
+    """Writes report.html, report.md, report.tex and figures/ of a study to `output`, each whatever the others do.
 
     Args:
         results: the study's folder of results, which the report does not need once it is written.
@@ -21,16 +23,39 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
 
     Raises:
         UserError: a file of `results` is missing or belongs to other parameters or another run; nothing is written.
+            Or a form failed: the message names all that did, and the others are written.
     """
     content = gather(plan, results, params)
     figures = selection(content["datasets"])
-    tables = {name: read_table(results, name, "tex").read_text(encoding="utf-8") for name in table_names(plan)}
-    files = {figure["file"]: small(figure["kind"], figure["path"]) for figure in figures}
-    files["report.html"] = render(content).encode()
-    files["report.md"] = markdown(content, figures).encode()
-    files["report.tex"] = document(content, figures, tables).encode()
-    for name, made in files.items():
-        write_bytes(output / name, made)
-    for path in (output / "figures").iterdir():
-        if f"figures/{path.name}" not in files:
+
+    def copies() -> None:
+        for figure in figures:
+            write_bytes(output / figure["file"], small(figure["kind"], figure["path"]))
+        for path in set((output / "figures").glob("*")) - {output / figure["file"] for figure in figures}:
             path.unlink()
+
+    def latex() -> str:
+        tables = {name: read_table(results, name, "tex").read_text(encoding="utf-8") for name in table_names(plan)}
+        return document(content, figures, tables)
+
+    _write_each(
+        {
+            "figures": copies,
+            "report.html": lambda: write_text(output / "report.html", render(content)),
+            "report.md": lambda: write_text(output / "report.md", markdown(content, figures)),
+            "report.tex": lambda: write_text(output / "report.tex", latex()),
+        }
+    )
+
+
+def _write_each(forms: dict[str, Callable[[], None]]) -> None:
+    errors, first = [], None
+    for name, form in forms.items():
+        try:
+            form()
+        except Exception as error:
+            first = first or error
+            message = str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
+            errors.append(f"{name}: {message}")
+    if errors:
+        raise UserError("\n  ".join(["not written:", *errors])) from first

@@ -26,7 +26,8 @@ from adtr.config.study import Plan, resolve
 from adtr.errors import UserError
 from adtr.evaluate import bootstrap as statistics
 from adtr.figures import dataset_kinds, kinds_of
-from adtr.report import figures, stage
+from adtr.report import content as report_content
+from adtr.report import figures, page, stage
 from adtr.report import runs as report_runs
 from adtr.tables import sizes, summary
 from adtr.tables.stage import write_tables
@@ -163,7 +164,7 @@ class Page(HTMLParser):
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
         if tag == "table":
             self.tables.append([])
-            self.titles.append(dict(attrs).get("aria-label") or "")
+            self.titles.append(dict(attrs).get("data-title") or "")
         self.within = tag == "table" or self.within
         if "data-runs" in dict(attrs) and self.within:
             self.links.append((self.titles[-1], self.elements[-1][1]))
@@ -278,7 +279,7 @@ def test_the_table_of_runs_tells_each_in_full(made: tuple[str, str, Path]) -> No
 def test_each_run_leads_to_its_parameters(made: tuple[str, str, Path]) -> None:
     page = Page(made[0])
     listed = {attrs["id"] for attrs in page.all("details", "id")}
-    assert {a["href"] for a in page.all("a") if a["href"].startswith("#params-")} == {f"#{name}" for name in listed}
+    assert {row["data-params"] for row in page.all("tr", "data-params")} == listed
     adtr = report_runs.parameters(study())[0]
     assert (adtr["id"], adtr["values"]["train.epochs"], adtr["values"]["features.layers"]) == (
         "params-smoke_mvtec-adtr",
@@ -411,18 +412,19 @@ def test_a_missing_file_is_named(made: tuple[str, str, Path], tmp_path: Path, na
         written(plan, results, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["tables/table3.tex", "figures/datasets/smoke_mvtec/bars.png"])
-def test_a_form_that_fails_replaces_none(made: tuple[str, str, Path], tmp_path: Path, name: str) -> None:
-    results, output = tmp_path / "results/smoke", tmp_path / "out"
+def test_a_form_that_fails_blocks_no_other(made: tuple[str, str, Path], tmp_path: Path) -> None:
+    plan, results, output = study(), tmp_path / "results/smoke", tmp_path / "out"
     shutil.copytree(made[2] / "results/smoke", results)
-    (results / name).unlink()
-    if name.endswith("png"):
-        (results / name).write_text("no picture")
-    output.mkdir()
+    (results / "tables/table3.tex").unlink()
+    (results / "figures/datasets/smoke_mvtec/bars.png").write_text("no picture")
+    (output / "report.tex").parent.mkdir()
     (output / "report.tex").write_text("old")
-    with pytest.raises((UserError, OSError), match=Path(name).name):
-        written(study(), results, output)
-    assert [path.read_text() for path in output.iterdir()] == ["old"]
+    with pytest.raises(
+        UserError, match=r"(?s)^not written:\n  figures: .*bars\.png.*\n  report\.html: .*\n  report\.tex: "
+    ):
+        written(plan, results, output)
+    assert (output / "report.md").read_text() == made[1]
+    assert (output / "report.tex").read_text() == "old"
 
 
 def test_figures_of_an_older_report_are_removed(made: tuple[str, str, Path]) -> None:
@@ -432,6 +434,12 @@ def test_figures_of_an_older_report_are_removed(made: tuple[str, str, Path]) -> 
     written(study(), made[2] / "results/smoke", folder)
     names = [{path.name for path in (made[2] / f"reports/{name}/figures").iterdir()} for name in ("older", "smoke")]
     assert names[0] == names[1]
+
+
+def test_ranks_that_differ_point_to_the_curves(made: tuple[str, str, Path]) -> None:
+    content = report_content.gather(study(), made[2] / "results/smoke", PARAMS)
+    differs = page.render(content | {"agrees": False, "ranks": ["They do not rank as in the paper."]})
+    assert ("The curves over the epochs" in made[0], "The curves over the epochs" in differs) == (False, True)
 
 
 def test_a_span_of_runs_is_short() -> None:
@@ -463,17 +471,50 @@ def test_the_print_compiles_where_it_lies_and_fits_its_page(made: tuple[str, str
 # The page in a browser
 
 STEPS = """
-document.querySelector("#data-1 td [data-runs]").click();
-document.querySelector("#runs details").open = false;
-location.hash = document.querySelector("#runs details").id;
-setTimeout(() => {
-  const said = {
-    hits: [...document.querySelectorAll("tr.hit")].map(row => row.id),
-    opened: document.querySelector("#runs details").open,
-    width: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+const said = {};
+const names = table => [...table.tBodies[0].rows].map(row => row.cells[0].firstChild.textContent);
+{
+  const own = document.querySelector("#data-1 table"), head = own.tHead.rows[0].cells[2], button = head.firstChild;
+  said.button = button.tagName;
+  said.sorted = [names(own)];
+  for (const _ of [1, 2, 3]) {
+    button.click();
+    said.sorted.push([head.getAttribute("aria-sort"), ...names(own)]);
+  }
+  const table4 = [...document.querySelectorAll(".paper")].at(-1);
+  for (const _ of [1, 2]) table4.tHead.rows[0].cells[2].firstChild.click();
+  said.dashes = [...table4.tBodies[0].rows].map(row => row.cells[2].textContent.trim() === "–");
+  const table1 = document.querySelector(".paper"), shown = () => [...table1.tHead.rows[0].cells]
+    .filter(cell => getComputedStyle(cell).display !== "none").map(cell => cell.textContent.trim());
+  said.folded = [shown()];
+  for (const _ of [1, 2]) {
+    table1.closest(".scroll").previousElementSibling.click();
+    said.folded.push(shown());
+  }
+  const link = own.querySelector("[data-runs]"), panel = document.getElementById("panel");
+  const open = () => panel.matches(":popover-open");
+  link.focus();
+  link.click();
+  said.clicked = [open(), panel.textContent, document.querySelectorAll("tr.hit").length];
+  panel.querySelector("button").focus();
+  panel.querySelector("button").click();
+  said.closed = [open(), document.activeElement === link, document.querySelectorAll("tr.hit").length];
+  const browser = document.querySelector(".browser"), form = browser.querySelector("form");
+  const seen = () => [...browser.querySelectorAll(".shots li")].filter(shot => !shot.hidden)
+    .map(shot => shot.dataset.category.slice(0, 1) + shot.querySelector("a").textContent);
+  const change = (element, value) => {
+    element.value = value;
+    for (const kind of ["input", "change"]) element.dispatchEvent(new Event(kind, { bubbles: true }));
   };
+  said.gallery = [form.hidden, seen()];
+  change(form.category, "screw");
+  said.category = seen();
+  form.querySelector("[value='true positive']").click();
+  said.verdict = seen();
+  said.status = form.querySelector(".status").textContent;
+  said.width = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   document.title = "SAID" + JSON.stringify(said);
-}, 500);
+}
 """
 
 
@@ -496,13 +537,33 @@ def in_browser(page: Path, profile: Path) -> tuple[dict[str, Any], str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page's script is not tried")
-def test_the_page_marks_the_runs_of_a_number_and_opens_what_a_link_names(
-    made: tuple[str, str, Path], tmp_path: Path
-) -> None:
+def test_the_page_sorts_tells_and_filters(made: tuple[str, str, Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(made[0].replace("</body>", f"<script>{STEPS}</script></body>"), encoding="utf-8")
     said, log = in_browser(page, tmp_path / "profile")
     assert "CONSOLE" not in log
-    assert said["hits"] == ["run-1", "run-2"]
-    assert said["opened"]
+    assert said["button"] == "BUTTON"
+    order = ["ADTR", "PaDiM", "SPADE"]
+    assert said["sorted"] == [
+        order,
+        ["descending", "PaDiM", "ADTR", "SPADE"],
+        ["ascending", "SPADE", "ADTR", "PaDiM"],
+        [None, *order],
+    ]
+    assert said["dashes"] == sorted(said["dashes"])
+    assert set(said["dashes"]) == {True, False}
+    few, all_of_them, again = said["folded"]
+    assert few == again == ["per cent", "screw", "mean"]
+    assert len(all_of_them) == 17
+    opened, text, hits = said["clicked"]
+    assert (opened, hits) == (True, 2)
+    for fact in ("ADTR", NASTY, "image AUROC", "da7ada7ada7a", "3e163e16", "c0331700c033", "2026-01-02 03:04", "a CPU"):
+        assert fact in text
+    assert "train.epochs4" in re.sub(r"\s", "", text)
+    assert said["closed"] == [False, True, 0]
+    every = [f"{category}{score}" for category in "<s" for score in "1234"]
+    assert (said["gallery"][0], sorted(said["gallery"][1])) == (False, every)
+    assert sorted(said["category"]) == ["s1", "s2", "s3", "s4"]
+    assert sorted(said["verdict"]) == ["s1", "s2", "s3"]
+    assert said["status"] == "3 of 8 images"
     assert said["width"] <= 0
