@@ -9,10 +9,11 @@ from snakemake.utils import min_version
 from adtr.errors import UserError
 from adtr.workflow import Workflow, failures
 
-min_version("9.0")
+min_version("9.20")
 
 try:
     study = Workflow(config)
+    MISSING = study.missing_data()
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -41,8 +42,7 @@ wildcard_constraints:
 
 BEGAN = time.time()
 NO_LOG = "no log ends in an error: the same command with `--quiet reason` shows each job, and what Slurm says of it"
-MISSING = study.missing_data()
-if MISSING and workflow.is_main_process:
+if MISSING:
     logger.warning("\n  ".join(["Missing data:", *MISSING]))
 
 

@@ -166,11 +166,11 @@ def _manifest(options: Options, paths: Paths, dataset: str, category: str) -> An
     return read_manifest(_needed(options, paths.manifest(dataset, category), "index", f"{dataset}/{category}"))
 
 
-def _stores(options: Options, paths: Paths, run: Run) -> dict[str, Path]:
-    """The feature stores of a run by part."""
+def _stores(options: Options, paths: Paths, run: Run, most: int | None = None) -> dict[str, Path]:
+    """The feature stores of a run by part; the first of them holds its training images."""
     return {
         store.stem: _needed(options, store, "features", f"{run.dataset}/{run.experiment}/{store.stem}")
-        for store in paths.stores(run)
+        for store in paths.stores(run)[:most]
     }
 
 
@@ -324,8 +324,7 @@ def _train(options: Options) -> None:
         _needed(options, start / "run.json", "train", str(run._replace(experiment=params.adtr_plus.start)))
         rows, root, store = _bank_rows(options, paths, *run[:3])
         bank = Bank(rows, root, _needed(options, store, "features --anomalies", "/".join(run[:3])))
-    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
-    stores = dict([next(iter(stores.items()))])  # of the training images
+    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run, most=1)
     device = _device(options.device)
     train(manifest, stores, params, run.seed, paths.run(run), paths.state(run), device, start, bank)
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -38,14 +39,15 @@ BASELINE, EVALUATION = 20, 60  # images/s
 
 def _measured(plan: Plan) -> dict[str, float]:
     trained = next((params for params in plan.params.values() if params.trains), None)
-    features = next(params.features for params in plan.params.values() if params.features.backbone != "pixels")
-    backbone = build(features, None)
-    images = torch.rand(batch_size(features.image_size), 3, features.image_size, features.image_size)
-    with torch.inference_mode():
-        seconds = _timed(lambda: backbone(images))
-    speeds = {"features": len(images) / seconds * (features.image_size / 256) ** 2}
-    speeds |= {"start": START, "step": 1e-3, "baseline": BASELINE, "evaluation": EVALUATION}
-    return speeds | ({"teraflops": _teraflops(trained)} if trained else {})
+    speeds: dict[str, float] = {"start": START, "step": 1e-3, "baseline": BASELINE, "evaluation": EVALUATION}
+    speeds |= {"teraflops": _teraflops(trained)} if trained else {}
+    for features in (params.features for params in plan.params.values() if params.features.backbone != "pixels"):
+        backbone, side = build(features, None), features.image_size
+        images = torch.rand(batch_size(side), 3, side, side)
+        with torch.inference_mode():
+            seconds = _timed(partial(backbone, images))
+        return speeds | {"features": len(images) / seconds * (side / 256) ** 2}
+    return speeds
 
 
 def _teraflops(params: Params) -> float:

@@ -78,7 +78,7 @@ class Workflow:
     def experiments(self, trained: bool) -> str:
         """A pattern of the experiments that train a network, or of all others; it matches nothing if there are none."""
         names = {e for (_, e), params in self.plan.params.items() if params.trains == trained}
-        return "|".join(sorted(names)) or "(?!)"
+        return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
     def runs(self, name: str) -> list[str]:
         """A file of every run."""
@@ -139,7 +139,7 @@ class Workflow:
         return digest(self._files(wildcards, wildcards.category), provenance.code("index"))
 
     def outliers_decisive(self, wildcards: Wildcards) -> str:
-        _, params = self._bank(wildcards.bank)
+        _, params = self._bank(wildcards)
         outliers = params.outliers.model_dump(mode="json")
         return digest(self._files(wildcards), outliers, self.versions, provenance.code("outliers"))
 
@@ -150,17 +150,24 @@ class Workflow:
         return [fields, "generated" if definition.generated else fingerprint(definition, category)]
 
     def confetti_decisive(self, wildcards: Wildcards) -> str:
-        _, params = self._bank(wildcards.bank)
+        _, params = self._bank(wildcards)
         confetti = params.confetti.model_dump(mode="json")
         return digest(confetti, params.features.image_size, self.versions, provenance.code("confetti"))
 
     def bank_name(self, wildcards: Wildcards) -> str:
         """An experiment that is trained with a bank, as the command line names it."""
-        return "/".join(self._bank(wildcards.bank)[0])
+        return "/".join(self._bank(wildcards)[0])
 
-    def _bank(self, key: str) -> tuple[tuple[str, str], Params]:
-        plus = ((names, p) for names, p in self.plan.params.items() if p.method == "adtr_plus")
-        return next((names, params) for names, params in plus if bank_key(params) == key)
+    def _bank(self, wildcards: Wildcards) -> tuple[tuple[str, str], Params]:
+        """The first experiment that is trained with a bank of a data set, and its parameters."""
+        for (dataset, experiment), params in self.plan.params.items():
+            lender = params.outliers.dataset if params.adtr_plus.anomalies == "outliers" else dataset
+            of_data = self.paths.keys.get(lender) == wildcards.data
+            if params.method == "adtr_plus" and of_data and bank_key(params) == wildcards.bank:
+                return (dataset, experiment), params
+        raise UserError(
+            f"no experiment of the study {self.name} has the anomalies {wildcards.bank} of {wildcards.data}"
+        )
 
     # Features
 

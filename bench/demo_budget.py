@@ -31,7 +31,7 @@ from adtr.data.manifest import index
 from adtr.data.sources import read_sources
 from adtr.evaluate.maps import score
 from adtr.features.extract import extract
-from adtr.features.store import select
+from adtr.features.select import select
 from adtr.features.weights import weights_file
 from adtr.files import sha256
 from adtr.methods.adtr import anomaly_map, fit

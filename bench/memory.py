@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from measure import machine, paper
 
-from adtr.features.store import data_digest
+from adtr.features.select import data_digest
 
 
 def main() -> None:

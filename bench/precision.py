@@ -29,7 +29,7 @@ from adtr.data.sources import read_sources
 from adtr.evaluate.maps import score
 from adtr.evaluate.measure import measure
 from adtr.features.extract import extract
-from adtr.features.store import select
+from adtr.features.select import select
 from adtr.features.weights import weights_file
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.train.context import Context

@@ -4,6 +4,7 @@ Shapes: N images, T = 16 tokens of a 4x4 grid, C = 12 channels.
 """
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pandas as pd
 from adtr.config.methods import Params
 from adtr.config.schema import read_yaml
 from adtr.data.manifest import read_manifest
-from adtr.features.store import data_digest
+from adtr.features.select import data_digest
 from adtr.train.stage import train as train_stage
 
 REPOSITORY = Path(__file__).parent.parent
@@ -93,6 +94,7 @@ def write(folder: Path, train: np.ndarray, test: np.ndarray) -> Case:
         "data": data_digest(manifest),
         "weights": "random",
         "code": "by hand",
+        "content": sha256(array.tobytes()).hexdigest(),
     }
     manifest.to_csv(folder / "manifest.csv", index=False)
     (folder / "planted.json").write_text(json.dumps(info), encoding="utf-8")

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adtr.config.paths import Paths
 from adtr.errors import UserError
 from adtr.workflow import Workflow, digest, failures
 
@@ -75,6 +77,20 @@ def test_every_store_of_a_study_is_traced_back_to_what_makes_it(study: str) -> N
         dataset, experiment, part = flow.store_name(wildcards).split("/")
         again = flow.paths.bank(dataset, experiment, part) if "bank" in wildcards else None
         assert str(again[1] if again else flow.paths.store(dataset, experiment, part)) == path
+
+
+def test_a_bank_is_made_of_the_data_set_that_it_lies_under() -> None:
+    """Two data sets of one study may have banks of the same name."""
+    flow = workflow("smoke")
+    other = flow.plan.datasets["smoke_mvtec"].model_copy(update={"root": "elsewhere"})
+    added = {("line", e): flow.plan.params["smoke_mvtec", e] for e in ("adtr", "adtr_plus")}
+    datasets = flow.plan.datasets | {"line": other}
+    flow.plan = replace(flow.plan, datasets=datasets, params=flow.plan.params | added)
+    flow.paths = Paths(flow.plan)
+    for dataset in ("smoke_mvtec", "line"):
+        manifest, _ = flow.paths.bank(dataset, "adtr_plus", "carpet") or (Path(), Path())
+        wildcards = Wildcards(data=manifest.parts[-3], bank=manifest.parts[-2], category="carpet")
+        assert flow.bank_name(wildcards) == f"{dataset}/adtr_plus"
 
 
 def test_a_store_of_no_experiment_is_refused() -> None:

@@ -166,8 +166,10 @@ class Params(Section):
 
     def method_sections(self) -> list[str]:
         """The sections that the method's `fit` reads."""
+        if self.method == "adtr":
+            return ["model", "train"]
         own = getattr(self, self.method, None)
-        return [*own.uses, self.method] if isinstance(own, Method) else ["model", "train"]
+        return [*own.uses, self.method] if isinstance(own, Method) else []
 
     @property
     def trains(self) -> bool:

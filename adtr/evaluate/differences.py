@@ -15,7 +15,7 @@ import torch
 from adtr.config.methods import Params
 from adtr.data.images import anomalous_tokens, verified_masks
 from adtr.errors import UserError
-from adtr.features.store import select
+from adtr.features.select import select
 from adtr.files import remove_partial, write_bytes
 from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model

@@ -12,7 +12,7 @@ from adtr import provenance
 from adtr.config.methods import Params
 from adtr.config.study import EVALUATED
 from adtr.evaluate.measure import SPLITS, curve, masks_of, measure, scored
-from adtr.features.store import data_digest, select
+from adtr.features.select import data_digest, select
 from adtr.files import remove_partial, write_bytes, write_text
 from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model, read_record, read_snapshots

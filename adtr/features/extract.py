@@ -20,7 +20,8 @@ from adtr.config.schema import Features
 from adtr.data.images import normalized, verified_rgb
 from adtr.errors import UserError
 from adtr.features.backbones import Backbone, build, pyramid
-from adtr.features.store import data_digest, write_store
+from adtr.features.select import data_digest
+from adtr.features.store import write_store
 from adtr.files import sha256
 
 LARGEST = {"cpu": (1 << 17, 32), "cuda": (1 << 21, 256)}  # batch: pixels and images; a processor's cache is soon full

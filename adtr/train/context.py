@@ -8,6 +8,7 @@
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +48,7 @@ class Context:
     state: Path | None = None  # a folder from which an interrupted fit resumes; None to save nothing
     start: dict[str, Tensor] | None = None  # what another run learned, to start from
     anomalies: Anomalies | None = None
+    held: Callable[[], None] = lambda: None  # raises if another process has taken over the state
 
 
 @dataclass(frozen=True)

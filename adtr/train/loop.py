@@ -63,6 +63,7 @@ def optimize(
             seconds = before + time.monotonic() - began
             content = {"model": network.state_dict(), "history": history, "snapshots": snapshots, "seconds": seconds}
             unfinished = {"optimizer": step.optimizer.state_dict()} if epoch < train.epochs else {}
+            context.held()
             save_state(context.state, content | unfinished)
         progress(epoch, row["loss"])
     bar.close()

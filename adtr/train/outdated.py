@@ -14,11 +14,10 @@ def outdated(plan: Plan, results: Path) -> Iterator[Path]:
     Of ADTR+, the run that it started from counts, too. What data and anomalies were made with does not.
     """
     for run in plan.runs():
-        folder, score = run_folder(results, *run), plan.params[run[:2]].score.model_dump(mode="json")
-        trained, evaluated = _record(folder), _record(folder, "evaluation.json")
+        folder = run_folder(results, *run)
         if trained_otherwise(plan, results, run):
             yield folder
-        elif trained and (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), score):
+        elif evaluated_otherwise(plan, results, run):
             yield from (folder / name for name in EVALUATED if (folder / name).is_file())
 
 
@@ -34,6 +33,13 @@ def trained_otherwise(plan: Plan, results: Path, run: Run) -> bool:
     }
     as_asked = all(record.get(key) == value for key, value in expected.items())
     return bool(record) and not (as_asked and record["features"]["features"] == asked["features"])
+
+
+def evaluated_otherwise(plan: Plan, results: Path, run: Run) -> bool:
+    """Whether a run is there without an evaluation of its model by the plan's parameters."""
+    folder, score = run_folder(results, *run), plan.params[run[:2]].score.model_dump(mode="json")
+    trained, evaluated = _record(folder), _record(folder, "evaluation.json")
+    return bool(trained) and (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), score)
 
 
 def _record(folder: Path, name: str = "run.json") -> dict[str, Any]:

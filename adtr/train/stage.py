@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from adtr import provenance
 from adtr.config.methods import Params
 from adtr.config.schema import Features
 from adtr.errors import UserError
-from adtr.features.store import data_digest, read_store, select
+from adtr.features.select import TRAIN, data_digest, select
+from adtr.features.store import read_store
 from adtr.files import remove_partial
 from adtr.train.context import Anomalies, Context, anomalies_of, fit, precision
 from adtr.train.lock import check_lock, locked
@@ -59,7 +61,7 @@ def train(
     began = time.monotonic()
     if start:
         check_stores(start, stores | ({"bank": bank.store} if bank else {}))
-    features, rows = select(manifest, stores, ["train"])
+    features, rows = select(manifest, stores, TRAIN)
     made = read_store(stores[str(rows.part.iloc[0])])[1]
     params = params.model_copy(update={"features": Features.model_validate(made["features"])})
     record = {
@@ -76,9 +78,9 @@ def train(
     own = state / _identity(record)[:16]
     with locked(state) as holder:
         remove_partial(own / "state.pt", own / "progress.json", *(output / name for name in FILES))
-        learned = read_model(start) if start else None
-        fitted = fit(features, params, Context(seed, device, own, learned, _anomalies(bank, params)))
-        check_lock(state, holder)
+        learned, held = read_model(start) if start else None, partial(check_lock, state, holder)
+        fitted = fit(features, params, Context(seed, device, own, learned, _anomalies(bank, params), held))
+        held()
         seconds = round(fitted.seconds_before + time.monotonic() - began, 1)
         write_run(output, record | {"images": len(features), "seconds": seconds}, fitted)
 
@@ -107,13 +109,14 @@ def _origin(start: Path | None, bank: Bank | None, record: dict[str, Any], image
         if confetti and (copies % images or not copies):
             raise UserError(f"{bank.store}: {copies} noisy copies are not equally many of each of {images} images")
         masks = hashlib.sha256("".join(bank.manifest.mask_sha256).encode()).hexdigest()
-        origin["anomalies"] = {"data": data_digest(bank.manifest), "masks": masks, "images": copies}
+        content = read_store(bank.store)[1]["content"]
+        origin["anomalies"] = {"data": data_digest(bank.manifest), "masks": masks, "images": copies, "content": content}
     return origin
 
 
 def _identity(record: dict[str, Any]) -> str:
     """A digest of all that decides the outcome of a run, so that no state of another run is resumed."""
-    features = {key: record["features"][key] for key in ("shape", "features", "data", "weights", "code")}
+    features = {key: record["features"][key] for key in ("shape", "content", "features", "data", "weights", "code")}
     keys = ("method", "seed", "trained_on", "params", "precision", "device", "code", "torch", "start", "anomalies")
     decisive = {key: record.get(key) for key in keys} | {"features": features}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

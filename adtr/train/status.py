@@ -12,6 +12,7 @@ from tabulate import tabulate
 from adtr.config.paths import Paths
 from adtr.errors import UserError
 from adtr.files import write_text
+from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
 INTERVAL = 5.0  # seconds between two reports, at least
 STALE = 600  # seconds without a report, after which a training counts as interrupted
@@ -46,9 +47,12 @@ def status_table(paths: Paths) -> str:
     rows, counts = [], dict.fromkeys(("evaluated", "trained", "at work", "interrupted", "not begun"), 0)
     for run in paths.plan.runs():
         folder, status = paths.run(run), read_status(paths.state(run))
-        if (folder / "evaluation.json").is_file():
+        params, trained = paths.plan.params[run[:2]], (folder / "run.json").is_file()
+        as_asked = trained and not trained_otherwise(paths.plan, paths.results, run)
+        status = status if status and status.epochs == params.train.epochs else None  # else of other parameters
+        if as_asked and not evaluated_otherwise(paths.plan, paths.results, run):
             state = "evaluated"
-        elif (folder / "run.json").is_file():
+        elif as_asked:
             state = "trained"
         elif status is None:
             state = "not begun"

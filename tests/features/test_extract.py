@@ -22,7 +22,8 @@ from adtr.data.images import normalized
 from adtr.data.manifest import index
 from adtr.errors import UserError
 from adtr.features.extract import extract
-from adtr.features.store import data_digest, read_store
+from adtr.features.select import data_digest
+from adtr.features.store import read_store
 from adtr.features.weights import weights_file
 from adtr.files import sha256
 

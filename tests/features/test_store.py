@@ -13,7 +13,8 @@ import pytest
 from adtr.config.schema import Dataset
 from adtr.data.manifest import index
 from adtr.errors import UserError
-from adtr.features.store import data_digest, read_store, select, write_store
+from adtr.features.select import data_digest, select
+from adtr.features.store import read_store, write_store
 
 FEATURES = {"backbone": "efficientnet_lite0", "weights": "random", "layers": [1], "image_size": 64, "grid_size": 4}
 

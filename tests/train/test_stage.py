@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
-from adtr.features.store import data_digest
+from adtr.features.select import data_digest
 from adtr.files import sha256
 from adtr.train import loop
 from adtr.train.run import FILES, read_model, read_record, read_snapshots
