@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from adtr.config.study import EVALUATED, TRAINED
 from adtr.errors import UserError
 from adtr.workflow import Workflow, failures
 
@@ -71,8 +72,7 @@ rule all_features:
 
 rule all_runs:
     input:
-        study.runs("run.json"),
-        study.runs("evaluation.json"),
+        study.runs(*TRAINED, *EVALUATED),
 
 
 rule figures:

@@ -80,9 +80,9 @@ class Workflow:
         names = {e for (_, e), params in self.plan.params.items() if params.trains == trained}
         return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
-    def runs(self, name: str) -> list[str]:
-        """A file of every run."""
-        return [str(self.paths.run(run) / name) for run in self.plan.runs()]
+    def runs(self, *names: str) -> list[str]:
+        """Files of every run."""
+        return [str(self.paths.run(run) / name) for run in self.plan.runs() for name in names]
 
     # Targets
 

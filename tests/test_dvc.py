@@ -182,6 +182,7 @@ def test_data_of_ones_own_goes_to_the_remote_and_back(clone: Path, tmp_path: Pat
     assert (tmp_path / "other" / own.relative_to(clone) / "x.png").read_bytes() == b"an image"
 
 
+@pytest.mark.slow
 def test_a_variant_is_compared_and_left_again(pulled: Path) -> None:
     well(pulled, "exp", "run", "-S", "params/default.yaml:padim.channels=7")
     assert "padim.channels" in well(pulled, "params", "diff")
@@ -230,13 +231,13 @@ def test_an_interrupted_reproduction_resumes(pulled: Path) -> None:
     assert f"(PID {process.pid})" in second.stdout
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert "LockException" in dvc(pulled, "repro").stdout
     assert snakemake(pulled, "--unlock").returncode == 0
     well(pulled, "repro")
     assert (pulled / RUN / "model.safetensors").read_bytes() == models[0]
     assert "up to date" in well(pulled, "status")
 
 
+@pytest.mark.slow
 def test_a_category_that_the_study_no_longer_has_leaves_nothing(pulled: Path) -> None:
     study = pulled / "params/studies/smoke.yaml"
     text = study.read_text()

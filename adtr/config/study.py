@@ -250,6 +250,13 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
     return errors.check(Dataset, names, None, f"data set {name}: the folders of {dataset.root}") or dataset
 
 
+TRAINED = [
+    "params.yaml",
+    "model.safetensors",
+    "history.csv",
+    "snapshots.safetensors",
+    "run.json",
+]  # files of a training
 EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]  # beside what a training leaves
 
 

@@ -23,7 +23,7 @@ from adtr.figures.roc import roc
 from adtr.figures.training import training
 from adtr.figures.tsne import pooled, tsne
 from adtr.files import write_text
-from adtr.tables.paper import read_specs
+from adtr.tables.specs import read_specs
 from adtr.tables.summary import read_metrics
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]

@@ -35,7 +35,7 @@ def latex(text: pd.DataFrame, title: str, label: str, notes: Sequence[str] = (),
     packages = ["booktabs", "longtable" if long else "graphicx", *["pdflscape"] * landscape]
     escaped = text.map(escape).set_axis([escape(name) for name in text], axis=1)
     rows, parts = text.iloc[:, 0], text.iloc[:, 0].str.extract(r"^(\(\w\)) ", expand=False)
-    opens = rows.str.endswith(" (paper)") | parts.ne(parts.shift(fill_value=parts[:1].squeeze())) & parts.notna()
+    opens = rows.str.endswith(" (paper)") | parts.ne(parts.shift(fill_value=next(iter(parts), None))) & parts.notna()
     escaped.iloc[:, 0] = escaped.iloc[:, 0].mask(opens, r"\addlinespace " + escaped.iloc[:, 0])
     layout = {"hrules": True, "column_format": columns or "@{}l" + "c" * (text.shape[1] - 1) + "@{}"}
     styler, name = escaped.style.hide(axis="index"), {"label": f"tab:{label}", "caption": escape(title)}

@@ -13,7 +13,8 @@ from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import REFERENCE, compare
 from adtr.files import write_text
 from adtr.tables import comparison, render, sizes
-from adtr.tables.paper import CELL, experiments_of, of_ablation, of_paper, read_specs
+from adtr.tables.paper import CELL, of_ablation, of_paper
+from adtr.tables.specs import experiments_of, read_specs
 from adtr.tables.summary import METRICS, collect, study_metrics, summarize
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]

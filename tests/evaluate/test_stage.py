@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ def case(tmp_path: Path) -> planted.Case:
 
 @pytest.mark.parametrize("method", ["adtr", "padim"])
 def test_the_planted_anomalies_are_found_where_they_are(method: str, case: planted.Case, tmp_path: Path) -> None:
-    changes = {"score": {"image_score": "mean"}, "train": {"snapshots": 4}}
+    changes: dict[str, Any] = {"score": {"image_score": "mean"}, "train": {"snapshots": 4}}
     run, manifest = planted.run(case, tmp_path, method, **changes), read_manifest(case.manifest)
     params = planted.params(method, **changes)
     evaluate(run, manifest, {"planted": case.store}, tmp_path, params, [("dataset", "planted")], tmp_path / "out")

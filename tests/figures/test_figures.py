@@ -39,7 +39,7 @@ from adtr.figures.roc import roc
 from adtr.figures.stage import KINDS, draw
 from adtr.figures.training import training
 from adtr.figures.tsne import embedded, pooled, possibility
-from adtr.tables.paper import read_specs
+from adtr.tables.specs import read_specs
 
 SIZE = 64
 PARAMS = planted.REPOSITORY / "params"

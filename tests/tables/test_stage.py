@@ -21,11 +21,12 @@ from adtr.tables import paper as printed
 from adtr.tables import render, sizes
 from adtr.tables import stage as tables
 from adtr.tables.latex import escape, latex
+from adtr.tables.specs import read_specs
 from adtr.tables.summary import OF_LAYOUT, collect, summarize
 
 PARAMS = planted.REPOSITORY / "params"
 PAPER = PARAMS / "paper"
-SPECS = printed.read_specs(PARAMS)
+SPECS = read_specs(PARAMS)
 B4 = {"adtr": {"backbone": "efficientnet_b4", "image_size": 256, "grid_size": 16}}
 LITE = {"adtr": B4["adtr"] | {"backbone": "efficientnet_lite0"}}
 PRINTED = [name for name, spec in SPECS.items() if "ours" in spec]  # with the paper's rows as they are printed
