@@ -147,7 +147,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     features = np.repeat(planted.features()[0], 2, axis=0)
     np.save(folder / "planted.npy", features)
     info = {"shape": features.shape, "features": planted.FEATURES, "data": data_digest(manifest), "weights": "random"}
-    (folder / "planted.json").write_text(json.dumps(info | {"code": "by hand"}))
+    (folder / "planted.json").write_text(json.dumps(info | {"code": "by hand", "content": ""}))
     return Bank(manifest, folder, folder / "planted.npy")
 
 
