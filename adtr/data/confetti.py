@@ -8,6 +8,7 @@ cut to whole numbers before it is added; and what clamps away is drawn again (th
 Shapes: S side of the square image, px.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from adtr.files import sha256, written_atomically
 COLOURED = (-256, 0)  # added to each channel, grey levels; the end is not drawn
 SOLID = (-255, -254)
 DRAWS = 100  # of noise, until some of it shows
+BANKED = re.compile(r"\.?\d{5,}-\d+(_mask)?\.png")  # how a bank's files begin, left-overs of a killed one included
 
 
 def confetti(size: int, rng: np.random.Generator, params: Confetti) -> np.ndarray:
@@ -56,7 +58,7 @@ def write_bank(
     folder: Path,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> pd.DataFrame:
-    """Writes noisy copies of a category's training images below `folder`.
+    """Writes noisy copies of a category's training images below `folder`, in place of those of an earlier bank.
 
     Args:
         manifest: the category's; its rows of split 'train' are copied in their order, `params.variants` times each.
@@ -70,6 +72,9 @@ def write_bank(
         UserError: an image changed since it was indexed, no noise shows on it, or the disk is full.
     """
     train = manifest[manifest.split == "train"]
+    for path in (path for part in train.part.unique() for path in (folder / part).glob("*.png")):
+        if BANKED.match(path.name):
+            path.unlink()
     rows = []
     for i, row in enumerate(progress(train.itertuples())):
         image = verified_rgb(root, row.image, row.sha256, size)

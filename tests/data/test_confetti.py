@@ -211,6 +211,19 @@ def test_the_bytes_of_a_bank_follow_from_its_seed(manifest: pd.DataFrame, mvtec_
     assert not set(banks[0].sha256) & set(banks[2].sha256)
 
 
+def test_what_an_earlier_bank_left_is_removed_and_nothing_else(
+    manifest: pd.DataFrame, mvtec_root: Path, tmp_path: Path
+) -> None:
+    write_bank(manifest, mvtec_root, 48, params(variants=3), tmp_path)
+    others = ["screw/notes.txt", "screw/photo.png", "screw/train/00000-0.png", "carpet/00000-0.png"]
+    for name in [*others, "screw/.00007-1_mask.png.0a1b2c3d.png"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    bank = write_bank(manifest, mvtec_root, 48, params(variants=1), tmp_path)
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {*bank.image, *bank["mask"], *others}
+
+
 def test_a_source_that_changed_is_refused(manifest: pd.DataFrame, mvtec_root: Path, tmp_path: Path) -> None:
     changed = manifest.copy()
     changed.loc[1, "sha256"] = "0" * 64
