@@ -35,8 +35,8 @@ lint: install  ## style, types
 unit: install  ## the fast tests, with coverage
 	pytest -q -n 2 --cov=adtr --cov-report=term:skip-covered -m 'not pipeline and not slurm and not dvc'
 
-whole: install  ## the study `smoke` from end to end, with DVC, and on Slurm if it is installed
-	pytest -q -rs -n 2 --dist loadgroup -m '(pipeline or dvc or slurm) and not slow'
+whole: install  ## the study `smoke` from end to end, and with DVC
+	pytest -q -rs -n 2 --dist loadgroup -m '(pipeline or dvc) and not slurm and not slow'
 
 test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) and started here
 	ADTR_SLURM=needed pytest -q -m 'slurm and not slow'
