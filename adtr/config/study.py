@@ -181,7 +181,7 @@ def _outliers(
     layouts: Mapping[str, str],
     errors: Errors,
 ) -> dict[str, Dataset]:
-    """Checks what ADTR+ goes on from; gives the data sets that its anomalies are drawn from."""
+    """Checks what ADTR+ starts from; gives the data sets that its anomalies are drawn from."""
     found = {}
     for (dataset, experiment), used in params.items():
         if used.method != "adtr_plus":
