@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install  ## real solar cells, real weights: a report in minutes
-	@adtr cost --study demo --here
+	@test -f reports/demo/report.html || adtr cost --study demo --here
 	snakemake report --config study=demo
 	@echo && cat results/demo/tables/elpv_image_auroc.md
 	@echo "The report: $(CURDIR)/reports/demo/report.html"

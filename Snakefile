@@ -14,7 +14,7 @@ min_version("9.20")
 
 try:
     study = Workflow(config)
-    MISSING = study.missing_data()
+    MISSING = study.missing_data() + study.missing_weights()
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -44,13 +44,13 @@ wildcard_constraints:
 BEGAN = time.time()
 NO_LOG = "no log ends in an error: the same command with `--quiet reason` shows each job, and what Slurm says of it"
 if MISSING:
-    logger.warning("\n  ".join(["Missing data:", *MISSING]))
+    logger.warning("\n  ".join(["Missing:", *MISSING]))
 
 
 onstart:
     if MISSING:
         raise WorkflowError(
-            "data is missing: `adtr fetch` gets MVTec-AD and CIFAR; or set `root` of the data set in params/datasets.yaml"
+            "data or weights are missing: `adtr fetch` lists what it gets; or set `root` of the data set in params/datasets.yaml"
         )
 
 

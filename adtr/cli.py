@@ -423,7 +423,7 @@ def _status(options: Options) -> None:
 
 
 def _cost(options: Options) -> None:
-    from adtr.cost import expected, read_cluster
+    from adtr.cost import assumptions, expected, read_cluster
     from adtr.tables.specs import read_specs
 
     plan, speeds = _paths(options).plan, read_cluster(PARAMS / "cluster.yaml")
@@ -431,9 +431,12 @@ def _cost(options: Options) -> None:
         from adtr.speed import minutes_here
 
         minutes, cores = minutes_here(plan, speeds)
-        print(f"{plan.name}: about {max(1, round(minutes))} minutes on this machine, if its {cores} cores are idle")
+        time = f"{max(1, round(minutes))} minutes" if minutes < 120 else f"{round(minutes / 60)} hours"
+        print(f"{plan.name}: about {time} on this machine, if its {cores} cores are idle")
     else:
         print(expected(plan, speeds, read_specs(PARAMS)))
+    if assumed := assumptions(plan):
+        print(assumed)
 
 
 def _prune(options: Options) -> None:

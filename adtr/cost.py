@@ -157,6 +157,24 @@ def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def assumptions(plan: Plan) -> str:
+    """Which data sets are not indexed yet, so that their numbers of images are assumed; empty if there is none."""
+    paths = Paths(plan)
+    unknown = [
+        name
+        for name, dataset in plan.datasets.items()
+        if not dataset.generated
+        and not all(paths.manifest(name, category).is_file() for category in dataset.categories or [])
+    ]
+    if not unknown:
+        return ""
+    first = f"{unknown[0]}/{(plan.datasets[unknown[0]].categories or ['CATEGORY'])[0]}"
+    return (
+        f"Numbers of images are those of params/cluster.yaml where data is not indexed yet: {', '.join(unknown)}. "
+        f"To count them: `adtr index --study {plan.name} {first}` and so on, or begin the study."
+    )
+
+
 def run_seconds(plan: Plan, cluster: Cluster) -> dict[Run, float]:
     """Seconds that each run takes, its training and its evaluation."""
     images = {

@@ -345,6 +345,16 @@ class Workflow:
         ]
         return [f"{of.title}: {folder}" for of in wanted if not (folder := _root(of)).is_dir()]
 
+    def missing_weights(self) -> list[str]:
+        """The weight files that are not here though features of their backbone are still to be extracted."""
+        needed: dict[str, None] = {}
+        for (dataset, experiment), params in self.plan.params.items():
+            features, stores = params.features, self.paths.store(dataset, experiment, "train").parent
+            source = self.sources.get(features.backbone) if features.weights == "imagenet" else None
+            if source and not Path(source.destination).is_file() and not stores.is_dir():
+                needed[f"Weights of {features.backbone}: {source.destination}"] = None
+        return list(needed)
+
 
 def failures(folder: Path, since: float) -> list[str]:
     """How each log ends that was written since then and ends in an error; Snakemake is quiet about them.

@@ -9,8 +9,9 @@ import yaml
 
 from adtr import cost
 from adtr.cli import main
+from adtr.config.paths import Paths
 from adtr.config.study import resolve
-from adtr.cost import Cluster, Images, read_cluster
+from adtr.cost import Cluster, Images, assumptions, read_cluster
 from adtr.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +108,16 @@ def test_every_error_in_the_speeds_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError) as told:
         read_cluster(file)
     assert all(f"\n  {name}: " in str(told.value) for name in ("step", "margin", "typo"))
+
+
+def test_images_that_nobody_counted_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = resolve("screw")
+    assert "not indexed yet: mvtec. To count them: `adtr index --study screw mvtec/screw`" in assumptions(plan)
+    manifest = Paths(plan).manifest("mvtec", "screw")
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    assert assumptions(plan) == assumptions(resolve("smoke")) == ""  # as many as are generated are known
 
 
 def test_the_time_on_this_machine_is_some_minutes(

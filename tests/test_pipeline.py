@@ -189,7 +189,7 @@ def test_images_of_ones_own_without_masks(done: Workshop) -> None:
 def test_the_plan_of_the_paper_needs_no_data_and_fits_a_screen(done: Workshop) -> None:
     result = done.snakemake("all_tables", "--dry-run", study="paper")
     assert result.returncode == 0, result.stdout
-    assert "MVTec-AD: data/mvtec" in result.stdout.partition("Missing data:")[2]
+    assert "MVTec-AD: data/mvtec" in result.stdout.partition("Missing:")[2]
     assert re.search(r"^train\s+630$", result.stdout, re.MULTILINE)
     assert re.search(r"^fit\s+200$", result.stdout, re.MULTILINE)
     lines = result.stdout.splitlines()

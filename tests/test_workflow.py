@@ -158,6 +158,25 @@ def test_a_data_set_that_is_neither_here_nor_indexed_is_missing(
     assert workflow("demo").missing_data() == []  # comes with a package
 
 
+def test_weights_that_are_neither_here_nor_used_before_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flow = workflow("paper")
+    file = Path(flow.sources["efficientnet_b4"].destination)
+    missing = flow.missing_weights()
+    assert f"Weights of efficientnet_b4: {file}" in missing
+    assert len(set(missing)) == len(missing) > 1
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert flow.missing_weights() == [line for line in missing if "efficientnet_b4" not in line]
+    file.unlink()
+    for dataset, experiment in flow.plan.params:
+        flow.paths.store(dataset, experiment, "train").parent.mkdir(parents=True, exist_ok=True)
+    assert flow.missing_weights() == []
+    assert workflow("smoke").missing_weights() == []  # random weights
+
+
 def test_settings_are_quoted_for_the_shell() -> None:
     flow = workflow(settings="train.epochs=5 features.layers=[1,5]")
     assert flow.options == "--study smoke --set 'train.epochs=5 features.layers=[1,5]'"

@@ -171,6 +171,11 @@ class Params(Section):
         own = getattr(self, self.method, None)
         return [*own.uses, self.method] if isinstance(own, Method) else []
 
+    def resolved(self) -> dict[str, Any]:
+        """All but the sections of other methods: an experiment is the same whatever stands in those."""
+        foreign = {name for name, value in self if isinstance(value, Method)} - {*self.method_sections()}
+        return self.model_dump(mode="json", exclude=foreign)
+
     @property
     def trains(self) -> bool:
         """Whether the method trains a network in epochs."""

@@ -103,12 +103,12 @@ class Plan:
         return Run(dataset, experiment, category, int(seed))
 
     def dump(self) -> str:
-        """The resolved study as YAML."""
+        """The resolved study as YAML; of the methods' sections, those that are used."""
         content = {
             "study": {"name": self.name} | self.study.model_dump(mode="json"),
             "datasets": {name: dataset.model_dump(mode="json") for name, dataset in self.datasets.items()},
             "titles": {experiment: self.titles[experiment] for _, experiment in self.params},
-            "params": {f"{d}/{e}": params.model_dump(mode="json") for (d, e), params in self.params.items()},
+            "params": {f"{d}/{e}": params.resolved() for (d, e), params in self.params.items()},
         }
         return yaml.safe_dump(content, sort_keys=False)
 

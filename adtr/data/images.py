@@ -46,7 +46,9 @@ def decode(raw: bytes, reference: str) -> Image.Image:
         image = Image.open(io.BytesIO(raw))
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{reference}: not readable as an image ({error}): replace or remove it") from None
+        raise UserError(
+            f"{reference}: not readable as an image ({str(error).partition(' <')[0]}): replace or remove it"
+        ) from None
     if image.mode not in EIGHT_BIT:
         raise UserError(f"{reference}: mode {image.mode} is not of eight bits a channel: convert it")
     return image

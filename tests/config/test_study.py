@@ -282,7 +282,14 @@ def test_the_dump_is_yaml_that_holds_every_resolved_value(tmp_path: Path) -> Non
     assert content["study"]["name"] == "mine"
     assert content["datasets"]["cups"]["categories"] == ["cup", "mug"]
     for (dataset, experiment), params in plan.params.items():
-        assert type(params).model_validate(content["params"][f"{dataset}/{experiment}"]) == params
+        written = content["params"][f"{dataset}/{experiment}"]
+        assert type(params).model_validate(params.model_dump(mode="json") | written) == params
+        assert {"spade", "adtr_plus"} & set(written) == {params.method} & {"spade", "adtr_plus"}
+
+
+def test_a_section_of_a_method_that_a_study_does_not_run_is_no_part_of_it(tmp_path: Path) -> None:
+    plans = [read(tmp_path, settings=f"autoencoder.{name}") for name in ("width=8", "width=16", "latent=2")]
+    assert len({plan.dump() for plan in plans}) == 1
 
 
 def test_a_baseline_has_a_section_of_its_own(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_truncated_image_is_refused_by_name(share: float) -> None:
 
 
 def test_text_is_no_image() -> None:
-    with pytest.raises(UserError, match="not readable as an image"):
+    with pytest.raises(UserError, match=r"not readable as an image \(cannot identify image file\)"):
         decode(b"version https://git-lfs.github.com/spec/v1\n", "000.png")
 
 

