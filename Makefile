@@ -36,7 +36,7 @@ unit: install  ## the fast tests, with coverage
 	pytest -q -n 2 --cov=adtr --cov-report=term:skip-covered -m 'not pipeline and not slurm and not dvc'
 
 whole: install  ## the study `smoke` from end to end, and with DVC
-	pytest -q -rs -n 2 --dist loadgroup -m '(pipeline or dvc) and not slurm and not slow'
+	pytest -q -rs -n 2 --dist loadfile -m '(pipeline or dvc) and not slurm and not slow'
 
 test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) and started here
 	ADTR_SLURM=needed pytest -q -m 'slurm and not slow'

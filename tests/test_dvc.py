@@ -13,7 +13,7 @@ import pytest
 import yaml
 from workshop import TARGETS, Workshop, environment_of, ran, wait_for
 
-pytestmark = [pytest.mark.dvc, pytest.mark.xdist_group("one after the other")]
+pytestmark = pytest.mark.dvc
 
 EVERYTHING = ["all_runs", *TARGETS, "plots"]
 RUN_NAME = "smoke_mvtec/adtr/carpet/0"

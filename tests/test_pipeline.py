@@ -81,8 +81,16 @@ def test_a_new_method_and_a_new_backbone_rerun_nothing_of_the_others(done: Works
     made = [done.folder / "adtr/methods/guess.py", done.folder / "adtr/features/backbones/mobilenet.py"]
     for path in made:
         path.write_text('"""New."""\n\nX = 1\n')
+    methods = "adtr/config/methods.py"
+    section = "class Guess(Method):\n    random: ClassVar[bool] = False\n\n\nclass Params(Section):"
     try:
         assert done.planned() == {}
+        with (
+            done.edited(methods, "class Params(Section):", section),
+            done.edited(methods, "    padim: Padim\n", "    padim: Padim\n    guess: Guess\n"),
+            done.edited("params/default.yaml", "padim:\n", "guess: {}\n\npadim:\n"),
+        ):
+            assert set(done.planned()) == {"write_report", "report"}  # the page names the values of default.yaml
     finally:
         for path in made:
             path.unlink()

@@ -11,7 +11,7 @@ import cluster
 import pytest
 from workshop import Workshop, wait_for
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("one after the other")]
+pytestmark = pytest.mark.slurm
 
 RUN = "smoke_mvtec/adtr/carpet/0"
 OTHER = "smoke_mvtec/padim/carpet/0"
