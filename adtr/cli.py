@@ -277,7 +277,6 @@ def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[P
 
 
 def _features(options: Options) -> None:
-    from adtr.data.manifest import read_manifest
     from adtr.data.sources import read_sources
     from adtr.features.extract import batch_size, extract
     from adtr.features.weights import weights_file
@@ -289,8 +288,7 @@ def _features(options: Options) -> None:
         rows, root, store = _bank_rows(options, paths, name, experiment, part)
     else:
         store, root = paths.store(name, experiment, part), root_of(paths.datasets[name].root)
-        category = paths.category(name, part)
-        manifest = read_manifest(_needed(options, paths.manifest(name, category), "index", f"{name}/{category}"))
+        manifest = _manifest(options, paths, name, paths.category(name, part))
         rows = manifest[manifest.part == part]
     weights = weights_file(features, read_sources(SOURCES), Path())
     device = _device(options.device)

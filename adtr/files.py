@@ -2,11 +2,14 @@
 
 import errno
 import hashlib
+import io
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from adtr.errors import UserError
 
@@ -54,6 +57,18 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, as UTF-8."""
     write_bytes(path, text.encode())
+
+
+def write_saved(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+    """Writes atomically what `save` puts into a file, in memory first: on a full disk libraries hide its error."""
+    content = io.BytesIO()
+    save(content)
+    write_bytes(path, content.getbuffer())
+
+
+def digest(content: Any) -> str:
+    """The sha256 of plain values as JSON, as 64 hexadecimal digits; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ def prune(paths: Paths) -> Iterator[Path]:
         "differences": {paths.differences(run) for run in plan.runs()},
         "figures/categories": {paths.category_figures(*names) for names in categories},
         "figures/datasets": {paths.dataset_figures(dataset) for dataset in plan.datasets},
-        "tables": {results / "tables" / f"{name}.{end}" for name in table_names(plan) for end in ("csv", "md", "tex")},
+        "tables": {path for name in table_names(plan) for path in paths.table(name)},
     }
     for folder, wanted in wanted_in.items():
         yield from _remove(results / folder, wanted)

@@ -4,8 +4,6 @@ The rules in workflow/rules/ call these. A rule's `params` hold what decides its
 settings are passed as parameters that Snakemake counts as derived, so that a setting reruns only what it decides.
 """
 
-import hashlib
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -14,17 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adtr import cost, provenance
+from adtr import cost, files, provenance
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
-from adtr.config.paths import Paths, bank_key, category_of, feature_key, root_of
-from adtr.config.schema import Dataset
-from adtr.config.study import Plan, Run, resolve
+from adtr.config.paths import RESULTS, Paths, bank_key, category_of, feature_key, root_of
+from adtr.config.study import PLOTS, Plan, Run, resolve
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
-from adtr.tables.plots import FILES as PLOTS
 from adtr.tables.stage import table_names
 
 Wildcards = Any  # of Snakemake: an attribute for each wildcard
@@ -92,7 +88,7 @@ class Workflow:
         return [f"{results}/metrics.csv", f"{results}/study.yaml", *self.table_files(*table_names(self.plan))]
 
     def table_files(self, *names: str) -> list[str]:
-        return [f"{self.paths.results}/tables/{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")]
+        return [str(path) for name in names for path in self.paths.table(name)]
 
     @cached_property
     def plots(self) -> list[str]:
@@ -256,7 +252,11 @@ class Workflow:
 
     def study_decisive(self, stage: str) -> str:
         """Of a stage that reads the whole study."""
-        return digest(self.plan.dump(), provenance.code(stage))
+        return digest(self._dump, provenance.code(stage))
+
+    @cached_property
+    def _dump(self) -> str:
+        return self.plan.dump()
 
     def category_runs(self, wildcards: Wildcards) -> list[str]:
         """The files of the runs that a category's figures show, and the confetti."""
@@ -336,14 +336,13 @@ class Workflow:
 
     def missing_data(self) -> list[str]:
         """The folders of data sets that are neither here nor indexed."""
-        results = Path("results")
         wanted = [
             definition
             for name, definition in self.paths.datasets.items()
             if not definition.generated
-            and not any((results / kind / self.paths.keys[name]).is_dir() for kind in ("manifests", "outliers"))
+            and not any((RESULTS / kind / self.paths.keys[name]).is_dir() for kind in ("manifests", "outliers"))
         ]
-        return [f"{of.title}: {folder}" for of in wanted if not (folder := _root(of)).is_dir()]
+        return [f"{of.title}: {folder}" for of in wanted if not (folder := root_of(of.root, of.title)).is_dir()]
 
     def missing_weights(self) -> list[str]:
         """The weight files that are not here though features of their backbone are still to be extracted."""
@@ -374,11 +373,7 @@ def failures(folder: Path, since: float) -> list[str]:
 
 def digest(*content: Any) -> str:
     """Sixteen digits that change with plain values."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _root(dataset: Dataset) -> Path:
-    return root_of(dataset.root, dataset.title)
+    return files.digest(content)[:16]
 
 
 def _relative(path: Path) -> str:

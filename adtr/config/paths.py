@@ -4,16 +4,15 @@ Paths are relative to the folder in which `adtr` or Snakemake runs: data/ is rea
 written.
 """
 
-import hashlib
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 from adtr.config.methods import Params
 from adtr.config.schema import Dataset, Features
-from adtr.config.study import Plan, Run
+from adtr.config.study import Plan, Run, run_folder
 from adtr.errors import UserError
+from adtr.files import digest
 
 FIRST_CLASS = {"cifar10": "airplane", "cifar100": "apple"}  # by layout; its manifest stands for all of them
 
@@ -49,13 +48,13 @@ def category_of(layout: str, part: str) -> str:
 def data_key(name: str, dataset: Dataset) -> str:
     """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
     decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})
-    return f"{name}-{_digest(decisive)[:6]}"
+    return f"{name}-{digest(decisive)[:6]}"
 
 
 def feature_key(features: Features) -> str:
     """A readable name for a set of feature parameters, unique by the digest at its end."""
     grid = f"{features.grid_size}x{features.grid_size}"
-    return f"{features.backbone}-{features.image_size}px-{grid}-{_digest(features.model_dump(mode='json'))[:8]}"
+    return f"{features.backbone}-{features.image_size}px-{grid}-{digest(features.model_dump(mode='json'))[:8]}"
 
 
 def bank_key(params: Params) -> str:
@@ -64,11 +63,7 @@ def bank_key(params: Params) -> str:
     name = f"confetti-{params.features.image_size}px"
     if params.adtr_plus.anomalies == "outliers":
         decisive, name = [params.outliers.model_dump(mode="json")], f"outliers-{params.outliers.count}"
-    return f"{name}-{_digest(decisive)[:8]}"
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{name}-{digest(decisive)[:8]}"
 
 
 RESULTS = Path("results")
@@ -129,7 +124,7 @@ class Paths:
 
     def run(self, run: Run) -> Path:
         """The folder of a run."""
-        return self.results / "runs" / str(run)
+        return run_folder(self.results, *run)
 
     def state(self, run: Run) -> Path:
         """The folder that an interrupted training resumes from."""
@@ -138,6 +133,10 @@ class Paths:
     def differences(self, run: Run) -> Path:
         """Feature difference vectors of a run."""
         return self.results / "differences" / f"{run}.npz"
+
+    def table(self, name: str) -> list[Path]:
+        """The three forms of one of the study's tables."""
+        return [self.results / "tables" / f"{name}.{suffix}" for suffix in ("csv", "md", "tex")]
 
     def category_figures(self, dataset: str, category: str) -> Path:
         return self.results / "figures/categories" / dataset / category

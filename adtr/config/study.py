@@ -257,14 +257,10 @@ TRAINED = [
     "snapshots.safetensors",
     "run.json",
 ]  # files of a training
+PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]  # of a study, for DVC
 EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]  # beside what a training leaves
 
 
 def run_folder(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:
     """Where a run lies below the results of its study."""
     return results / "runs" / dataset / experiment / category / str(seed)
-
-
-def differences_file(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:
-    """Where the feature differences of a run lie below the results of its study."""
-    return results / "differences" / dataset / experiment / category / f"{seed}.npz"

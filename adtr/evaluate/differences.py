@@ -3,7 +3,6 @@
 Of Eq. 2, for Fig. 5. Shapes: n images, T tokens of one, C channels, M vectors.
 """
 
-import io
 import logging
 import math
 from pathlib import Path
@@ -16,7 +15,7 @@ from adtr.config.methods import Params
 from adtr.data.images import anomalous_tokens, verified_masks
 from adtr.errors import UserError
 from adtr.features.select import select
-from adtr.files import remove_partial, write_bytes
+from adtr.files import remove_partial, write_saved
 from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model
 
@@ -73,8 +72,7 @@ def write_differences(
             d = method.differences(network, features[batch], device).cpu().numpy()
             rows = np.isin(image, batch)
             vectors[rows] = d[np.searchsorted(batch, image[rows]), token[rows]]
-    content = io.BytesIO()
-    np.savez(content, vectors=vectors, anomalous=anomalous[image, token], image=image, token=token)
+    found = {"vectors": vectors, "anomalous": anomalous[image, token], "image": image, "token": token}
     remove_partial(output)
-    write_bytes(output, content.getbuffer())
+    write_saved(output, lambda file: np.savez(file, **found))
     logger.info("%d vectors of %d channels, half of them anomalous", *vectors.shape)

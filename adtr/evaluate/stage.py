@@ -1,6 +1,5 @@
 """The evaluation stage: a run's folder and features in, scores, maps and metrics out."""
 
-import io
 import json
 import logging
 from pathlib import Path
@@ -13,7 +12,7 @@ from adtr.config.methods import Params
 from adtr.config.study import EVALUATED
 from adtr.evaluate.measure import SPLITS, curve, masks_of, measure, scored
 from adtr.features.select import data_digest, select
-from adtr.files import remove_partial, write_bytes, write_text
+from adtr.files import remove_partial, write_saved, write_text
 from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model, read_record, read_snapshots
 
@@ -66,9 +65,7 @@ def evaluate(
         **{key: made[key] for key in ("code", "python", "torch", "cpu")},
     }
     remove_partial(*(output / name for name in EVALUATED))
-    content = io.BytesIO()  # on a full disk np.save itself ends in an error that does not say so
-    np.save(content, maps)
-    write_bytes(output / "maps.npy", content.getbuffer())
+    write_saved(output / "maps.npy", lambda file: np.save(file, maps))
     for name, table in (("scores", scores), ("metrics", rows), ("curve", snapshots)):
         write_text(output / f"{name}.csv", table.to_csv(index=False))
     write_text(output / "evaluation.json", json.dumps(record, indent=1) + "\n")

@@ -13,7 +13,7 @@ def kinds_of(plan: Plan, dataset: str) -> list[str]:
     params = [plan.params[dataset, experiment] for experiment in plan.study.datasets[dataset]]
     optional = {
         "pro": plan.datasets[dataset].layout == "mvtec",
-        "curve": any(p.train.snapshots > 1 for p in params if "train" in p.method_sections()),
+        "curve": any(p.train.snapshots > 1 for p in params if p.trains),
         "confetti": confetti_of(plan, dataset) is not None,
     }
     kinds = ["roc", "pro", "histogram", "training", "curve", "gallery", "maps", "confetti"]

@@ -37,6 +37,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     """
     metrics, runs = read_metrics(results / "metrics.csv"), read_runs(plan, results)
     refuse_outdated(plan, results)
+    summary = summarize(metrics)
     specs, comparison = read_specs(params), pd.read_csv(read_table(results, "comparison", "csv"))
     networks = pd.read_csv(read_table(results, "parameters", "csv"))
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
@@ -49,7 +50,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "about": about(plan, masked),
         "warnings": [*warnings(plan), *mixtures(runs.values())],
         "departures": departed if departed["rows"] else None,
-        "datasets": [_dataset(plan, name, name in masked, metrics, runs, results) for name in plan.datasets],
+        "datasets": [_dataset(plan, name, name in masked, metrics, summary, runs, results) for name in plan.datasets],
         "papers": _papers(plan, built, specs, runs),
         "agrees": agrees,
         "ranks": ranks,
@@ -92,9 +93,11 @@ def _away(table: Row) -> list[str]:
     return [column for column in table["columns"] if ours and column not in ours and column != MEAN]
 
 
-def _dataset(plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, runs: Runs, results: Path) -> Row:
+def _dataset(
+    plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, summary: pd.DataFrame, runs: Runs, results: Path
+) -> Row:
     """Tables of a data set, the main ones with sentences on them, then all other metrics; figures and galleries."""
-    measured, summary = metrics[metrics.dataset == name], summarize(metrics)
+    measured = metrics[metrics.dataset == name]
     reference = reference_of(plan.study.datasets[name])
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
     tables = {}

@@ -59,7 +59,7 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
     values, untrained = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "", "untrained": ""}, []
     for experiment in experiments:
         title, params = plan.titles[experiment], plan.params[dataset, experiment]
-        if "train" not in params.method_sections():
+        if not params.trains:
             untrained.append(title)
         if params.method == "adtr_plus":
             start = plan.titles[params.adtr_plus.start]

@@ -52,7 +52,7 @@ def _setting(plan: Plan, name: str, masks: bool) -> str:
     text += f", in {features.precision}" if features.precision != "float32" else ""
     others = [title for title, p in params.items() if p.features != features]
     text = text.replace("imagenet", "ImageNet") + (f" ({listed(others)}: others, see parameters)" if others else "")
-    trained = [p for p in params.values() if "train" in p.method_sections() and p.method != "adtr_plus"]
+    trained = [p for p in params.values() if p.trains and p.method != "adtr_plus"]
     epochs = listed(dict.fromkeys(p.train.epochs for p in trained))
     text += f"; networks trained for {epochs} epochs" if epochs else ""
     plus = {title: p.train.epochs for title, p in params.items() if p.method == "adtr_plus"}

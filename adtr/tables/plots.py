@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.study import PLOTS, Plan, run_folder
 from adtr.evaluate.metrics import roc_curve
 from adtr.files import write_text
 from adtr.tables.summary import collect, study_metrics, summarize
 
-FILES = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 GRID = np.linspace(0, 1, 101)  # false positive rates
 
 
@@ -29,10 +28,10 @@ def write_plots(plan: Plan, results: Path) -> None:
     summary = summarize(collect(plan, results))
     main = set(study_metrics(plan))
     summary = summary[[key in main for key in zip(summary.dataset, summary.metric, strict=True)]]
-    write_text(results / FILES[0], json.dumps(nested(summary), indent=1) + "\n")
+    write_text(results / PLOTS[0], json.dumps(nested(summary), indent=1) + "\n")
     titled = summary.assign(experiment=summary.experiment.map(plan.titles))
     categories = titled[["dataset", "experiment", "category", "metric", "mean"]]
-    for name, table in zip(FILES[1:], [categories, training(plan, results), roc(plan, results)], strict=True):
+    for name, table in zip(PLOTS[1:], [categories, training(plan, results), roc(plan, results)], strict=True):
         write_text(results / name, table.to_csv(index=False, float_format="%.5g"))
 
 

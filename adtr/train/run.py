@@ -6,7 +6,6 @@ it). Interrupted trainings resume from `state.pt`, in a folder of the run's own.
 file is missing or damaged; who writes one, if the disk is full.
 """
 
-import io
 import json
 import logging
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 from adtr.config.study import TRAINED
 from adtr.errors import UserError
 from adtr.features.store import read_store
-from adtr.files import sha256, write_bytes, write_text
+from adtr.files import sha256, write_bytes, write_saved, write_text
 from adtr.train.context import Fitted
 
 FILES = TRAINED
@@ -91,9 +90,7 @@ def _incomplete(run: Path, error: Exception) -> UserError:
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Replaces the saved state."""
-    content = io.BytesIO()  # on a full disk torch.save itself ends in an error of its own, not of the system
-    torch.save(state, content)
-    write_bytes(folder / "state.pt", content.getbuffer())
+    write_saved(folder / "state.pt", lambda file: torch.save(state, file))
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ was trained a folder, named by the first digits of the run's identity.
 """
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from adtr.config.schema import Features
 from adtr.errors import UserError
 from adtr.features.select import TRAIN, data_digest, select
 from adtr.features.store import read_store
-from adtr.files import remove_partial
+from adtr.files import digest, remove_partial
 from adtr.train.context import Anomalies, Context, anomalies_of, fit, precision
 from adtr.train.lock import check_lock, locked
 from adtr.train.run import FILES, check_stores, read_model, read_record, write_run
@@ -119,4 +118,4 @@ def _identity(record: dict[str, Any]) -> str:
     features = {key: record["features"][key] for key in ("shape", "content", "features", "data", "weights", "code")}
     keys = ("method", "seed", "trained_on", "params", "precision", "device", "code", "torch", "start", "anomalies")
     decisive = {key: record.get(key) for key in keys} | {"features": features}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return digest(decisive)

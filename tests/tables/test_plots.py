@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.study import PLOTS, Plan, run_folder
 from adtr.tables import plots
 
 
@@ -30,7 +30,7 @@ def test_metrics_are_named_by_data_set_experiment_metric_and_category(plan: Plan
     plots.write_plots(plan, results)
     found = pd.read_json(results / "metrics.json", typ="series")
     assert found["smoke_mvtec"]["adtr"] == {"image_auroc": {"carpet": 90.5, "screw": 90.5, "mean": 90.5}}
-    assert all((results / name).is_file() for name in plots.FILES)
+    assert all((results / name).is_file() for name in PLOTS)
 
 
 def test_losses_are_averaged_over_categories_and_seeds(plan: Plan, results: Path) -> None:

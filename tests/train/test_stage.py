@@ -267,15 +267,19 @@ def interrupted_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
             pytest.fail(f"there was no epoch {epoch}")
 
 
+@pytest.mark.parametrize("tried_between", [None, SHORT])
 def test_the_state_of_the_same_run_is_resumed(
     case: planted.Case,
     tmp_path: Path,
     undisturbed: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    tried_between: dict[str, Any] | None,
 ) -> None:
     with interrupted_after(30, monkeypatch):
         run(case, tmp_path, train=LONG)
+    if tried_between:
+        run(case, tmp_path, train=tried_between)
     caplog.set_level("INFO")
     assert content(run(case, tmp_path, train=LONG)) == undisturbed
     assert "resumes after epoch 30" in caplog.messages
@@ -345,21 +349,6 @@ def test_a_parameter_that_was_tried_and_taken_back_trains_nothing_anew(
     caplog.set_level("INFO")
     assert content(run(case, tmp_path, train=SHORT)) == first
     assert caplog.messages == ["resumes after epoch 4"]
-
-
-def test_an_interrupted_training_resumes_after_another_parameter_was_tried(
-    case: planted.Case,
-    tmp_path: Path,
-    undisturbed: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with interrupted_after(30, monkeypatch):
-        run(case, tmp_path, train=LONG)
-    run(case, tmp_path, train=SHORT)
-    caplog.set_level("INFO")
-    assert content(run(case, tmp_path, train=LONG)) == undisturbed
-    assert "resumes after epoch 30" in caplog.messages
 
 
 def test_a_damaged_state_is_trained_again(case: planted.Case, tmp_path: Path) -> None:
