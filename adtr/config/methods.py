@@ -86,7 +86,9 @@ class AdtrPlus(Method):
     loss: Literal["pixel", "image"] = Field(description="of labels by pixel (Eq. 7) or by image (Eq. 9)")
     alpha: Number = Field(gt=0, description="weight of the push term")
     top_k: Positive = Field(description="tokens of an image that Eq. 8 averages")
-    share: Share = Field(description="probability that confetti replaces a normal image")
+    share: Number = Field(
+        ge=0, le=1, description="probability that confetti replaces a normal image; 0 trains on normal images alone"
+    )
 
 
 class Padim(Method):
