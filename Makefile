@@ -5,7 +5,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint unit whole test-slurm test-slow test-dvc clean
+.PHONY: help install demo test lint unit whole test-faults test-slurm test-slow test-dvc clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,10 +33,13 @@ lint: install  ## style, types
 	snakefmt --check Snakefile workflow
 
 unit: install  ## the fast tests, with coverage
-	pytest -q -n 2 --cov=adtr --cov-report=term:skip-covered -m 'not pipeline and not slurm and not dvc'
+	pytest -q -n 2 --cov=adtr --cov-report=term:skip-covered -m 'not pipeline and not slurm and not dvc and not faults'
 
 whole: install  ## the study `smoke` from end to end, and with DVC
-	pytest -q -rs -n 2 --dist loadfile -m '(pipeline or dvc) and not slurm and not slow'
+	pytest -q -rs -n 2 --dist loadfile -m '(pipeline or dvc or faults) and not slurm and not slow'
+
+test-faults: install  ## every stage killed, starved, fed with damaged files and bad inputs: 800 times
+	ADTR_FAULTS=all pytest -q -m faults
 
 test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) and started here
 	ADTR_SLURM=needed pytest -q -m 'slurm and not slow'

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cluster
+import harness
 import pytest
 import torch
 from workshop import HERE, TARGETS, Workshop, wait_for
@@ -89,3 +90,14 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip(str(reason))
     yield folder
     cluster.stop(folder)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.House]:
+    """The tiny study of the campaign of faults, made once."""
+    made = harness.House(tmp_path_factory.mktemp("faults"))
+    try:
+        made.make()
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,96 @@
+"""Records: what made the files of a stage, and their checksums. Who reads such a file checks it.
+
+A record is JSON beside the files, written last: plain values, `files` (the sha256 of each file by its name) and
+`sha256`, its own. A file that is not the one of its record, or has none, is refused by name, so that no number of a
+report rests on bytes that were damaged, exchanged or edited.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adtr.errors import UserError
+from adtr.files import digest, remove_partial, write_bytes, write_text
+
+AGAIN = "remove it, and type the command again that makes it"
+
+
+class Record:
+    """A record as it was read and found whole.
+
+    Attributes:
+        path: of the record; its files lie in the same folder.
+        values: what the stage wrote down.
+    """
+
+    def __init__(self, path: Path):
+        """Reads a record.
+
+        Raises:
+            UserError: it is missing, damaged or was edited.
+        """
+        self.path = path
+        self.values: dict[str, Any] = read_json(path)
+        own = {key: value for key, value in self.values.items() if key != "sha256"}
+        files = own.get("files")
+        if self.values.get("sha256") != digest(own) or not isinstance(files, dict):
+            raise UserError(f"{path}: damaged or edited, as it does not fit its own checksum: {AGAIN}")
+        self.files: Mapping[str, str] = files
+
+    def read(self, name: str) -> bytes:
+        """The content of one of its files.
+
+        Raises:
+            UserError: it is missing or not the one that the record names.
+        """
+        path = self.path.with_name(name)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: not readable ({error.strerror}): type the command again that makes it") from None
+        if hashlib.sha256(content).hexdigest() != self.files.get(name):
+            raise UserError(f"{path}: damaged or edited, as its sha256 is not the one in {self.path.name}: {AGAIN}")
+        return content
+
+
+def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
+    """Writes files into the folder of `path`, in their order, and last the record, each atomically.
+
+    Args:
+        path: of the record.
+        values: of it, as JSON knows them; not `files` and not `sha256`.
+        contents: of the files, by name.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    remove_partial(path, *(path.with_name(name) for name in contents))
+    for name, content in contents.items():
+        write_bytes(path.with_name(name), content)
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    write_only(path, {**values, "files": files})
+
+
+def write_only(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a record whose files are there; `values` has their sha256 by name, as `files`."""
+    whole = json.loads(json.dumps(values))  # as it will be read: tuples are lists, keys are text
+    write_text(path, json.dumps(whole | {"sha256": digest(whole)}, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds a JSON object.
+
+    Raises:
+        UserError: it is missing, or holds anything else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror}): type the command again that makes it") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: damaged, as it is no JSON: {AGAIN}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: damaged, as it is no JSON object: {AGAIN}")
+    return values

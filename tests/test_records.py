@@ -1,0 +1,63 @@
+"""A record vouches for its files: whatever happens to a byte of either is noticed, and told by name."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adtr import records
+from adtr.errors import UserError
+
+CONTENTS = {"metrics.csv": b"metric,value\nimage_auroc,97.9\n", "maps.npy": bytes(range(256))}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    records.write(tmp_path / "evaluation.json", {"model": "ab12", "shape": (2, 3), "score": 0.1}, CONTENTS)
+    return tmp_path / "evaluation.json"
+
+
+def test_what_was_written_is_read(record: Path) -> None:
+    read = records.Record(record)
+    assert {name: read.read(name) for name in read.files} == CONTENTS
+    assert read.values["model"] == "ab12"
+    assert read.values["shape"] == [2, 3]
+
+
+@pytest.mark.parametrize("name", [*CONTENTS, "evaluation.json"])
+def test_every_flipped_bit_is_noticed(record: Path, name: str) -> None:
+    path = record.with_name(name)
+    whole = path.read_bytes()
+    for bit in np.random.default_rng(0).choice(8 * len(whole), 100):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=name):
+            [records.Record(record).read(each) for each in CONTENTS]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"files": {}}', None])
+def test_what_is_no_record_is_told(record: Path, content: bytes | None) -> None:
+    record.unlink() if content is None else record.write_bytes(content)
+    with pytest.raises(UserError, match=r"evaluation\.json: .*type the command again"):
+        records.Record(record)
+
+
+def test_an_edited_value_is_noticed(record: Path) -> None:
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"model": "cd34"}))
+    with pytest.raises(UserError, match="does not fit its own checksum"):
+        records.Record(record)
+
+
+@pytest.mark.parametrize("content", [b"", CONTENTS["metrics.csv"][:-3], CONTENTS["maps.npy"], None])
+def test_a_file_that_is_cut_exchanged_or_gone_is_told(record: Path, content: bytes | None) -> None:
+    path = record.with_name("metrics.csv")
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=r"metrics\.csv: "):
+        records.Record(record).read("metrics.csv")
+
+
+def test_a_layout_of_the_json_does_not_matter(record: Path) -> None:
+    record.write_text(json.dumps(json.loads(record.read_text()), sort_keys=True, separators=(",", ":")))
+    assert records.Record(record).values["score"] == 0.1
