@@ -13,9 +13,8 @@ from adtr.features.backbones import folded
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
-def network(name: str, image_size: int) -> nn.Module:
+def network(name: str, _image_size: int) -> nn.Module:
     """A ResNet takes images of any size."""
-    del image_size
     return ResNet(DEPTHS[name])
 
 
