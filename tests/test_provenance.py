@@ -75,7 +75,7 @@ ADDED = "\nADDED = 1\n"
         ("evaluate/measure.py", "# whose images are scored", "# which images are scored"),
         ("train/loop.py", "-> AbstractContextManager[object]:", "-> 'AbstractContextManager[None]':"),
         ("evaluate/measure.py", "scores = []", "scores: list[torch.Tensor] = []"),
-        ("features/extract.py", "from typing import Any", "from typing import Any, TypeAlias"),
+        ("train/loop.py", "from typing import Any", "from typing import Any, TypeAlias"),
         ("train/step.py", "Tensor, rate: float | Tensor)", "Tensor,\n        rate: float\n    )"),
         ("errors.py", "", ADDED),
         ("files.py", "", ADDED),

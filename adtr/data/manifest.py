@@ -146,8 +146,7 @@ def _list_mvtec(root: Path, category: str, _: Dataset) -> tuple[pd.DataFrame, li
             reference = str(mask.relative_to(root)) if mask else ""
             rows.append((str(path.relative_to(root)), reference, int(defect != "good"), split, defect, category))
     masks = [path for folder in sorted(truth.glob("*")) if folder.name != "good" for path in _images(folder)]
-    orphans = [path for path in masks if path not in used]
-    problems += [f"{path.relative_to(root)}: a mask without its image" for path in orphans]
+    problems += [f"{path.relative_to(root)}: a mask without its image" for path in masks if path not in used]
     for wanted, label, where in (("train", 0, "train/good"), ("test", 0, "test/good"), ("test", 1, "test/<defect>")):
         if not any(row[3] == wanted and row[2] == label for row in rows):
             problems.append(f"{base}: no images in {where}")

@@ -92,8 +92,7 @@ def curve(
     features, images, masks = features[test], images[test], None if masks is None else masks[test]
     rows = []
     for epoch, snapshot in snapshots.items():
-        maps = method.anomaly_map(snapshot, features, params, device)
-        scores = score(maps, images, size, params.score)
+        maps, scores = scored(method, snapshot, features, images, params, device)
         rows += [row | {"epoch": epoch} for row in measure(scores, maps, masks, size, params.score)]
     return pd.DataFrame(rows, columns=["epoch", "metric", "value"])
 

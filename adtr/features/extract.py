@@ -3,12 +3,10 @@
 Shapes: B batch, N images, S input side in px, G side of the feature grid in tokens, C channels.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +45,7 @@ def extract(
     """
     if manifest.empty:
         raise UserError(f"{store}: the manifest holds no images of this part")
-    began, pixels = time.monotonic(), features.backbone == "pixels"
+    pixels = features.backbone == "pixels"
     backbone = None if pixels else build(features, weights).to(device)
     rows, size = list(zip(manifest.image, manifest.sha256, strict=True)), batch_size(features.image_size, device)
     starts = range(0, len(rows), size)
@@ -56,16 +54,13 @@ def extract(
         images = [read_rgb(root, name, features.image_size, digest) for name, digest in rows[start : start + size]]
         return _tokens(np.stack(images), backbone, features, device)
 
-    def info() -> dict[str, Any]:
-        return {
-            "features": features.model_dump(mode="json"),
-            "data": data_digest(manifest),
-            "weights": "none" if pixels else sha256(weights) if weights else "random",
-            "device": provenance.device_name(device),
-            "seconds": round(time.monotonic() - began, 2),
-            **provenance.record("features", backbone=features.backbone),
-        }
-
+    info = {
+        "features": features.model_dump(mode="json"),
+        "data": data_digest(manifest),
+        "weights": "none" if pixels else sha256(weights) if weights else "random",
+        "device": provenance.device_name(device),
+        **provenance.record("features", backbone=features.backbone),
+    }
     # A thread a batch, each on one core: the bytes do not depend on how many there are
     torch.set_num_threads(1)
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
