@@ -71,7 +71,7 @@ ADDED = "\nADDED = 1\n"
         ("train/loop.py", "lower lr", "reduce lr"),
         ("train/loop.py", "epoch %d/%d  loss", "epoch %d of %d: loss"),
         ("features/extract.py", "are these the right weights?", "other weights?"),
-        ("train/context.py", "    Raises:\n        UserError: a mask is missing or has changed.\n", ""),
+        ("train/context.py", "the store is not that of the manifest, or a mask", "a mask"),
         ("evaluate/measure.py", "# whose images are scored", "# which images are scored"),
         ("train/loop.py", "-> AbstractContextManager[object]:", "-> 'AbstractContextManager[None]':"),
         ("evaluate/measure.py", "scores = []", "scores: list[torch.Tensor] = []"),
