@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -174,12 +174,6 @@ def _stores(options: Options, paths: Paths, run: Run, most: int | None = None) -
     }
 
 
-def _progress(unit: str, total: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    from tqdm import tqdm
-
-    return partial(tqdm, total=total, unit=unit, disable=None)
-
-
 def _device(name: str) -> str:
     import torch
 
@@ -235,14 +229,11 @@ def _generate(options: Options) -> None:
 
 
 def _index(options: Options) -> None:
-    from tqdm import tqdm
-
     from adtr.data.manifest import index
 
     paths = _paths(options)
     name, category = _names(options, paths.plan, "dataset", "category")
-    manifest = index(paths.datasets[name], category, partial(tqdm, unit="image", disable=None))
-    write_text(paths.manifest(name, category), manifest.to_csv(index=False))
+    write_text(paths.manifest(name, category), index(paths.datasets[name], category).to_csv(index=False))
 
 
 def _confetti(options: Options) -> None:
@@ -253,8 +244,7 @@ def _confetti(options: Options) -> None:
     params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
     manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
     output.unlink(missing_ok=True)  # it would outlive the copies that it names
-    progress = _progress("image", int((manifest.split == "train").sum()))
-    bank = write_bank(manifest, root, params.features.image_size, params.confetti, output.parent, progress)
+    bank = write_bank(manifest, root, params.features.image_size, params.confetti, output.parent)
     write_text(output, bank.to_csv(index=False))
 
 
@@ -278,7 +268,7 @@ def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[P
 
 def _features(options: Options) -> None:
     from adtr.data.sources import read_sources
-    from adtr.features.extract import batch_size, extract
+    from adtr.features.extract import extract
     from adtr.features.weights import weights_file
 
     paths = _paths(options)
@@ -291,9 +281,7 @@ def _features(options: Options) -> None:
         manifest = _manifest(options, paths, name, paths.category(name, part))
         rows = manifest[manifest.part == part]
     weights = weights_file(features, read_sources(SOURCES), Path())
-    device = _device(options.device)
-    progress = _progress("batch", -(-len(rows) // batch_size(features.image_size, device)))
-    extract(rows, root, features, weights, store, device, options.threads, progress)
+    extract(rows, root, features, weights, store, _device(options.device), options.threads)
 
 
 def _bank_rows(options: Options, paths: Paths, name: str, experiment: str, part: str) -> tuple[Any, Path, Path]:
@@ -313,7 +301,8 @@ def _bank_rows(options: Options, paths: Paths, name: str, experiment: str, part:
 
 
 def _train(options: Options) -> None:
-    from adtr.train.stage import Bank, train
+    from adtr.train.context import Bank
+    from adtr.train.stage import train
 
     paths = _paths(options)
     run = paths.plan.run(options.target)
@@ -337,21 +326,22 @@ def _evaluate(options: Options) -> None:
     run, params = _trained(options, paths)
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
     root, folder = root_of(paths.datasets[run.dataset].root), paths.run(run)
-    labels = [("study", paths.plan.name), *((name, str(value)) for name, value in run._asdict().items())]
-    evaluate(folder, manifest, stores, root, params, labels, folder, _device(options.device))
+    evaluate(
+        folder, manifest, stores, root, params, {"study": paths.plan.name, **run._asdict()}, _device(options.device)
+    )
 
 
 def _differences(options: Options) -> None:
     import torch
 
-    from adtr.evaluate.differences import COUNT, write_differences
+    from adtr.evaluate.differences import write_differences
 
     torch.set_num_threads(1)
     paths = _paths(options)
     run, params = _trained(options, paths)
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
     root, device, output = root_of(paths.datasets[run.dataset].root), _device(options.device), paths.differences(run)
-    write_differences(paths.run(run), manifest, stores, root, params, COUNT, 0, output, device)
+    write_differences(paths.run(run), manifest, stores, root, params, output, device)
 
 
 def _trained(options: Options, paths: Paths) -> tuple[Run, Any]:

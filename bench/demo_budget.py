@@ -29,7 +29,7 @@ from adtr.config.schema import Dataset
 from adtr.config.study import resolve
 from adtr.data.manifest import index
 from adtr.data.sources import read_sources
-from adtr.evaluate.maps import score
+from adtr.evaluate.measure import score
 from adtr.features.extract import extract
 from adtr.features.select import select
 from adtr.features.weights import weights_file

@@ -15,7 +15,7 @@ from measure import machine, paper, seconds
 from PIL import Image
 
 from adtr.data.images import normalized, read_rgb
-from adtr.evaluate.maps import upsampled
+from adtr.evaluate.measure import upsampled
 from adtr.features.backbones import build
 from adtr.features.extract import _tokens
 from adtr.methods.adtr import differences

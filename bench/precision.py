@@ -26,8 +26,7 @@ from adtr.config.study import resolve
 from adtr.data.images import verified_masks
 from adtr.data.manifest import index
 from adtr.data.sources import read_sources
-from adtr.evaluate.maps import score
-from adtr.evaluate.measure import measure
+from adtr.evaluate.measure import measure, score
 from adtr.features.extract import extract
 from adtr.features.select import select
 from adtr.features.weights import weights_file

@@ -9,17 +9,16 @@ Shapes: S side of the square image, px.
 """
 
 import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from tqdm import tqdm
 
 from adtr.config.schema import Confetti
-from adtr.data.images import verified_rgb
+from adtr.data.images import read_rgb
 from adtr.data.manifest import COLUMNS
 from adtr.errors import UserError
 from adtr.files import sha256, written_atomically
@@ -50,20 +49,12 @@ def add(image: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return noisy, (noisy != image).any(axis=2)
 
 
-def write_bank(
-    manifest: pd.DataFrame,
-    root: Path,
-    size: int,
-    params: Confetti,
-    folder: Path,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> pd.DataFrame:
+def write_bank(manifest: pd.DataFrame, root: Path, size: int, params: Confetti, folder: Path) -> pd.DataFrame:
     """Writes noisy copies of a category's training images below `folder`, in place of those of an earlier bank.
 
     Args:
         manifest: the category's; its rows of split 'train' are copied in their order, `params.variants` times each.
         size: side of the copies, px.
-        progress: wraps the iteration over the training images, as tqdm does.
 
     Returns:
         The bank's manifest, references relative to `folder`; its last column, source, is the image copied.
@@ -76,8 +67,8 @@ def write_bank(
         if BANKED.match(path.name):
             path.unlink()
     rows = []
-    for i, row in enumerate(progress(train.itertuples())):
-        image = verified_rgb(root, row.image, row.sha256, size)
+    for i, row in enumerate(tqdm(train.itertuples(), total=len(train), unit="image", disable=None)):
+        image = read_rgb(root, row.image, size, row.sha256)
         for v in range(params.variants):
             # Keyed by the image itself, so that no copy depends on which others there are
             rng = np.random.default_rng([params.seed, int(row.sha256, 16), v])

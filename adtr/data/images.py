@@ -75,35 +75,20 @@ def normalized(images: np.ndarray) -> np.ndarray:
 def read_mask(root: Path, reference: str, size: int | None = None, digest: str = "") -> np.ndarray:
     """A mask (H, W) bool, true where red, green or blue is not zero; resized to (size, size) by nearest if asked.
 
-    Errors as for `read_rgb`.
+    Raises:
+        UserError: it is missing, its sha256 is not `digest`, or it cannot be decoded.
     """
+    if not (root / reference).is_file():
+        raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
     pixels = np.asarray(decode(_verified(root, reference, digest), reference).convert("RGB"))
     mask = Image.fromarray(pixels.any(axis=2).astype(np.uint8))
     return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
 
 
-def verified_mask(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
-    """As `read_mask`, of the mask that was indexed; without a reference, of a normal image, nothing is anomalous.
-
-    Raises:
-        UserError: it is missing or has changed.
-    """
-    if not reference:
-        return np.zeros((size, size), bool)
-    if not (root / reference).is_file():
-        raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
-    return read_mask(root, reference, size, digest)
-
-
 def verified_masks(root: Path, images: pd.DataFrame, size: int) -> np.ndarray:
-    """(N, S, S) bool: as `verified_mask`, of each row of a manifest."""
-    marks = zip(images["mask"], images["mask_sha256"], strict=True)
-    return np.stack([verified_mask(root, reference, digest, size) for reference, digest in marks])
-
-
-def verified_rgb(root: Path, reference: str, digest: str, size: int) -> np.ndarray:
-    """As `read_rgb`, (S, S, 3) uint8, of the image that was indexed."""
-    return read_rgb(root, reference, size, digest)
+    """(N, S, S) bool: `read_mask` of each row of a manifest; where it names none, nothing is anomalous."""
+    normal, marks = np.zeros((size, size), bool), zip(images["mask"], images["mask_sha256"], strict=True)
+    return np.stack([read_mask(root, reference, size, digest) if reference else normal for reference, digest in marks])
 
 
 def _verified(root: Path, reference: str, digest: str) -> bytes:

@@ -12,12 +12,12 @@ The order of rows is part of the manifest: features and scores follow it.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from adtr.config.paths import root_of
 from adtr.config.schema import Dataset
@@ -47,11 +47,8 @@ CIFAR = {
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-def index(dataset: Dataset, category: str, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> pd.DataFrame:
+def index(dataset: Dataset, category: str) -> pd.DataFrame:
     """The manifest of one category, each image and mask read and checked.
-
-    Args:
-        progress: wraps the iteration over the images, as tqdm does.
 
     Raises:
         UserError: with every problem of every image in one message.
@@ -61,7 +58,8 @@ def index(dataset: Dataset, category: str, progress: Callable[[Iterable[Any]], I
         raise UserError(f"{root}: no such folder. Put {dataset.title} there, get it with `adtr fetch`, or set `root`")
     listed = {"mvtec": _list_mvtec, "elpv": _list_elpv}.get(dataset.layout, _list_cifar)
     manifest, problems = listed(root, category, dataset)
-    digests = [_check(root, row.image, row.mask, problems) for row in progress(manifest.itertuples())]
+    rows = tqdm(manifest.itertuples(), total=len(manifest), unit="image", disable=None)
+    digests = [_check(root, row.image, row.mask, problems) for row in rows]
     if problems:
         head = f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}, category {category}:"
         raise UserError("\n  ".join([head, *problems]))
@@ -148,8 +146,7 @@ def _list_mvtec(root: Path, category: str, _: Dataset) -> tuple[pd.DataFrame, li
             reference = str(mask.relative_to(root)) if mask else ""
             rows.append((str(path.relative_to(root)), reference, int(defect != "good"), split, defect, category))
     masks = [path for folder in sorted(truth.glob("*")) if folder.name != "good" for path in _images(folder)]
-    orphans = [path for path in masks if path not in used]
-    problems += [f"{path.relative_to(root)}: a mask without its image" for path in orphans]
+    problems += [f"{path.relative_to(root)}: a mask without its image" for path in masks if path not in used]
     for wanted, label, where in (("train", 0, "train/good"), ("test", 0, "test/good"), ("test", 1, "test/<defect>")):
         if not any(row[3] == wanted and row[2] == label for row in rows):
             problems.append(f"{base}: no images in {where}")

@@ -21,16 +21,7 @@ from adtr.errors import UserError
 
 Array = np.ndarray
 
-# Colour (RGB, 0 to 255), share of the weave in the pattern, and the grain's extent along y and x (parts of the image).
-TEXTURES: dict[str, tuple[tuple[int, int, int], float, tuple[float, float]]] = {
-    "carpet": ((120, 118, 132), 0.5, (0.006, 0.006)),
-    "grid": ((120, 120, 120), 0.9, (0.01, 0.01)),
-    "leather": ((135, 80, 45), 0.0, (0.012, 0.012)),
-    "tile": ((185, 175, 160), 0.0, (0.02, 0.02)),
-    "wood": ((160, 115, 70), 0.0, (0.2, 0.01)),
-}
-BARS = {"capsule", "pill", "screw", "toothbrush", "transistor", "zipper"}  # every other object is a ring
-GREY = {"grid", "screw", "zipper"}  # one channel in MVTec-AD, too
+TEXTURE = "carpet"  # every other category is an object in grey levels, as MVTec-AD's screw
 VISIBLE = 24  # grey levels: a smaller change of a pixel is undone and is not in the mask
 MARK = ".generated"  # tells a folder of this module from somebody's data
 
@@ -62,7 +53,7 @@ def write_mvtec(root: Path, categories: list[str], images: int, size: int, seed:
     of each defect; a mask (mode L, 0 or 255) marks exactly the pixels in which its image departs from a normal one.
 
     Args:
-        categories: a texture if named in TEXTURES, else an object; those in GREY are greyscale (mode L), others RGB.
+        categories: TEXTURE, in colour (RGB); any other name is an object in grey levels (mode L).
         size: H = W, 32 pixels or more.
 
     Raises:
@@ -71,7 +62,7 @@ def write_mvtec(root: Path, categories: list[str], images: int, size: int, seed:
     tests = max(4, images // 2)
     with _whole_folder(root) as folder:
         for category in categories:
-            defects = ["blob", "scratch"] if category in TEXTURES else ["blob", "missing", "scratch"]
+            defects = ["blob", "scratch"] if category == TEXTURE else ["blob", "missing", "scratch"]
             kinds = [("train/good", images), *((f"test/{kind}", tests) for kind in ["good", *defects])]
             for name in (f"{kind}/{i:03d}" for kind, count in kinds for i in range(count)):
                 _write_mvtec_image(folder / category, name, size, seed)
@@ -111,11 +102,11 @@ def draw_scene(category: str, size: int, rng: np.random.Generator) -> Scene:
     x, y = _coordinates(size)
     slope, level = rng.uniform(-0.1, 0.1, 2), rng.uniform(0.96, 1.04)
     light = (level + slope[0] * x + slope[1] * y)[..., None]
-    if category in TEXTURES:
-        picture = _texture(category, x, y, rng)
+    if category == TEXTURE:
+        picture = _texture(x, y, rng)
         return Scene(_bytes(picture * light), np.zeros((size, size, 3), np.uint8), np.ones((size, size), bool))
     backdrop = 225 + rng.normal(0, 2, (size, size, 1)) + np.zeros(3)
-    cover, colour = _ring_or_bar(category, x, y, rng)
+    cover, colour = _bar(category, x, y, rng)
     picture = backdrop + cover[..., None] * (colour - backdrop)
     return Scene(_bytes(picture * light), _bytes(backdrop * light), cover > 0)
 
@@ -163,34 +154,27 @@ def _write_mvtec_image(folder: Path, name: str, size: int, seed: int) -> None:
     if kind != "good":
         image, mask = damage(scene, kind, rng)
         _save(mask * np.uint8(255), folder / "ground_truth" / kind / f"{number}_mask.png")
-    # All three channels of a grey category are the same.
-    _save(image[..., 0] if folder.name in GREY else image, folder / split / kind / f"{number}.png")
+    # All three channels of an object are the same.
+    _save(image if folder.name == TEXTURE else image[..., 0], folder / split / kind / f"{number}.png")
 
 
-def _texture(category: str, x: Array, y: Array, rng: np.random.Generator) -> Array:
+def _texture(x: Array, y: Array, rng: np.random.Generator) -> Array:
     """(H, W, 3): a weave at a phase of its own plus band-limited grain, both per image."""
-    colour, weave, grain = TEXTURES[category]
-    noise = gaussian_filter(rng.standard_normal(x.shape), np.multiply(grain, len(x)), mode="wrap")
+    noise = gaussian_filter(rng.standard_normal(x.shape), 0.006 * len(x), mode="wrap")
     phase = rng.uniform(0, 2 * np.pi, 2)
     threads = np.maximum(np.sin(2 * np.pi * 9 * x + phase[0]), np.sin(2 * np.pi * 9 * y + phase[1]))
-    pattern = weave * threads + (1 - weave) * noise / noise.std()
-    return np.array(colour) * (1 + 0.14 * pattern[..., None])
+    pattern = 0.5 * threads + 0.5 * noise / noise.std()
+    return np.array([120, 118, 132]) * (1 + 0.14 * pattern[..., None])
 
 
-def _ring_or_bar(category: str, x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Cover (H, W) in 0 to 1, soft at the edge, and colour (H, W, 3), of an object slightly turned and shifted."""
+def _bar(category: str, x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Cover (H, W) in 0 to 1, soft at the edge, and grey (H, W, 1), of a screw slightly turned and shifted."""
     u, v = _turned(x, y, rng.uniform(-0.25, 0.25), rng.uniform(-0.05, 0.05, 2))
-    hue, trait = image_rng(0, category).uniform(size=2)  # the category's own, whatever the seed
-    if category in BARS:
-        shaft = np.minimum(0.07 + 0.015 * np.sin(2 * np.pi * (8 + 10 * trait) * u) - abs(v), 0.36 - abs(u))
-        inside = np.maximum(shaft, np.minimum(0.1 + 0.06 * trait - abs(v), 0.05 - abs(u + 0.32)))
-        shade = 1.5 - 4 * abs(v)
-    else:
-        radius, hole = np.hypot(u, v), 0.05 + 0.12 * trait
-        inside = np.minimum(0.36 - radius, radius - hole)
-        shade = 1 + 0.25 * np.cos(3 * np.arctan2(v, u)) * np.cos(30 * (radius - 0.25))
-    colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.0 if category in GREY else 0.5, 0.45))
-    return np.clip(inside * len(x) + 0.5, 0, 1), colour * shade[..., None] + rng.normal(0, 3, (*x.shape, 1))
+    trait = image_rng(0, category).uniform(size=2)[1]  # the category's own, whatever the seed
+    shaft = np.minimum(0.07 + 0.015 * np.sin(2 * np.pi * (8 + 10 * trait) * u) - abs(v), 0.36 - abs(u))
+    inside = np.maximum(shaft, np.minimum(0.1 + 0.06 * trait - abs(v), 0.05 - abs(u + 0.32)))
+    grey = 255 * 0.45 * (1.5 - 4 * abs(v))
+    return np.clip(inside * len(x) + 0.5, 0, 1), grey[..., None] + rng.normal(0, 3, (*x.shape, 1))
 
 
 def _region(scene: Scene, defect: str, rng: np.random.Generator) -> Array:

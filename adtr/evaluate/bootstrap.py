@@ -17,16 +17,16 @@ COLUMNS = ["dataset", "metric", "experiment", "difference", "low", "high"]  # lo
 COLUMNS += ["categories", "pairs", "wins", "ties", "losses"]
 
 
-def compare(metrics: pd.DataFrame, pairs: Iterable[tuple[str, str]], reference: str = REFERENCE) -> pd.DataFrame:
-    """Each experiment against `reference` in tidy `metrics`, by (data set, metric) of `pairs`: COLUMNS."""
+def compare(metrics: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Each experiment against REFERENCE in tidy `metrics`, by (data set, metric) of `pairs`: COLUMNS."""
     rows = []
     for dataset, metric in pairs:
         chosen = metrics[(metrics.dataset == dataset) & (metrics.metric == metric)]
         values = _by_seed(chosen)
         for experiment in dict.fromkeys(chosen.experiment):
-            if experiment == reference or reference not in values:
+            if experiment == REFERENCE or REFERENCE not in values:
                 continue
-            gaps = (values[experiment] - values[reference]).dropna()
+            gaps = (values[experiment] - values[REFERENCE]).dropna()
             groups = [group.to_numpy() for _, group in gaps.groupby(level="category", sort=True)]
             low, high = interval(groups)
             mean = float(np.mean([group.mean() for group in groups])) if groups else np.nan

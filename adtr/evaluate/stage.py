@@ -10,7 +10,7 @@ import pandas as pd
 from adtr import provenance
 from adtr.config.methods import Params
 from adtr.config.study import EVALUATED
-from adtr.evaluate.measure import SPLITS, curve, masks_of, measure, scored
+from adtr.evaluate.measure import SPLITS, Row, curve, masks_of, measure, scored
 from adtr.features.select import data_digest, select
 from adtr.files import remove_partial, write_saved, write_text
 from adtr.train.context import method_of
@@ -25,18 +25,17 @@ def evaluate(
     stores: dict[str, Path],
     root: Path,
     params: Params,
-    labels: list[tuple[str, str]],
-    output: Path,
+    labels: Row,
     device: str = "cpu",
 ) -> None:
-    """Scores the test images of a run, measures the scores and writes five files to `output` (study.EVALUATED).
+    """Scores the test images of a run, measures the scores and writes five files beside its own (study.EVALUATED).
 
     curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
     evaluation.json says what made the others, without the time: the same evaluation gives the same bytes.
 
     Args:
         manifest, stores: of the category, and the feature store of each of its parts.
-        labels: columns put before the metrics, and their values.
+        labels: values of columns put before the metrics.
 
     Raises:
         UserError: the run is not whole, or the features or masks are not those that belong to it.
@@ -47,13 +46,11 @@ def evaluate(
     method, size = method_of(params), params.features.image_size
     maps, scores = scored(method, state, features, images, params, device)
     masks = masks_of(root, images, size)
-    rows = pd.DataFrame(measure(scores, maps, masks, size, params.score))
+    rows = pd.DataFrame([labels | row for row in measure(scores, maps, masks, size, params.score)])
     snapshots = curve(method, read_snapshots(run), features, images, masks, params, device)
     if len(snapshots):
         last = rows[rows.metric.isin(snapshots.metric)].assign(epoch=params.train.epochs)
         snapshots = pd.concat([snapshots, last[snapshots.columns]], ignore_index=True)
-    for position, (key, value) in enumerate(labels):
-        rows.insert(position, key, value)
     model = read_record(run)["model"]
     rows["provenance"] = f"{run}@{model[:12]}"
     made = provenance.record("evaluate", params.method)
@@ -64,9 +61,9 @@ def evaluate(
         "device": provenance.device_name(device),
         **{key: made[key] for key in ("code", "python", "torch", "cpu")},
     }
-    remove_partial(*(output / name for name in EVALUATED))
-    write_saved(output / "maps.npy", lambda file: np.save(file, maps))
+    remove_partial(*(run / name for name in EVALUATED))
+    write_saved(run / "maps.npy", lambda file: np.save(file, maps))
     for name, table in (("scores", scores), ("metrics", rows), ("curve", snapshots)):
-        write_text(output / f"{name}.csv", table.to_csv(index=False))
-    write_text(output / "evaluation.json", json.dumps(record, indent=1) + "\n")
+        write_text(run / f"{name}.csv", table.to_csv(index=False))
+    write_text(run / "evaluation.json", json.dumps(record, indent=1) + "\n")
     logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))

@@ -3,21 +3,20 @@
 Shapes: B batch, N images, S input side in px, G side of the feature grid in tokens, C channels.
 """
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from adtr import provenance
 from adtr.config.schema import Features
-from adtr.data.images import normalized, verified_rgb
+from adtr.data.images import normalized, read_rgb
 from adtr.errors import UserError
 from adtr.features.backbones import Backbone, build, pyramid
 from adtr.features.select import data_digest
@@ -35,42 +34,38 @@ def extract(
     store: Path,
     device: str = "cpu",
     threads: int = 1,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> None:
     """Writes the store of a manifest's rows of one part; as many batches at once as there are `threads`.
 
     Args:
         weights: the backbone's checked weight file; None for random weights.
-        progress: wraps the iteration over batches.
 
     Raises:
         UserError: no image, or one that changed since it was indexed; a feature overflows float16; the disk is full.
     """
     if manifest.empty:
         raise UserError(f"{store}: the manifest holds no images of this part")
-    began, pixels = time.monotonic(), features.backbone == "pixels"
+    pixels = features.backbone == "pixels"
     backbone = None if pixels else build(features, weights).to(device)
     rows, size = list(zip(manifest.image, manifest.sha256, strict=True)), batch_size(features.image_size, device)
+    starts = range(0, len(rows), size)
 
     def batch(start: int) -> np.ndarray:
-        images = [verified_rgb(root, *row, features.image_size) for row in rows[start : start + size]]
+        images = [read_rgb(root, name, features.image_size, digest) for name, digest in rows[start : start + size]]
         return _tokens(np.stack(images), backbone, features, device)
 
-    def info() -> dict[str, Any]:
-        return {
-            "features": features.model_dump(mode="json"),
-            "data": data_digest(manifest),
-            "weights": "none" if pixels else sha256(weights) if weights else "random",
-            "device": provenance.device_name(device),
-            "seconds": round(time.monotonic() - began, 2),
-            **provenance.record("features", backbone=features.backbone),
-        }
-
+    info = {
+        "features": features.model_dump(mode="json"),
+        "data": data_digest(manifest),
+        "weights": "none" if pixels else sha256(weights) if weights else "random",
+        "device": provenance.device_name(device),
+        **provenance.record("features", backbone=features.backbone),
+    }
     # A thread a batch, each on one core: the bytes do not depend on how many there are
     torch.set_num_threads(1)
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        batches = _in_order(pool, batch, range(0, len(rows), size), 2 * threads)
-        write_store(store, progress(batches), info)
+        batches = _in_order(pool, batch, starts, 2 * threads)
+        write_store(store, tqdm(batches, total=len(starts), unit="batch", disable=None), info)
 
 
 def batch_size(image_size: int, device: str = "cpu") -> int:

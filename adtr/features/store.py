@@ -6,7 +6,8 @@ it. N images, G side of the feature grid in tokens, C channels.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from adtr.files import remove_partial, write_text, written_atomically
 HEADER = 128  # bytes; numpy pads the header of any array of three dimensions to this
 
 
-def write_store(store: Path, batches: Iterable[np.ndarray], info: Callable[[], dict[str, Any]]) -> None:
-    """Writes batches (B, G·G, C) float16, and what made them, asked for after the last; the .npy appears last."""
+def write_store(store: Path, batches: Iterable[np.ndarray], info: dict[str, Any]) -> None:
+    """Writes batches (B, G·G, C) float16, and what made them, with the seconds that it took; the .npy appears last."""
+    began = time.monotonic()
     remove_partial(store)
     with written_atomically(store) as temporary:
         images, shape, content = 0, (0, 0), hashlib.sha256()
@@ -35,7 +37,8 @@ def write_store(store: Path, batches: Iterable[np.ndarray], info: Callable[[], d
             header = {"descr": "<f2", "fortran_order": False, "shape": (images, *shape)}
             np.lib.format.write_array_header_1_0(file, header)
             assert file.tell() == HEADER
-        made = {"shape": (images, *shape), "content": content.hexdigest(), **info()}
+        made = {"shape": (images, *shape), "content": content.hexdigest(), **info}
+        made["seconds"] = round(time.monotonic() - began, 2)
         write_text(store.with_suffix(".json"), json.dumps(made, indent=1) + "\n")
 
 

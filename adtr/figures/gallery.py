@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from adtr.data.images import read_mask, read_rgb
-from adtr.evaluate.maps import upsampled
+from adtr.evaluate.measure import upsampled
 from adtr.figures.category import Category, spread
 from adtr.figures.look import ANOMALOUS, CELL, MASK, NORMAL, SCORES, colour_bar, scale_of, show, write
 

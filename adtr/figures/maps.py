@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from adtr.data.images import read_rgb
-from adtr.evaluate.maps import upsampled
+from adtr.evaluate.measure import upsampled
 from adtr.figures.category import Category, spread
 from adtr.figures.look import ANOMALOUS, CELL, GAP, MASK, NORMAL, SCORES, colour_bar, image_grid, scale_of
 

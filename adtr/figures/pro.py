@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from adtr.evaluate.maps import upsampled
+from adtr.evaluate.measure import upsampled
 from adtr.evaluate.metrics import aupro, pro_curve
 from adtr.figures.category import Category, Run
 from adtr.figures.look import legend, rates

@@ -22,9 +22,8 @@ from adtr.train.context import Context, Fitted
 BANDWIDTHS = [2 ** (step / 2) for step in range(-6, 11)]  # 1/8 to 32, in units of a standardised channel
 
 
-def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
+def fit(features: np.ndarray, params: Params, _context: Context) -> Fitted:
     """(N, G·G, C) to the density of images and that of tokens, each of centre, axes, points and bandwidth."""
-    del context
     settings = params.kde
     tokens = features.reshape(-1, features.shape[2])
     count = min(settings.max_tokens, len(tokens))
@@ -33,16 +32,14 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     return Fitted(images | _density(torch.from_numpy(tokens[spaced]).float(), settings.components, "tokens"))
 
 
-def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
+def anomaly_map(state: dict[str, Tensor], features: np.ndarray, _params: Params, device: str = "cpu") -> np.ndarray:
     """The negative log density of each token, up to a constant: (N, G, G) float32."""
-    del params
     parts = batches(features, 16)
     return as_maps(_surprise(state, "tokens", x.flatten(0, 1).float(), device).view(x.shape[:2]) for x in parts)
 
 
-def image_score(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
+def image_score(state: dict[str, Tensor], features: np.ndarray, _params: Params, device: str = "cpu") -> np.ndarray:
     """The negative log density of each image, up to a constant: (N,) float32."""
-    del params
     return _surprise(state, "images", pooled(features), device).numpy()
 
 

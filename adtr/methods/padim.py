@@ -36,9 +36,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     return Fitted({"channels": torch.from_numpy(drawn), "mean": mean.squeeze(1), "whitening": whitening.contiguous()})
 
 
-def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
+def anomaly_map(state: dict[str, Tensor], features: np.ndarray, _params: Params, _device: str = "cpu") -> np.ndarray:
     """The Mahalanobis distance of each token to its position's Gaussian: (N, G, G) float32."""
-    del params, device
 
     def distances(batch: np.ndarray) -> Tensor:
         tokens = torch.from_numpy(batch[:, :, state["channels"].numpy()]).float()

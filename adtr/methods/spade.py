@@ -18,9 +18,8 @@ from adtr.methods.neighbours import as_maps, batches, nearest, pooled, standardi
 from adtr.train.context import Context, Fitted
 
 
-def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
+def fit(features: np.ndarray, _params: Params, _context: Context) -> Fitted:
     """(N, G·G, C) to the gallery: itself, the images' descriptors (N, C), and the channels' mean and scale (C,)."""
-    del params, context
     mean, std = standardization(features)
     gallery = torch.from_numpy(np.ascontiguousarray(features))
     return Fitted({"gallery": gallery, "images": (pooled(features) - mean) / std, "mean": mean, "std": std})

@@ -19,7 +19,10 @@ import torch
 from torch import Tensor
 
 from adtr.config.methods import Params
-from adtr.data.images import anomalous_tokens, verified_mask
+from adtr.data.images import anomalous_tokens, read_mask
+from adtr.errors import UserError
+from adtr.features.select import data_digest
+from adtr.features.store import read_store
 
 
 def precision(asked: str, device: str) -> str:
@@ -29,6 +32,15 @@ def precision(asked: str, device: str) -> str:
     cuda = device.startswith("cuda")
     native = torch.cuda.is_bf16_supported(False) if cuda else torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if native else "float32"
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Anomalous images: their manifest, the folder of their masks, their feature store."""
+
+    manifest: pd.DataFrame
+    root: Path
+    store: Path
 
 
 @dataclass(frozen=True)
@@ -74,15 +86,18 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     return fitted
 
 
-def anomalies_of(features: np.ndarray, manifest: pd.DataFrame, root: Path, params: Params) -> Anomalies:
-    """Anomalous images (M, G·G, C) float16 with the tokens that their masks below `root` mark; all, without a mask.
+def anomalies_of(bank: Bank, params: Params) -> Anomalies:
+    """The images of a bank with the tokens that their masks mark; all, without a mask.
 
     Raises:
-        UserError: a mask is missing or has changed.
+        UserError: the store is not that of the manifest, or a mask is missing or has changed.
     """
+    features, info = read_store(bank.store)
+    if info["data"] != data_digest(bank.manifest):
+        raise UserError(f"{bank.store}: made of other images than the bank's manifest: run `adtr features`")
     size, grid = params.features.image_size, params.features.grid_size
     tokens = [
-        anomalous_tokens(verified_mask(root, reference, digest, size), grid) if reference else np.full(grid**2, True)
-        for reference, digest in zip(manifest["mask"], manifest.mask_sha256, strict=True)
+        anomalous_tokens(read_mask(bank.root, reference, size, digest), grid) if reference else np.full(grid**2, True)
+        for reference, digest in zip(bank.manifest["mask"], bank.manifest.mask_sha256, strict=True)
     ]
     return Anomalies(features, torch.from_numpy(np.stack(tokens)))

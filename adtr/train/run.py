@@ -18,13 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from adtr.config.study import TRAINED
 from adtr.errors import UserError
 from adtr.features.store import read_store
 from adtr.files import sha256, write_bytes, write_saved, write_text
 from adtr.train.context import Fitted
 
-FILES = TRAINED
 logger = logging.getLogger(__name__)
 
 

@@ -6,7 +6,6 @@ was trained a folder, named by the first digits of the run's identity.
 
 import hashlib
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,14 @@ import pandas as pd
 from adtr import provenance
 from adtr.config.methods import Params
 from adtr.config.schema import Features
+from adtr.config.study import TRAINED
 from adtr.errors import UserError
 from adtr.features.select import TRAIN, data_digest, select
 from adtr.features.store import read_store
 from adtr.files import digest, remove_partial
-from adtr.train.context import Anomalies, Context, anomalies_of, fit, precision
+from adtr.train.context import Bank, Context, anomalies_of, fit, precision
 from adtr.train.lock import check_lock, locked
-from adtr.train.run import FILES, check_stores, read_model, read_record, write_run
-
-
-@dataclass(frozen=True)
-class Bank:
-    """Anomalous images: their manifest, the folder of their masks, their feature store."""
-
-    manifest: pd.DataFrame
-    root: Path
-    store: Path
+from adtr.train.run import check_stores, read_model, read_record, write_run
 
 
 def train(
@@ -76,21 +67,13 @@ def train(
     record |= _origin(start, bank, record, len(rows))
     own = state / _identity(record)[:16]
     with locked(state) as holder:
-        remove_partial(own / "state.pt", own / "progress.json", *(output / name for name in FILES))
-        learned, held = read_model(start) if start else None, partial(check_lock, state, holder)
-        fitted = fit(features, params, Context(seed, device, own, learned, _anomalies(bank, params), held))
+        remove_partial(own / "state.pt", own / "progress.json", *(output / name for name in TRAINED))
+        learned, anomalies = read_model(start) if start else None, anomalies_of(bank, params) if bank else None
+        held = partial(check_lock, state, holder)
+        fitted = fit(features, params, Context(seed, device, own, learned, anomalies, held))
         held()
         seconds = round(fitted.seconds_before + time.monotonic() - began, 1)
         write_run(output, record | {"images": len(features), "seconds": seconds}, fitted)
-
-
-def _anomalies(bank: Bank | None, params: Params) -> Anomalies | None:
-    if bank is None:
-        return None
-    features, info = read_store(bank.store)
-    if info["data"] != data_digest(bank.manifest):
-        raise UserError(f"{bank.store}: made of other images than the bank's manifest: run `adtr features`")
-    return anomalies_of(features, bank.manifest, bank.root, params)
 
 
 def _origin(start: Path | None, bank: Bank | None, record: dict[str, Any], images: int) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import json
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -18,47 +18,33 @@ INTERVAL = 5.0  # seconds between two reports, at least
 STALE = 600  # seconds without a report, after which a training counts as interrupted
 
 
-@dataclass(frozen=True)
-class Status:
-    """The latest progress of a run."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    minutes_left: float
-    age: float  # seconds since it was written
-
-
-def read_status(state: Path) -> Status | None:
-    """The latest progress below the state folder of a run; None before its first epoch, or without epochs."""
+def latest_report(state: Path) -> dict[str, Any] | None:
+    """What `Progress` last wrote below the state folder of a run; None before its first epoch, or without epochs."""
     reports = []
     for path in state.glob("*/progress.json"):
         with suppress(OSError, ValueError):
             reports.append(json.loads(path.read_text(encoding="utf-8")))
-    if not reports:
-        return None
-    latest = max(reports, key=lambda report: report["time"])
-    left = (latest["epochs"] - latest["epoch"]) * latest["seconds_per_epoch"] / 60
-    return Status(latest["epoch"], latest["epochs"], latest["loss"], left, max(0.0, time.time() - latest["time"]))
+    return max(reports, key=lambda report: report["time"], default=None)
 
 
 def status_table(paths: Paths) -> str:
     """The runs of a study that are at work or were interrupted, and how many are in which state."""
     rows, counts = [], dict.fromkeys(("evaluated", "trained", "at work", "interrupted", "not begun"), 0)
     for run in paths.plan.runs():
-        folder, status = paths.run(run), read_status(paths.state(run))
+        folder, report = paths.run(run), latest_report(paths.state(run))
         params, trained = paths.plan.params[run[:2]], (folder / "run.json").is_file()
         as_asked = trained and not trained_otherwise(paths.plan, paths.results, run)
-        status = status if status and status.epochs == params.train.epochs else None  # else of other parameters
         if as_asked and not evaluated_otherwise(paths.plan, paths.results, run):
             state = "evaluated"
         elif as_asked:
             state = "trained"
-        elif status is None:
+        elif report is None or report["epochs"] != params.train.epochs:  # or of other parameters
             state = "not begun"
         else:
-            state = "at work" if status.age < STALE else "interrupted"
-            rows.append([state, str(run), f"{status.epoch}/{status.epochs}", status.loss, status.minutes_left])
+            state = "at work" if time.time() - report["time"] < STALE else "interrupted"
+            epoch, epochs, left = report["epoch"], report["epochs"], report["epochs"] - report["epoch"]
+            minutes = left * report["seconds_per_epoch"] / 60
+            rows.append([state, str(run), f"{epoch}/{epochs}", report["loss"], minutes])
         counts[state] += 1
     table = tabulate(rows, ["", "run", "epoch", "loss", "minutes left"], floatfmt=("", "", "", ".4g", ".0f"))
     return "\n\n".join([*([table] if rows else []), ", ".join(f"{count} {state}" for state, count in counts.items())])

@@ -1,6 +1,5 @@
 """Confetti: squares in the number, the size and the colours of the recipe, and a bank whose masks tell the truth."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,15 +252,3 @@ def test_an_image_on_which_nothing_can_show_is_refused(tmp_path: Path) -> None:
     black = painted(tmp_path, np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(UserError, match=r"^cup\.png: no confetti shows on it in 100 draws"):
         write_bank(black, tmp_path, 32, params(), tmp_path / "bank")
-
-
-def test_progress_is_told_of_each_training_image(manifest: pd.DataFrame, mvtec_root: Path, tmp_path: Path) -> None:
-    seen = []
-
-    def progress(rows: Any) -> Iterator[Any]:
-        for row in rows:
-            seen.append(row.image)
-            yield row
-
-    write_bank(manifest, mvtec_root, 32, params(variants=1), tmp_path, progress)
-    assert seen == manifest.image[manifest.split == "train"].tolist()

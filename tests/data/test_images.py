@@ -1,6 +1,5 @@
 """Pixels come out of files as they were put in, and nothing but pixels comes out of a pickle."""
 
-import hashlib
 import io
 import os
 import pickle
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -21,9 +21,10 @@ from adtr.data.images import (
     raw_bytes,
     read_mask,
     read_rgb,
-    verified_mask,
+    verified_masks,
 )
 from adtr.errors import UserError
+from adtr.files import sha256
 
 RED_AND_GREY = np.array([[[255, 0, 0], [10, 10, 10], [0, 0, 0]], [[0, 255, 0], [0, 0, 255], [200, 200, 200]]], np.uint8)
 
@@ -42,32 +43,21 @@ def palette(indices: list[list[int]], colours: list[tuple[int, int, int]]) -> Im
     return image
 
 
-def test_rgb_is_read_as_it_was_saved(tmp_path: Path) -> None:
-    assert np.array_equal(read_rgb(tmp_path, save(RED_AND_GREY, tmp_path / "a.png")), RED_AND_GREY)
+GREY, BINARY = np.array([[0, 7], [128, 255]], np.uint8), np.array([[True, False], [False, True]])
+COLOURS = [[[200, 10, 20], [0, 0, 9]], [[0, 0, 9], [200, 10, 20]]]
+OPAQUE = np.concatenate([RED_AND_GREY, np.full((2, 3, 1), 3, np.uint8)], axis=2)
+IMAGES: dict[str, Any] = {  # and what they become
+    "RGB.png": (RED_AND_GREY, RED_AND_GREY),
+    "RGBA.png": (OPAQUE, RED_AND_GREY),
+    "P.png": (palette([[0, 1], [1, 0]], [(200, 10, 20), (0, 0, 9)]), COLOURS),
+    "1.png": (Image.fromarray(BINARY), BINARY[..., None].repeat(3, axis=2) * 255),
+} | {f"L.{suffix}": (GREY, GREY[..., None].repeat(3, axis=2)) for suffix in ("png", "bmp", "tiff")}
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
-def test_grey_becomes_three_equal_channels(tmp_path: Path, suffix: str) -> None:
-    grey = np.array([[0, 7], [128, 255]], np.uint8)
-    pixels = read_rgb(tmp_path, save(grey, tmp_path / f"a.{suffix}"))
-    assert np.array_equal(pixels, np.stack([grey] * 3, axis=2))
-
-
-def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[True, False], [False, True]]))
-    assert image.mode == "1"
-    assert read_rgb(tmp_path, save(image, tmp_path / "a.png"))[..., 1].tolist() == [[255, 0], [0, 255]]
-
-
-def test_a_palette_is_looked_up(tmp_path: Path) -> None:
-    image = palette([[0, 1], [1, 0]], [(200, 10, 20), (0, 0, 9)])
-    pixels = read_rgb(tmp_path, save(image, tmp_path / "a.png"))
-    assert pixels.tolist() == [[[200, 10, 20], [0, 0, 9]], [[0, 0, 9], [200, 10, 20]]]
-
-
-def test_alpha_is_dropped(tmp_path: Path) -> None:
-    opaque = np.concatenate([RED_AND_GREY, np.full((2, 3, 1), 3, np.uint8)], axis=2)
-    assert np.array_equal(read_rgb(tmp_path, save(opaque, tmp_path / "a.png")), RED_AND_GREY)
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_of_any_mode_becomes_rgb(tmp_path: Path, name: str) -> None:
+    image, expected = IMAGES[name]
+    assert np.array_equal(read_rgb(tmp_path, save(image, tmp_path / name)), expected)
 
 
 def test_resizing_gives_a_square_and_keeps_means(tmp_path: Path) -> None:
@@ -98,16 +88,10 @@ def test_normalisation_is_that_of_imagenet() -> None:
 # Masks
 
 
-def test_any_value_but_zero_is_anomalous(tmp_path: Path) -> None:
-    mask = read_mask(tmp_path, save(np.array([[0, 1], [128, 255]], np.uint8), tmp_path / "a.png"))
-    assert (mask.dtype, mask.tolist()) == (bool, [[False, True], [True, True]])
-
-
-EXPECTED = [[True, False], [False, True]]
-BINARY = np.array(EXPECTED)
 RED = (BINARY[..., None] * [9, 0, 0]).astype(np.uint8)
 MASKS: dict[str, Image.Image] = {
     "1": Image.fromarray(BINARY),
+    "L": Image.fromarray(BINARY * np.array([[1, 9], [9, 255]], np.uint8)),
     "RGB, one channel": Image.fromarray(RED),
     "RGBA, opaque": Image.fromarray(np.concatenate([RED, np.full((2, 2, 1), 255, np.uint8)], axis=2)),
     "LA, opaque": Image.merge("LA", [Image.fromarray(BINARY.astype(np.uint8)), Image.new("L", (2, 2), 255)]),
@@ -118,7 +102,8 @@ MASKS: dict[str, Image.Image] = {
 
 @pytest.mark.parametrize("image", MASKS.values(), ids=MASKS.keys())
 def test_a_mask_of_any_mode_marks_what_is_not_black(tmp_path: Path, image: Image.Image) -> None:
-    assert read_mask(tmp_path, save(image, tmp_path / "a.png")).tolist() == EXPECTED
+    mask = read_mask(tmp_path, save(image, tmp_path / "a.png"))
+    assert (mask.dtype, mask.tolist()) == (bool, BINARY.tolist())
 
 
 def test_masks_are_resized_by_nearest(tmp_path: Path) -> None:
@@ -139,7 +124,15 @@ def test_a_shrunk_mask_takes_the_pixel_at_the_centre_and_does_not_average(tmp_pa
     assert not read_mask(tmp_path, save(corners, tmp_path / "b.png"), size=3).any()
 
 
-# Files that are not images
+def test_the_masks_that_were_indexed_are_read_and_no_others(tmp_path: Path) -> None:
+    name = save(np.kron([[0, 255], [0, 0]], np.ones((2, 2))).astype(np.uint8), tmp_path / "m.png")
+    images = pd.DataFrame({"mask": [name, ""], "mask_sha256": [sha256(tmp_path / name), ""]})
+    assert verified_masks(tmp_path, images, 2).tolist() == [[[False, True], [False, False]], [[False] * 2] * 2]
+    save(GREY, tmp_path / "m.png")
+    with pytest.raises(UserError, match=r"m\.png: changed since it was indexed"):
+        verified_masks(tmp_path, images, 2)
+    with pytest.raises(UserError, match=r"gone\.png: no such mask"):
+        verified_masks(tmp_path, images.assign(mask="gone.png"), 2)
 
 
 def test_a_token_is_anomalous_where_any_of_its_pixels_is() -> None:
@@ -150,16 +143,7 @@ def test_a_token_is_anomalous_where_any_of_its_pixels_is() -> None:
     assert anomalous_tokens(mask, 1).tolist() == [True]
 
 
-def test_the_mask_that_was_indexed_is_read_and_no_other(tmp_path: Path) -> None:
-    name = save(np.array([[0, 255], [0, 0]], np.uint8), tmp_path / "m.png")
-    digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    assert verified_mask(tmp_path, name, digest, 2).tolist() == [[False, True], [False, False]]
-    assert not verified_mask(tmp_path, "", "", 2).any()
-    save(np.array([[255, 0], [0, 0]], np.uint8), tmp_path / "m.png")
-    with pytest.raises(UserError, match=r"m\.png: changed since it was indexed"):
-        verified_mask(tmp_path, name, digest, 2)
-    with pytest.raises(UserError, match=r"gone\.png: no such mask"):
-        verified_mask(tmp_path, "gone.png", digest, 2)
+# Files that are not images
 
 
 def png() -> bytes:

@@ -12,7 +12,7 @@ from PIL import Image
 from adtr.data import synthetic as generated
 from adtr.errors import UserError
 
-CATEGORIES = ["carpet", "grid", "bottle", "screw"]
+CATEGORIES = ["carpet", "screw"]
 IMAGES, SIZE, SEED = 10, 48, 3
 
 
@@ -65,17 +65,17 @@ def test_an_image_does_not_depend_on_the_others(mvtec: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_mvtec_layout(mvtec: Path, category: str) -> None:
     counts = Counter(str(path.parent.relative_to(mvtec / category)) for path in (mvtec / category).rglob("*.png"))
-    defects = {"scratch", "blob"} | ({"missing"} if category in ("bottle", "screw") else set())
+    defects = {"scratch", "blob"} | ({"missing"} if category == "screw" else set())
     expected = {"train/good": 10, "test/good": 5}
     expected |= {f"{folder}/{defect}": 5 for folder in ("test", "ground_truth") for defect in defects}
     assert counts == expected
     modes = {Image.open(path).mode for split in ("train", "test") for path in (mvtec / category / split).rglob("*.png")}
-    assert modes == {"L" if category in ("grid", "screw") else "RGB"}
+    assert modes == {"L" if category == "screw" else "RGB"}
 
 
 def test_few_images_still_give_four_tests(tmp_path: Path) -> None:
-    generated.write_mvtec(tmp_path / "mvtec", ["wood"], 2, 32, SEED)
-    assert len(list((tmp_path / "mvtec/wood/test/good").iterdir())) == 4
+    generated.write_mvtec(tmp_path / "mvtec", ["carpet"], 2, 32, SEED)
+    assert len(list((tmp_path / "mvtec/carpet/test/good").iterdir())) == 4
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -96,7 +96,7 @@ def test_masks_mark_exactly_the_changed_pixels(mvtec: Path, category: str) -> No
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])
-@pytest.mark.parametrize("category", [*generated.TEXTURES, "bottle", "screw", "zipper"])
+@pytest.mark.parametrize("category", [*CATEGORIES, "zipper"])
 def test_a_defect_covers_a_visible_part(category: str, size: int) -> None:
     for seed in range(3):
         scene = generated.draw_scene(category, size, np.random.default_rng(seed))
@@ -154,9 +154,9 @@ def test_a_failure_leaves_the_old_data_set_alone(tmp_path: Path, monkeypatch: py
 
 def test_a_new_data_set_replaces_the_old_one_and_what_a_kill_left(tmp_path: Path) -> None:
     (tmp_path / ".mvtec.partial" / "new" / "half").mkdir(parents=True)
-    for categories in (["carpet", "wood"], ["grid"]):
+    for categories in (["carpet", "screw"], ["pill"]):
         generated.write_mvtec(tmp_path / "mvtec", categories, 2, 32, SEED)
-    assert [path.name for path in (tmp_path / "mvtec").iterdir() if path.is_dir()] == ["grid"]
+    assert [path.name for path in (tmp_path / "mvtec").iterdir() if path.is_dir()] == ["pill"]
     assert [path.name for path in tmp_path.iterdir()] == ["mvtec"]
 
 

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
-import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from disk import mounted
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
@@ -105,17 +104,6 @@ def test_the_store_is_what_the_unfolded_library_gives_in_float32(mvtec_root: Pat
             expected = reference(mvtec_root, image)
             assert np.abs(found - expected).max() < 2**-10 * np.abs(expected).max()
             np.testing.assert_allclose(found, expected, rtol=2**-10, atol=2e-4)
-
-
-def test_the_store_is_float16_images_by_tokens_by_channels(tmp_path: Path) -> None:
-    extract(manifest_of(tmp_path, noise(3)), tmp_path, features(), None, tmp_path / "out/x.npy")
-    array, info = read_store(tmp_path / "out/x.npy")
-    assert isinstance(array, np.memmap)
-    assert (array.shape, array.dtype) == ((3, 16, 512), np.float16)
-    assert info["shape"] == [3, 16, 512]
-    assert np.array_equal(np.load(tmp_path / "out/x.npy"), array)
-    assert (tmp_path / "out/x.npy").stat().st_size == 128 + array.nbytes
-    assert names(tmp_path / "out") == ["x.json", "x.npy"]
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 3), (2, 1), (3, 0)])
@@ -234,61 +222,33 @@ def test_an_image_that_has_changed_is_noticed(tmp_path: Path) -> None:
     assert names(tmp_path / "out") == []
 
 
-def fail_after_one(error: type[BaseException]) -> Callable[[Iterable], Iterable]:
-    def progress(batches: Iterable) -> Iterator[Any]:
-        for i, batch in enumerate(batches):
-            if i == 1:
-                raise error
-            yield batch
-
-    return progress
-
-
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_what_stops_midway_leaves_nothing_new(tmp_path: Path, error: type[BaseException]) -> None:
+def test_what_stops_midway_leaves_nothing_new(
+    tmp_path: Path, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(batches: Iterator[Any], **_: Any) -> Iterator[Any]:
+        yield next(batches)
+        raise error
+
     manifest, out = manifest_of(tmp_path, noise(2 * BATCH)), tmp_path / "out"
-    with pytest.raises(error):
-        extract(manifest, tmp_path, features(), None, out / "x.npy", progress=fail_after_one(error))
-    assert names(out) == []
-    extract(manifest.iloc[:1], tmp_path, features(), None, out / "x.npy")
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(error):
-        extract(manifest, tmp_path, features(), None, out / "x.npy", progress=fail_after_one(error))
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a file system of so many KiB, or gives a mounted one so many."""
-    disk = tmp_path / "disk"
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-
-    def mount(kib: int) -> Path:
-        disk.mkdir(exist_ok=True)
-        options = f"{'remount,' if disk.is_mount() else ''}size={kib}k"
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-        return disk
-
-    yield mount
-    if disk.is_mount():
-        subprocess.run(["umount", "--lazy", disk], check=True)
+    for earlier in (0, 1):  # images that were extracted before
+        if earlier:
+            extract(manifest.iloc[:earlier], tmp_path, features(), None, out / "x.npy")
+        before = {path.name: path.read_bytes() for path in out.glob("*")}
+        with monkeypatch.context() as patch:
+            patch.setattr("adtr.features.extract.tqdm", stopped)
+            with pytest.raises(error):
+                extract(manifest, tmp_path, features(), None, out / "x.npy")
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize(("kib", "lacking"), [(64, "npy"), (132, "json")])
-def test_a_full_disk_is_told_and_leaves_nothing(
-    tmp_path: Path, small_disk: Callable[[int], Path], kib: int, lacking: str
-) -> None:
-    manifest = manifest_of(tmp_path, noise(BATCH))
-    store = small_disk(kib) / "x.npy"  # of 8 x 16 x 512 values: 128 KiB, and a header
-    with pytest.raises(UserError, match=rf"no space left to write .*/disk/x\.{lacking}: free some and run"):
-        extract(manifest, tmp_path, features(), None, store)
-    assert names(store.parent) == []
-    small_disk(256)
-    extract(manifest, tmp_path, features(), None, store)
-    assert read_store(store)[0].shape == (BATCH, 16, 512)
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, kib: int, lacking: str) -> None:
+    manifest = manifest_of(tmp_path, noise(BATCH))  # 8 x 16 x 512 values: 128 KiB, and a header
+    with mounted(tmp_path / "disk", f"size={kib}k") as disk:
+        with pytest.raises(UserError, match=rf"no space left to write .*/disk/x\.{lacking}: free some and run"):
+            extract(manifest, tmp_path, features(), None, disk / "x.npy")
+        assert names(disk) == []
 
 
 def test_features_beyond_float16_are_refused(tmp_path: Path) -> None:

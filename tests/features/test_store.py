@@ -34,7 +34,7 @@ def write(store: Path, manifest: pd.DataFrame, batch: int = 3) -> np.ndarray:
     """Writes the store of all rows, a few at a time."""
     array = features_of(manifest)
     info: dict[str, Any] = {"features": FEATURES | {"precision": "float32"}, "data": data_digest(manifest)}
-    write_store(store, (array[i : i + batch] for i in range(0, len(array), batch)), lambda: info)
+    write_store(store, (array[i : i + batch] for i in range(0, len(array), batch)), info)
     return array
 
 

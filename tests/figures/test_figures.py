@@ -25,7 +25,7 @@ from adtr.config.schema import Confetti, read_yaml
 from adtr.config.study import Plan, resolve
 from adtr.data.confetti import write_bank
 from adtr.data.manifest import index
-from adtr.evaluate.maps import score, upsampled
+from adtr.evaluate.measure import score, upsampled
 from adtr.evaluate.metrics import aupro
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, Run, spread

@@ -68,33 +68,23 @@ def test_the_push_moves_anomalies_away(started: Fitted, plus: dict[str, Any]) ->
     assert gaps[1] > 1.1 * gaps[0]
 
 
-def test_the_first_loss_is_eq_7_of_the_images_of_the_first_epoch(started: Fitted) -> None:
+@BOTH
+def test_the_first_loss_is_eq_7_or_9_of_the_images_of_the_first_epoch(started: Fitted, plus: dict[str, Any]) -> None:
     """One batch, a step too small to matter: the loss computed here from what the network reconstructs."""
-    still = {"train": {"epochs": 1, "lr": 1e-30, "batch_size": 100}, "model": {"dropout": 0.0}}
+    still = {"train": {"epochs": 1, "lr": 1e-30, "batch_size": 100}, "model": {"dropout": 0.0}, "adtr_plus": plus}
     first = fit(started, still).history[0]["loss"]
     normal, bank = planted.features()[0], anomalies()
     images = np.concatenate([normal, bank.features])
     labels = torch.cat([torch.zeros(NORMAL, planted.SIDE**2, dtype=torch.bool), bank.tokens])
     adtr.seeded(0, 1)
-    order = adtr_plus.noisy_order(NORMAL, VARIANTS, 0.5)
+    order = torch.arange(len(images)) if plus else adtr_plus.noisy_order(NORMAL, VARIANTS, 0.5)
     network = adtr.trained(started.state, images.shape[1:], params())
     with torch.no_grad():
         f = network.standardized(torch.from_numpy(images[order]))
         phi = pseudo_huber(f, network(f))
-    assert first == pytest.approx(pixel_loss(phi, labels[order], 0.003).item(), rel=1e-5)
-
-
-def test_the_first_loss_is_eq_9_of_all_images(started: Fitted) -> None:
-    plus = {"anomalies": "outliers", "loss": "image", "top_k": 3}
-    still = {"train": {"epochs": 1, "lr": 1e-30, "batch_size": 100}, "model": {"dropout": 0.0}, "adtr_plus": plus}
-    first = fit(started, still).history[0]["loss"]
-    images = np.concatenate([planted.features()[0], anomalies().features])
-    network = adtr.trained(started.state, images.shape[1:], params())
-    with torch.no_grad():
-        f = network.standardized(torch.from_numpy(images))
-        phi = pseudo_huber(f, network(f))
-    labels = torch.arange(len(images)) >= NORMAL
-    assert first == pytest.approx(image_loss(phi, labels, 0.003, 3).item(), rel=1e-5)
+    eq_9 = image_loss(phi, order >= NORMAL, 0.003, 3)
+    expected = eq_9 if plus else pixel_loss(phi, labels[order], 0.003)
+    assert first == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_an_epoch_holds_each_image_once_and_replaces_its_share() -> None:
@@ -106,9 +96,6 @@ def test_an_epoch_holds_each_image_once_and_replaces_its_share() -> None:
     assert noisy.float().mean().item() == pytest.approx(0.3, abs=0.03)  # 5,000 draws: sd 0.0065
     assert set(((orders - 100) % 4)[noisy].tolist()) == {0, 1, 2, 3}
     assert orders.max() < 100 + 400
-
-
-def test_with_a_share_of_one_every_image_is_noisy() -> None:
     assert (adtr_plus.noisy_order(20, 3, 1.0) >= 20).all()
 
 

@@ -46,14 +46,6 @@ def distances(tokens: np.ndarray, bank: np.ndarray) -> np.ndarray:
 # Tokens in their space
 
 
-def test_channels_are_standardised_over_all_training_tokens() -> None:
-    train, _ = planted.features(train=70)
-    mean, std = neighbours.standardization(train)
-    tokens = train.reshape(-1, planted.CHANNELS).astype(np.float64)
-    np.testing.assert_allclose(mean, tokens.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(std, tokens.std(0), rtol=1e-6)
-
-
 @pytest.mark.parametrize("count", [1, 4, 1000])
 def test_the_nearest_tokens_are_those_of_a_full_search(count: int) -> None:
     rng = np.random.default_rng(0)

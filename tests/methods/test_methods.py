@@ -71,43 +71,24 @@ def test_the_planted_anomalies_rank_highest(method: ModuleType) -> None:
 
 
 @METHODS
-def test_the_same_seed_gives_the_same_bytes(method: ModuleType) -> None:
+def test_the_same_seed_gives_the_same_bytes_whatever_was_fitted_before(method: ModuleType) -> None:
     train, test = planted.features()
-    first, second = (fit(method, train, seed=3, train=SHORT) for _ in range(2))
-    assert {name: value.numpy().tobytes() for name, value in first.state.items()} == {
-        name: value.numpy().tobytes() for name, value in second.state.items()
-    }
-    assert first.history == second.history
-    assert maps(method, first, test).tobytes() == maps(method, second, test).tobytes()
-
-
-@pytest.mark.parametrize(
-    ("method", "changes"),
-    [(adtr, {"train": SHORT}), (padim, {}), (patchcore, {}), (autoencoder, {"train": SHORT})],
-    ids=str,
-)
-def test_another_seed_gives_another_state(method: ModuleType, changes: Changes) -> None:
-    train, _ = planted.features()
-    first, second = (fit(method, train, seed, **changes) for seed in (0, 1))
-    assert any(not torch.equal(first.state[name], second.state[name]) for name in first.state)
-
-
-@pytest.mark.parametrize("method", [spade, kde])
-def test_a_method_that_is_not_random_learns_the_same_from_every_seed(method: ModuleType) -> None:
-    train, _ = planted.features()
-    first, second = (fit(method, train, seed).state for seed in (0, 1))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not planted.params(method.__name__.split(".")[-1]).random
+    first = fit(method, train, seed=3, train=SHORT)
+    torch.rand(7)
+    fit(method, planted.features(seed=9)[0], seed=5, train=SHORT)
+    again = fit(method, train, seed=3, train=SHORT)
+    assert all(torch.equal(first.state[name], again.state[name]) for name in first.state)
+    assert first.history == again.history
+    assert maps(method, first, test).tobytes() == maps(method, again, test).tobytes()
 
 
 @METHODS
-def test_what_was_fitted_before_leaves_no_trace(method: ModuleType) -> None:
+def test_another_seed_gives_another_state_where_the_method_is_random(method: ModuleType) -> None:
     train, _ = planted.features()
-    expected = fit(method, train, train=SHORT).state
-    torch.rand(7)
-    fit(method, planted.features(seed=9)[0], seed=5, train=SHORT)
-    again = fit(method, train, train=SHORT).state
-    assert all(torch.equal(expected[name], again[name]) for name in expected)
+    first, second = (fit(method, train, seed, train=SHORT).state for seed in (0, 1))
+    random = method not in (spade, kde)
+    assert random == any(not torch.equal(first[name], second[name]) for name in first)
+    assert random == planted.params(method.__name__.split(".")[-1]).random
 
 
 @METHODS
@@ -128,43 +109,24 @@ def test_channels_that_never_vary_give_no_nan(method: ModuleType, standardize: b
 
 
 @METHODS
-def test_features_are_left_unchanged(method: ModuleType) -> None:
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_features_are_left_unchanged_and_may_be_read_only(method: ModuleType, tmp_path: Path) -> None:
     train, test = planted.features()
     before = train.tobytes(), test.tobytes()
-    maps(method, fit(method, train, train=SHORT), test)
-    assert (train.tobytes(), test.tobytes()) == before
-
-
-@METHODS
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_features_may_be_read_only(method: ModuleType, tmp_path: Path) -> None:
-    train, test = planted.features()
     for name, array in (("train", train), ("test", test)):
         np.save(tmp_path / f"{name}.npy", array)
     mapped_train, mapped_test = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("train", "test"))
     expected = maps(method, fit(method, train, train=SHORT), test)
+    assert (train.tobytes(), test.tobytes()) == before
     np.testing.assert_array_equal(maps(method, fit(method, mapped_train, train=SHORT), mapped_test), expected)
 
 
 # ADTR: training
 
 
-def test_training_lowers_the_loss_and_history_says_how() -> None:
-    train, _ = planted.features()
-    fitted = fit(adtr, train, train={"epochs": 30, "warmup_steps": 6, "lr_drop_at": 0.5})
-    losses = [row["loss"] for row in fitted.history]
-    assert [row["epoch"] for row in fitted.history] == list(range(1, 31))
-    assert losses[-1] < 0.5 * losses[0]
-    # three steps an epoch: the sixth step, the last of epoch 2, is the first at full rate; dropped from epoch 16 on
-    assert [row["lr"] for row in fitted.history] == pytest.approx([0.0015] + 14 * [0.003] + 15 * [0.0003], rel=1e-12)
-
-
 def test_the_loss_of_an_epoch_is_the_mean_over_its_images() -> None:
     train, _ = planted.features(train=5)
-    still: Changes = {
-        "train": {"epochs": 1, "lr": 1e-30, "batch_size": 4},
-        "model": {"dropout": 0.0},
-    }  # batches of 4, 1
+    still: Changes = {"train": {"epochs": 1, "lr": 1e-30, "batch_size": 4}, "model": {"dropout": 0.0}}  # of 4 and 1
     fitted = fit(adtr, train, **still)
     found = maps(adtr, fitted, train, **still)
     assert fitted.history[0]["loss"] == pytest.approx((found**2).mean() / planted.CHANNELS, rel=1e-5)
@@ -183,7 +145,7 @@ def test_the_anomaly_map_is_the_norm_of_the_feature_difference() -> None:
 
 
 def test_channels_are_standardised_on_the_training_set() -> None:
-    train, _ = planted.features()
+    train, _ = planted.features(train=70)
     state = fit(adtr, train, train=SHORT, model={"standardize": True}).state
     tokens = train.reshape(-1, planted.CHANNELS).astype(np.float64)
     np.testing.assert_allclose(state["mean"], tokens.mean(0), rtol=1e-6)
@@ -210,14 +172,6 @@ def test_the_gradient_is_clipped_to_its_norm() -> None:
     assert torch.equal(free, loose)
     # AdamW divides by the gradient's size plus 1e-8: a gradient of 1e-9 in all moves next to nothing
     assert (clipped - start).norm() < 0.1 * (free - start).norm()
-
-
-@pytest.mark.parametrize("changes", [{"lr": 1e30}, {"lr": 1e25, "grad_clip": 1.0}], ids=str)
-def test_a_loss_that_is_not_finite_ends_the_training(changes: Changes, tmp_path: Path) -> None:
-    train, _ = planted.features()
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) in epoch \d+: lower lr \(1e\+\d\d\) or set grad_clip"):
-        adtr.fit(train, planted.params(train=changes), Context(0, state=tmp_path))
-    assert not list(tmp_path.iterdir())  # a broken state is not saved
 
 
 def test_features_that_are_not_finite_end_the_training() -> None:

@@ -8,10 +8,11 @@ import planted
 import pytest
 import torch
 
+from adtr.config.study import TRAINED
 from adtr.errors import UserError
 from adtr.files import sha256
 from adtr.train.context import Fitted
-from adtr.train.run import FILES, check_stores, read_model, read_record, read_snapshots, write_run
+from adtr.train.run import check_stores, read_model, read_record, read_snapshots, write_run
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
 HISTORY = [{"epoch": 1, "lr": 0.1, "loss": 2.5}, {"epoch": 2, "lr": 0.01, "loss": 0.125}]
@@ -26,7 +27,7 @@ def written(folder: Path, history: list[dict[str, float]] = HISTORY) -> Path:
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     folder = written(tmp_path / "run")
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(TRAINED)
     assert all(torch.equal(value, STATE[name]) for name, value in read_model(folder).items())
     snapshots = read_snapshots(folder)
     assert list(snapshots) == [1, 10]

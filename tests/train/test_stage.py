@@ -1,14 +1,12 @@
 """The training stage: a run's files, and what becomes of them when it is interrupted, killed or short of space."""
 
 import contextlib
-import csv
 import json
 import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,18 +19,21 @@ import planted
 import pytest
 import torch
 import yaml
+from disk import mounted
 from forker import Forker, running, wait_for
 from PIL import Image
 from planted import run
 from safetensors.torch import load_file
 
+from adtr.config.study import TRAINED
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
 from adtr.features.select import data_digest
 from adtr.files import sha256
 from adtr.train import loop
-from adtr.train.run import FILES, read_model, read_record, read_snapshots
-from adtr.train.stage import Bank, _anomalies, train
+from adtr.train.context import Bank, anomalies_of
+from adtr.train.run import read_model, read_record
+from adtr.train.stage import train
 
 KILL_ROUNDS = int(os.environ.get("ADTR_KILL_ROUNDS", "3"))
 LONG: dict[str, Any] = {"epochs": 40, "save_every": 2}
@@ -62,7 +63,7 @@ def undisturbed(case: planted.Case, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize("method", ["adtr", "padim", "spade"])
 def test_a_run_is_five_files_that_agree(method: str, case: planted.Case, tmp_path: Path) -> None:
     folder = run(case, tmp_path, method, seed=3, train={"epochs": 3})
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(TRAINED)
     record = json.loads((folder / "run.json").read_text())
     assert record["model"] == sha256(folder / "model.safetensors")
     assert (record["method"], record["seed"], record["images"]) == (method, 3, 10)
@@ -77,26 +78,6 @@ def test_a_run_is_five_files_that_agree(method: str, case: planted.Case, tmp_pat
     }
 
 
-def test_history_has_a_row_an_epoch(case: planted.Case, tmp_path: Path) -> None:
-    folder = run(case, tmp_path, train={"epochs": 5, "lr_drop_at": 0.6})
-    with (folder / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert [float(row["lr"]) for row in rows] == pytest.approx([0.003] * 3 + [0.0003] * 2, rel=1e-12)
-    assert all(0 < float(row["loss"]) < 100 for row in rows)
-
-
-@pytest.mark.parametrize("method", ["adtr", "padim", "spade"])
-def test_the_same_seed_gives_the_same_bytes(method: str, case: planted.Case, tmp_path: Path) -> None:
-    first, second = (run(case, tmp_path / name, method, train={"epochs": 2}) for name in "ab")
-    assert content(first) == content(second)
-
-
-def test_another_seed_gives_other_bytes(case: planted.Case, tmp_path: Path) -> None:
-    first, second = (run(case, tmp_path / str(seed), seed=seed, train={"epochs": 2}) for seed in (0, 1))
-    assert content(first)["model.safetensors"] != content(second)["model.safetensors"]
-
-
 def test_only_training_images_are_trained_on(case: planted.Case, tmp_path: Path) -> None:
     normal, test = planted.features()
     other = planted.write(tmp_path / "other", normal, test + 1)
@@ -108,18 +89,6 @@ def test_a_loss_that_is_not_finite_leaves_no_file_of_a_run(case: planted.Case, t
     with pytest.raises(UserError, match=r"the loss is (nan|inf) in epoch 1: lower lr \(1e\+30\) or set grad_clip"):
         run(case, tmp_path, train={"lr": 1e30})
     assert not (tmp_path / "run").exists()
-
-
-# Snapshots
-
-
-def test_snapshots_are_the_models_on_the_way(case: planted.Case, tmp_path: Path) -> None:
-    folder = run(case, tmp_path / "long", train={"epochs": 4, "snapshots": 2, "lr_drop_at": 1.0})
-    short = run(case, tmp_path / "short", train={"epochs": 2, "lr_drop_at": 1.0})
-    found, expected = read_snapshots(folder), read_model(short)
-    assert list(found) == [2]
-    assert all(torch.equal(found[2][name], expected[name]) for name in expected)
-    assert read_snapshots(short) == {}
 
 
 # ADTR+
@@ -173,13 +142,10 @@ def test_adtr_plus_remembers_what_it_started_from(
 
 
 def test_the_tokens_of_a_bank_are_those_of_its_masks(bank: Bank) -> None:
-    found = _anomalies(bank, planted.params("adtr_plus"))
-    assert found is not None
+    found = anomalies_of(bank, planted.params("adtr_plus"))
     assert found.tokens.nonzero().tolist() == [[i, 4 * (i % 4) + 2] for i in range(20)]
     outliers = Bank(bank.manifest.assign(mask="", mask_sha256=""), bank.root, bank.store)
-    unmasked = _anomalies(outliers, planted.params("adtr_plus"))
-    assert unmasked is not None
-    assert unmasked.tokens.all()
+    assert anomalies_of(outliers, planted.params("adtr_plus")).tokens.all()
 
 
 def test_the_bytes_of_adtr_plus_depend_on_its_start_and_its_bank(
@@ -187,15 +153,8 @@ def test_the_bytes_of_adtr_plus_depend_on_its_start_and_its_bank(
 ) -> None:
     other = run(case, tmp_path / "other", train={"epochs": 4})
     fewer = Bank(bank.manifest.assign(mask="", mask_sha256=""), bank.root, bank.store)
-    models = [
-        content(plus(case, tmp_path / name, *origin))["model.safetensors"]
-        for name, origin in {
-            "a": (started, bank),
-            "b": (started, bank),
-            "c": (other, bank),
-            "d": (started, fewer),
-        }.items()
-    ]
+    origins = {"a": (started, bank), "b": (started, bank), "c": (other, bank), "d": (started, fewer)}
+    models = [content(plus(case, tmp_path / name, *o))["model.safetensors"] for name, o in origins.items()]
     assert models[0] == models[1]
     assert len(set(models)) == 3
 
@@ -211,40 +170,34 @@ def test_the_state_of_another_start_is_not_resumed(
     assert content(left) == content(fresh)
 
 
-def test_a_start_of_another_network_is_refused(case: planted.Case, tmp_path: Path, started: Path, bank: Bank) -> None:
+def test_a_start_of_another_network_or_seed_is_refused(
+    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
+) -> None:
     with pytest.raises(UserError, match="its network has other parameters"):
         plus(case, tmp_path, started, bank, model={"width": 32})
-
-
-def test_a_start_of_another_seed_is_refused(case: planted.Case, tmp_path: Path, bank: Bank) -> None:
     other = run(case, tmp_path / "other", seed=1, train={"epochs": 1})
     with pytest.raises(UserError, match="of other images or of another seed"):
         plus(case, tmp_path, other, bank)
 
 
-def test_a_bank_of_other_features_than_the_runs_is_refused(
-    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
+@pytest.mark.parametrize(
+    ("rows", "made", "message"),
+    [
+        (slice(None), {"weights": "others"}, "its weights differ from those"),
+        (slice(19), {}, "19 noisy copies are not equally many of each of 10 images"),
+        (slice(None, None, -1), {}, "made of other images than the bank's manifest"),
+    ],
+    ids=["of other features", "of some images", "of other images than its store"],
+)
+def test_a_bank_that_does_not_fit_is_refused(
+    rows: slice, made: dict[str, str], message: str, case: planted.Case, tmp_path: Path, started: Path, bank: Bank
 ) -> None:
     store = tmp_path / "planted.npy"
     store.write_bytes(bank.store.read_bytes())
-    made = json.loads(bank.store.with_suffix(".json").read_text())
-    store.with_suffix(".json").write_text(json.dumps(made | {"weights": "others"}))
-    with pytest.raises(UserError, match="its weights differ from those"):
-        plus(case, tmp_path, started, Bank(bank.manifest, bank.root, store))
-
-
-def test_a_bank_with_copies_of_some_images_only_is_refused(
-    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
-) -> None:
-    with pytest.raises(UserError, match="19 noisy copies are not equally many of each of 10 images"):
-        plus(case, tmp_path, started, Bank(bank.manifest[:19], bank.root, bank.store))
-
-
-def test_a_bank_of_other_images_than_its_store_is_refused(
-    case: planted.Case, tmp_path: Path, started: Path, bank: Bank
-) -> None:
-    with pytest.raises(UserError, match="made of other images than the bank's manifest"):
-        plus(case, tmp_path, started, Bank(bank.manifest[::-1], bank.root, bank.store))
+    info = json.loads(bank.store.with_suffix(".json").read_text())
+    store.with_suffix(".json").write_text(json.dumps(info | made))
+    with pytest.raises(UserError, match=message):
+        plus(case, tmp_path, started, Bank(bank.manifest[rows], bank.root, store))
 
 
 # Resuming
@@ -305,13 +258,18 @@ def test_the_state_of_another_run_is_not_resumed(
     assert not any("resumes" in message for message in caplog.messages)
 
 
+@pytest.mark.parametrize("other", [{"train": 11}, {"seed": 1}], ids=["more images", "other values of the same images"])
 def test_the_state_of_other_features_is_not_resumed(
-    case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    other: dict[str, int],
+    case: planted.Case,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with interrupted_after(2, monkeypatch):
         run(case, tmp_path, train=SHORT)
     caplog.set_level("INFO")
-    run(planted.write(tmp_path / "other", *planted.features(train=11)), tmp_path, train=SHORT)
+    run(planted.write(tmp_path / "other", *planted.features(**other)), tmp_path, train=SHORT)
     assert not any("resumes" in message for message in caplog.messages)
 
 
@@ -393,7 +351,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
     assert read_model(tmp_path / "run")
     assert -signal.SIGKILL in codes
     assert any("resumes after epoch" in log.read_text() for log in logs)
-    assert names(tmp_path / "run") == sorted(FILES)
+    assert names(tmp_path / "run") == sorted(TRAINED)
     assert names(only_folder(tmp_path / "state")) == ["progress.json", "state.pt"]
 
 
@@ -415,21 +373,6 @@ def test_what_a_killed_process_left_half_written_is_removed(case: planted.Case, 
 
 
 # No space, no permission
-
-
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """A disk in memory."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "none", folder], capture_output=True)
-    if done.returncode != 0:
-        pytest.skip(f"no disk can be mounted here: {done.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @contextmanager

@@ -13,21 +13,18 @@ from adtr.features.backbones import folded
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
-def network(name: str, image_size: int) -> nn.Module:
+def network(name: str, _image_size: int) -> nn.Module:
     """A ResNet takes images of any size."""
-    del image_size
     return ResNet(DEPTHS[name])
 
 
 def chain(network: Any) -> tuple[nn.Module, list[nn.Module]]:
     """The stem before its pooling is layer 1; the pooling opens layer 2."""
     stem = nn.Sequential(folded(network.conv1, network.bn1), nn.ReLU())
-    blocks: list[nn.Module] = [nn.MaxPool2d(3, stride=2, padding=1)]
-    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
-        for block in stage:
-            block.fold()
-            blocks.append(block)
-    return stem, blocks
+    blocks = [*network.layer1, *network.layer2, *network.layer3, *network.layer4]
+    for block in blocks:
+        block.fold()
+    return stem, [nn.MaxPool2d(3, stride=2, padding=1), *blocks]
 
 
 class ResNet(nn.Module):
