@@ -3,14 +3,15 @@
 Every step may be interrupted and run again: downloads resume, and nothing unfinished has a final name.
 """
 
-import hashlib
 import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
+import pooch
 import requests
 from tqdm import tqdm
 
@@ -66,8 +67,7 @@ def fetch(name: str, source: Source, root: Path, urls: Sequence[str] = (), archi
 def _mismatch(file: Path, source: Source) -> str | None:
     """What is wrong with the checksum of `file`; of a sha256 the first digits may be all that is published."""
     algorithm, _, expected = source.checksum.partition(":")
-    with file.open("rb") as content:
-        actual = hashlib.file_digest(content, algorithm).hexdigest()
+    actual = pooch.file_hash(str(file), alg=algorithm)
     return None if actual.startswith(expected) else f"its {algorithm} is {actual}, expected {expected}"
 
 
@@ -115,33 +115,38 @@ def _place(file: Path) -> None:
 def _try(url: str, part: Path, source: Source, bar: Bar) -> tuple[str | None, bool]:
     """Completes `part` from `url`. Returns what went wrong, if anything, and whether another try may help."""
     start = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "adtr-bench", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
     try:
-        with requests.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
-            code = response.status_code
-            if response.ok:
-                _save(response, part, start if code == 206 else 0, source.bytes, bar)
-            elif not (start and code == 416):  # 416: no bytes are left to send; the checksum decides
-                return f"HTTP {code} {response.reason}", code in BUSY
+        with bar(total=source.bytes or 1) as shown:  # pooch sets the total that the server states
+            _append(url, part, start, shown)
     except requests.RequestException as error:
-        if isinstance(error, ValueError):
-            return "not an address of http or https", False
-        arrived = part.stat().st_size if part.exists() else 0
-        cause = getattr(error.args[0], "reason", error)  # requests repeats the address around it
-        return f"cut off after {arrived:,} bytes" if arrived > start else str(cause), True
+        arrived = part.stat().st_size
+        if not arrived:
+            part.unlink()
+        if error.response is None:
+            if isinstance(error, ValueError):
+                return "not an address of http or https", False
+            cause = getattr(error.args[0], "reason", error)  # requests repeats the address around it
+            return f"cut off after {arrived:,} bytes" if arrived > start else str(cause), True
+        code = error.response.status_code
+        if not (start and code == 416):  # 416: no bytes are left to send; the checksum decides
+            return f"HTTP {code} {error.response.reason}", code in BUSY
     problem = _mismatch(part, source)
     if problem:
         part.unlink()
     return problem, start > 0  # perhaps only the bytes at hand were wrong
 
 
-def _save(response: requests.Response, part: Path, start: int, size: int | None, bar: Bar) -> None:
-    """Writes what a server sends behind the first `start` bytes of `part`; 0 replaces it."""
-    response.raw.headers.pop("Content-Encoding", None)  # a .tar.gz stays as published, compressed
-    size = size or start + int(response.headers.get("Content-Length", 0))
-    with part.open("ab" if start else "wb") as file, bar(total=size, initial=start) as shown:
-        for chunk in response.iter_content(CHUNK):
-            file.write(chunk)
-            shown.update(len(chunk))
+def _append(url: str, part: Path, start: int, shown: Any) -> None:
+    """Appends to `part` the bytes of `url` from `start` on, or replaces it if the server sends everything."""
+    headers = {"User-Agent": "adtr-bench", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with part.open("ab") as file:
+
+        def inspect(response: requests.Response, **_: Any) -> None:
+            response.raw.headers.pop("Content-Encoding", None)  # a .tar.gz stays as published, compressed
+            if start and response.status_code == 200:
+                file.truncate(0)
+
+        options = {"timeout": TIMEOUT, "headers": headers, "hooks": {"response": inspect}}
+        pooch.HTTPDownloader(shown, CHUNK, **options)(url, file, None)

@@ -1,6 +1,6 @@
 """Where data sets and weights are published, read from params/sources.yaml."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -58,6 +58,6 @@ def read_sources(path: Path) -> dict[str, Source]:
 
 
 def leaves_folder(name: str) -> bool:
-    """Whether a path is absolute or climbs out of its folder."""
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts
+    """Whether a path, of this system or of Windows, is absolute or climbs out of its folder."""
+    windows = PureWindowsPath(name)
+    return name.startswith(("/", "\\")) or bool(windows.drive) or ".." in windows.parts

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import stat
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ def _record(folder: Path, name: str) -> dict[str, Any]:
 
 
 def unpack_into(folder: Path, name: str, checksum: str, file: Path, bar: Bar) -> None:
-    """Unpacks a tar archive on the same file system, then moves its members into `folder`.
+    """Unpacks a tar or zip archive on the same file system, then moves its members into `folder`.
 
     Members that an earlier call put there stay; a record of them in `folder` tells them from files of the user.
 
@@ -57,14 +59,28 @@ def unpack_into(folder: Path, name: str, checksum: str, file: Path, bar: Bar) ->
 
 
 def _unpack(file: Path, folder: Path, bar: Bar) -> None:
-    def checked(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        shown.update(stream.tell() - shown.n)
-        if leaves_folder(member.name):  # the filter would strip a leading / silently
-            raise tarfile.TarError(f"{member.name} would be written outside its folder")
-        return tarfile.data_filter(member, path)  # links, devices; drops modes that would lock a folder
-
     try:
-        with file.open("rb") as stream, tarfile.open(fileobj=stream) as tar, bar(total=file.stat().st_size) as shown:
-            tar.extractall(folder, filter=checked)
-    except (tarfile.TarError, EOFError) as error:
+        _untar(file, folder, bar) if tarfile.is_tarfile(file) else _unzip(file, folder)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(f"{file} was not unpacked: {error}") from error
+
+
+def _untar(file: Path, folder: Path, bar: Bar) -> None:
+    with file.open("rb") as stream, tarfile.open(fileobj=stream) as tar, bar(total=file.stat().st_size) as shown:
+
+        def checked(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+            shown.update(stream.tell() - shown.n)
+            if leaves_folder(member.name):  # the filter would strip a leading / silently
+                raise tarfile.TarError(f"{member.name} would be written outside its folder")
+            return tarfile.data_filter(member, path)  # links, devices; drops modes that would lock a folder
+
+        tar.extractall(folder, filter=checked)
+
+
+def _unzip(file: Path, folder: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        for item in archive.infolist():
+            kind = stat.S_IFMT(item.external_attr >> 16)
+            if leaves_folder(item.filename) or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise zipfile.BadZipFile(f"{item.filename} is outside its folder, a link or a device")
+        archive.extractall(folder)

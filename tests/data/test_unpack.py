@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ def tarball(*members: tuple[str, dict[str, Any] | bytes]) -> bytes:
             for key, value in what.items() if isinstance(what, dict) else ():
                 setattr(info, key, value)
             archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zipped(name: str, content: bytes, mode: int = 0o100644) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        archive.writestr(info, content)
     return buffer.getvalue()
 
 
@@ -68,6 +78,11 @@ UNSAFE = {
     "tar, hard link": tarball(("a", {"type": tarfile.LNKTYPE, "linkname": "../victim.txt"})),
     "tar, pipe": tarball(("a", {"type": tarfile.FIFOTYPE})),
     "tar, device": tarball(("a", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3})),
+    "zip, climbs": zipped("../escaped.txt", b"x"),
+    "zip, climbs, Windows": zipped("..\\escaped.txt", b"x"),
+    "zip, absolute": zipped("/tmp/adtr-escaped.txt", b"x"),
+    "zip, drive": zipped("C:/escaped.txt", b"x"),
+    "zip, symlink": zipped("a", b"/etc/passwd", mode=0o120777),
     "neither": b"no archive at all",
 }
 
@@ -84,7 +99,7 @@ def test_unsafe_archive_is_refused_and_writes_nothing(tmp_path: Path, packed: by
 
 def test_removed_folder_is_put_again_into_a_shared_one(tmp_path: Path) -> None:
     """As CIFAR's: one folder at the top of the archive, put beside others in data/."""
-    data, mine = tmp_path / "data", put(tmp_path / "mine", tarball(("cifar/batch", b"1")))
+    data, mine = tmp_path / "data", put(tmp_path / "mine", zipped("cifar/batch", b"1"))
     put(data / "other.txt")
     for _ in range(2):
         assert not is_unpacked(data, "set", "md5:1")
