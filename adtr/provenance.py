@@ -34,8 +34,9 @@ STAGES = {
 # Modules that read, write, lock, download or check, and decide no number: edits of them rerun nothing. Parameters and
 # data sources (config, data.sources) are tracked by their values.
 MOVES_BYTES = {
-    "cli", "config", "errors", "files", "provenance", "data.fetch", "data.sources", "data.unpack", "features.store",
-    "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.status", "evaluate.stage",
+    "cli", "config", "errors", "files", "provenance", "records", "data.fetch", "data.sources", "data.unpack",
+    "features.store", "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.status",
+    "evaluate.stage",
 }  # fmt: skip
 
 # Fields of a syntax tree without meaning, or that not every Python has

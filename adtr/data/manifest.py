@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from adtr import records
 from adtr.config.paths import root_of
 from adtr.config.schema import Dataset
 from adtr.data.images import cifar_batch, decode, raw_bytes
@@ -92,9 +93,19 @@ def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
     return manifest.assign(sha256=digests, **fixed)[COLUMNS]
 
 
+def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
+    """Writes a manifest, and its record beside it."""
+    records.write(path.with_suffix(".json"), {}, {path.name: manifest.to_csv(index=False).encode()})
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
-    """A manifest as `index` made it."""
-    return pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(COLUMNS, str) | {"label": int})
+    """A manifest as `write_manifest` wrote it.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    types = dict.fromkeys(COLUMNS, str) | {"label": int}
+    return records.Record(path.with_suffix(".json")).table(path.name, keep_default_na=False, dtype=types)
 
 
 def fingerprint(dataset: Dataset, category: str = "") -> str:
