@@ -5,6 +5,7 @@ written.
 """
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def data_key(name: str, dataset: Dataset) -> str:
     return f"{name}-{digest(decisive)[:6]}"
 
 
+@cache
 def feature_key(features: Features) -> str:
     """A readable name for a set of feature parameters, unique by the digest at its end."""
     grid = f"{features.grid_size}x{features.grid_size}"
