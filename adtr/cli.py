@@ -140,7 +140,7 @@ def _names(options: Options, plan: Plan, *kinds: str) -> list[str]:
     where = f"study {plan.name}"
     datasets = plan.datasets | plan.outliers
     if errors.known(words[0], datasets, "data set", where):
-        known = {"experiment": plan.study.datasets.get(words[0], []), "category": datasets[words[0]].categories or []}
+        known = {"experiment": plan.study.datasets.get(words[0], []), "category": datasets[words[0]].categories}
         for word, kind in zip(words[1:], kinds[1:], strict=True):
             if kind in known:
                 errors.known(word, known[kind], kind, f"{where}, {words[0]}")
@@ -223,7 +223,7 @@ def _generate(options: Options) -> None:
     paths = _paths(options)
     (name,) = _names(options, paths.plan, "dataset")
     dataset = paths.datasets[name]
-    made, root, categories = dataset.generated, Path(dataset.root), dataset.categories or []
+    made, root, categories = dataset.generated, Path(dataset.root), dataset.categories
     if made is None:
         raise UserError(f"{name}: these images are not generated")
     if dataset.layout == "mvtec":

@@ -161,32 +161,26 @@ def assumptions(plan: Plan) -> str:
     """Which data sets are not indexed yet, so that their numbers of images are assumed; empty if there is none."""
     paths = Paths(plan)
     unknown = [
-        name
-        for name, dataset in plan.datasets.items()
-        if not dataset.generated
-        and not all(paths.manifest(name, category).is_file() for category in dataset.categories or [])
+        names
+        for names in plan.categories()
+        if not plan.datasets[names[0]].generated and not paths.manifest(*names).is_file()
     ]
     if not unknown:
         return ""
-    first = f"{unknown[0]}/{(plan.datasets[unknown[0]].categories or ['CATEGORY'])[0]}"
+    datasets = ", ".join(dict.fromkeys(dataset for dataset, _ in unknown))
     return (
-        f"Numbers of images are those of params/cluster.yaml where data is not indexed yet: {', '.join(unknown)}. "
-        f"To count them: `adtr index --study {plan.name} {first}` and so on, or begin the study."
+        f"Numbers of images are those of params/cluster.yaml where data is not indexed yet: {datasets}. "
+        f"To count them: `adtr index --study {plan.name} {'/'.join(unknown[0])}` and so on, or begin the study."
     )
 
 
 def run_seconds(plan: Plan, cluster: Cluster) -> dict[Run, float]:
     """Seconds that each run takes, its training and its evaluation."""
-    images = {
-        (dataset, category): count
-        for dataset, definition in plan.datasets.items()
-        for category, count in zip(definition.categories or [], _categories(plan, dataset, cluster), strict=True)
-    }
-    return {run: _seconds(plan.params[run[:2]], images[run.dataset, run.category], cluster) for run in plan.runs()}
-
-
-def _seconds(params: Params, images: Images, cluster: Cluster) -> float:
-    return 2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
+    seconds, images_by_category = {}, _images(plan, cluster)
+    for run in plan.runs():
+        params, images = plan.params[run[:2]], images_by_category[run.dataset, run.category]
+        seconds[run] = 2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
+    return seconds
 
 
 def store_seconds(plan: Plan, cluster: Cluster) -> float:
@@ -203,13 +197,13 @@ def _runs(plan: Plan, cluster: Cluster) -> pd.DataFrame:
 
 def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:
     """Of the features, which experiments share: dataset, number of stores, hours."""
-    rows = []
+    rows, counts = [], _images(plan, cluster)
     for name, dataset in plan.datasets.items():
-        images, categories = _categories(plan, name, cluster), dataset.categories or []
+        images = {category: count for (of, category), count in counts.items() if of == name}
         params = [p for (of, _), p in plan.params.items() if of == name]
         parts = {
             part: images_of_part(dataset, part, count)
-            for count, category in zip(images, categories, strict=True)
+            for category, count in images.items()
             for part in parts_of(dataset.layout, category)
         }
         banks = {bank_key(p): p for p in params if p.method == "adtr_plus"}.values()
@@ -219,7 +213,7 @@ def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:
             for count in parts.values()
         ]
         for p in banks:
-            of = images if p.adtr_plus.anomalies == "confetti" else images[:1]
+            of = list(images.values())[: None if p.adtr_plus.anomalies == "confetti" else 1]
             seconds += [extraction(p.features, bank_images(p, count.train), cluster) for count in of]
         hours = (len(seconds) * cluster.start + sum(seconds)) / 3600
         rows.append({"dataset": name, "experiment": "(features)", "number": len(seconds), "hours": hours})
@@ -236,6 +230,7 @@ def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def _categories(plan: Plan, dataset: str, cluster: Cluster) -> list[Images]:
-    definition, paths = plan.datasets[dataset], Paths(plan)
-    return [images_of(definition, paths.manifest(dataset, name), cluster) for name in definition.categories or []]
+def _images(plan: Plan, cluster: Cluster) -> dict[tuple[str, str], Images]:
+    """The images of each category, by data set and name."""
+    paths = Paths(plan)
+    return {names: images_of(plan.datasets[names[0]], paths.manifest(*names), cluster) for names in plan.categories()}

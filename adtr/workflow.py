@@ -16,7 +16,7 @@ from adtr import cost, files, provenance
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
-from adtr.config.paths import RESULTS, Paths, bank_key, category_of, feature_key, root_of
+from adtr.config.paths import RESULTS, Paths, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
@@ -78,7 +78,11 @@ class Workflow:
 
     def runs(self, *names: str) -> list[str]:
         """Files of every run."""
-        return [str(self.paths.run(run) / name) for run in self.plan.runs() for name in names]
+        return [f"{folder}/{name}" for folder in self._runs for name in names]
+
+    @cached_property
+    def _runs(self) -> list[Path]:
+        return [self.paths.run(run) for run in self.plan.runs()]
 
     # Targets
 
@@ -96,8 +100,7 @@ class Workflow:
 
     @cached_property
     def figures(self) -> list[str]:
-        datasets = self.plan.datasets.items()
-        of_categories = [self.paths.category_figures(d, c) for d, of in datasets for c in of.categories or []]
+        of_categories = [self.paths.category_figures(*names) for names in self.plan.categories()]
         return [str(path) for path in [*of_categories, *map(self.paths.dataset_figures, self.plan.datasets)]]
 
     @cached_property
@@ -107,13 +110,22 @@ class Workflow:
     @cached_property
     def features(self) -> list[str]:
         """The manifests and feature stores of all runs."""
-        found: dict[str, None] = {}
+        files = {store: [made.manifest, store, store.with_suffix(".json")] for store, made in self._stores.items()}
+        return list(dict.fromkeys(str(file) for of_store in files.values() for file in of_store))
+
+    @cached_property
+    def _stores(self) -> dict[Path, Features]:
+        """What each feature store is made of, anomalies too; the first experiment that needs it names it."""
+        found: dict[Path, Features] = {}
         for run in self.plan.runs():
-            bank = self.paths.bank(*run[:3]) or ()
-            stores = [*self.paths.stores(run), *bank[1:]]
-            files = [self.paths.manifest(run.dataset, run.category), *bank[:1], *stores]
-            found |= dict.fromkeys(map(str, [*files, *(store.with_suffix(".json") for store in stores)]))
-        return list(found)
+            (dataset, experiment, category, _), params = run, self.plan.params[run[:2]]
+            for path in self.paths.stores(run):
+                manifest = self.paths.manifest(dataset, self.paths.category(dataset, path.stem))
+                found.setdefault(path, Features(dataset, experiment, dataset, params, manifest))
+            if bank := self.paths.bank(dataset, experiment, category):
+                lender = params.outliers.dataset if params.adtr_plus.anomalies == "outliers" else dataset
+                found.setdefault(bank[1], Features(lender, experiment, dataset, params, bank[0]))
+        return found
 
     # Data
 
@@ -156,11 +168,10 @@ class Workflow:
 
     def _bank(self, wildcards: Wildcards) -> tuple[tuple[str, str], Params]:
         """The first experiment that is trained with a bank of a data set, and its parameters."""
-        for (dataset, experiment), params in self.plan.params.items():
-            lender = params.outliers.dataset if params.adtr_plus.anomalies == "outliers" else dataset
-            of_data = self.paths.keys.get(lender) == wildcards.data
-            if params.method == "adtr_plus" and of_data and bank_key(params) == wildcards.bank:
-                return (dataset, experiment), params
+        for names, params in self.plan.params.items():
+            bank = self.paths.bank(*names, "")
+            if bank and bank[0].parts[-3:-1] == (wildcards.data, wildcards.bank):
+                return names, params
         raise UserError(
             f"no experiment of the study {self.name} has the anomalies {wildcards.bank} of {wildcards.data}"
         )
@@ -168,19 +179,13 @@ class Workflow:
     # Features
 
     def store(self, wildcards: Wildcards) -> Features:
-        """What a store is made of; a data set that only lends anomalies has no experiment of its own."""
-        dataset, bank = self.dataset(wildcards), dict(wildcards.items()).get("bank")
-        for (of, experiment), params in self.plan.params.items():
-            if feature_key(params.features) != wildcards.key or (bank and bank_key(params) != bank):
-                continue
-            if bank and params.method == "adtr_plus":
-                manifest, _ = self.paths.bank(of, experiment, wildcards.part) or (Path(), None)
-                if manifest.parts[-3] == wildcards.data:
-                    return Features(dataset, experiment, of, params, manifest)
-            elif not bank and of == dataset:
-                category = category_of(self.paths.datasets[dataset].layout, wildcards.part)
-                return Features(dataset, experiment, of, params, self.paths.manifest(dataset, category))
-        raise UserError(f"no experiment of the study {self.name} has the features {wildcards.key} of {wildcards.data}")
+        """What a store is made of."""
+        path = RESULTS.joinpath("features", *dict(wildcards.items()).values()).with_suffix(".npy")
+        if path not in self._stores:
+            raise UserError(
+                f"no experiment of the study {self.name} has the features {wildcards.key} of {wildcards.data}"
+            )
+        return self._stores[path]
 
     def store_manifest(self, wildcards: Wildcards) -> str:
         return str(self.store(wildcards).manifest)
@@ -275,11 +280,8 @@ class Workflow:
         from adtr.figures import explained
 
         dataset, experiment = wildcards.dataset, explained(self.plan, wildcards.dataset)
-        runs = [
-            Run(dataset, experiment, category, self.plan.study.seeds[0])
-            for category in self.plan.datasets[dataset].categories or []
-            if experiment
-        ]
+        categories, seed = self.plan.datasets[dataset].categories, self.plan.study.seeds[0]
+        runs = [Run(dataset, experiment, category, seed) for category in categories] if experiment else []
         return [f"{self.paths.results}/metrics.csv", *(str(self.paths.differences(run)) for run in runs)]
 
     def printed(self, *tables: int) -> list[str]:

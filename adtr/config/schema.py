@@ -127,7 +127,7 @@ class Dataset(Section):
     layout: Literal["mvtec", "cifar10", "cifar100", "elpv"] = Field(description="mvtec, cifar10, cifar100 or elpv")
     root: str = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
     note: str = ""  # what a reader of its numbers must know
-    categories: list[Name] | None = None  # none: every folder of `root` that holds train/good
+    categories: list[Name] = []  # empty: every folder of `root` that holds train/good
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
     seed: Seed = Field(default=0, description="of CIFAR-10's sampled anomalies")
@@ -136,11 +136,11 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _categories_known(self) -> "Dataset":
-        if self.categories is None and self.layout != "mvtec":
+        if not self.categories and self.layout != "mvtec":
             raise ValueError("categories may be left out in MVTec's layout only")
-        if self.categories is not None and len(set(self.categories)) != len(self.categories):
+        if len(set(self.categories)) != len(self.categories):
             raise ValueError("a category stands twice")
-        if "mean" in (self.categories or []):
+        if "mean" in self.categories:
             raise ValueError("no category may be called mean: tables have a column of that name")
         if self.generated and self.layout == "elpv":
             raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")

@@ -72,11 +72,14 @@ class Plan:
 
     def runs(self) -> Iterator[Run]:
         """Every run, in the order of the study."""
-        for dataset, experiments in self.study.datasets.items():
-            for experiment in experiments:
-                for category in self.datasets[dataset].categories or []:
-                    for seed in self.seeds(dataset, experiment):
-                        yield Run(dataset, experiment, category, seed)
+        for dataset, experiment in self.params:
+            for category in self.datasets[dataset].categories:
+                for seed in self.seeds(dataset, experiment):
+                    yield Run(dataset, experiment, category, seed)
+
+    def categories(self) -> Iterator[tuple[str, str]]:
+        """Every category, as data set and name."""
+        return ((name, category) for name, dataset in self.datasets.items() for category in dataset.categories)
 
     def seeds(self, dataset: str, experiment: str) -> list[int]:
         """The seeds of an experiment: a method without randomness has one run, whatever the seeds of the study."""
@@ -96,7 +99,7 @@ class Plan:
         where = f"study {self.name}"
         if errors.known(dataset, self.datasets, "data set", where):
             errors.known(experiment, self.study.datasets[dataset], "experiment", f"{where}, {dataset}")
-            errors.known(category, self.datasets[dataset].categories or [], "category", f"{where}, {dataset}")
+            errors.known(category, self.datasets[dataset].categories, "category", f"{where}, {dataset}")
         if not errors:
             errors.known(seed, map(str, self.seeds(dataset, experiment)), "seed", f"{where}, {dataset}/{experiment}")
         errors.stop(name)
@@ -241,7 +244,7 @@ def _datasets(
 
 def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
     """Without a list of categories, every folder of the root that holds train/good is one."""
-    if dataset.categories is not None:
+    if dataset.categories:
         return dataset
     found = sorted(path.parent.parent.name for path in Path(dataset.root).glob("*/train/good"))
     if not found:
