@@ -51,9 +51,9 @@ class Cluster(Section):
             return Images(dataset.generated.images, dataset.generated.images)
         return self.images[dataset.layout]
 
-    def minutes(self, seconds: float) -> int:
-        """What to ask of the queue for a job that should take so long."""
-        return math.ceil(self.margin * (self.start + seconds) / 60)
+    def minutes(self, seconds: float, attempt: int = 1) -> int:
+        """What to ask of the queue for a job that should take so long; more at each attempt."""
+        return min(attempt * math.ceil(self.margin * (self.start + seconds) / 60), self.longest)
 
 
 def read_cluster(path: Path) -> Cluster:

@@ -24,9 +24,8 @@ from adtr.errors import UserError
 from adtr.tables.stage import table_names
 
 Wildcards = Any  # of Snakemake: an attribute for each wildcard
-ERROR = re.compile(
-    r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE
-)  # a message, or a traceback's end
+# A message, or a traceback's end
+ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
 
 
@@ -61,7 +60,8 @@ class Workflow:
         self.plan: Plan = resolve(self.name, settings=parse_settings(self.settings))
         self.paths = Paths(self.plan)
         self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
-        self.params_folder = _relative(PARAMS)
+        here = Path.cwd()
+        self.params_folder = str(PARAMS.relative_to(here) if PARAMS.is_relative_to(here) else PARAMS)
 
     @cached_property
     def options(self) -> str:
@@ -291,21 +291,19 @@ class Workflow:
     # Resources, asked of a cluster: more at each attempt
 
     def gpus(self, wildcards: Wildcards) -> int:
-        """GPUs of a job that computes with networks."""
-        trains = "run" not in dict(wildcards.items()) or self.params(wildcards).trains
-        return self.cluster.gpus if trains else 0
+        """GPUs of a run, which needs them if it computes with networks."""
+        return self.cluster.gpus if self.params(wildcards).trains else 0
 
     def features_minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        store = self.store(wildcards)
-        return self._minutes(
-            cost.extraction(store.params.features, self._images_of_part(wildcards), self.cluster), attempt
-        )
+        features, images = self.store(wildcards).params.features, self._images_of_part(wildcards)
+        return self.cluster.minutes(cost.extraction(features, images, self.cluster), attempt)
 
     def features_memory(self, _: Wildcards, attempt: int) -> int:
         return attempt * self.cluster.memory
 
     def train_minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        return self._minutes(cost.fit(self.params(wildcards), self._images(wildcards), self.cluster), attempt)
+        seconds = cost.fit(self.params(wildcards), self._images(wildcards), self.cluster)
+        return self.cluster.minutes(seconds, attempt)
 
     def train_memory(self, wildcards: Wildcards, attempt: int) -> int:
         params, images = self.params(wildcards), self._images(wildcards).train
@@ -314,13 +312,11 @@ class Workflow:
         return attempt * cost.memory(params.features, images, self.cluster)
 
     def evaluate_minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        return self._minutes(cost.evaluation(self.params(wildcards), self._images(wildcards), self.cluster), attempt)
+        seconds = cost.evaluation(self.params(wildcards), self._images(wildcards), self.cluster)
+        return self.cluster.minutes(seconds, attempt)
 
     def evaluate_memory(self, wildcards: Wildcards, attempt: int) -> int:
         return attempt * cost.memory(self.params(wildcards).features, self._images(wildcards).test, self.cluster)
-
-    def _minutes(self, seconds: float, attempt: int) -> int:
-        return min(attempt * self.cluster.minutes(seconds), self.cluster.longest)
 
     def _images(self, wildcards: Wildcards) -> cost.Images:
         run = self.run(wildcards)
@@ -376,9 +372,3 @@ def failures(folder: Path, since: float) -> list[str]:
 def digest(*content: Any) -> str:
     """Sixteen digits that change with plain values."""
     return files.digest(content)[:16]
-
-
-def _relative(path: Path) -> str:
-    """A path below the working directory without that; any other as it is."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
