@@ -61,7 +61,7 @@ class Workshop:
         with log.open("w") as output:
             process = subprocess.Popen(
                 self.command(*words, setting=setting), cwd=self.folder, env=environment_of(self.folder),
-                start_new_session=True, preexec_fn=_usual_signals, stdout=output, stderr=subprocess.STDOUT, text=True,
+                start_new_session=True, preexec_fn=usual_signals, stdout=output, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -89,7 +89,7 @@ class Workshop:
         return Edit(self.folder / name, old, new)
 
 
-def _usual_signals() -> None:
+def usual_signals() -> None:
     """Of a terminal: what runs in the background, or under nohup, ignores some of them."""
     for sign in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, signal.SIG_DFL)
