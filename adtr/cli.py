@@ -11,9 +11,9 @@ from typing import Any
 
 from adtr import __version__
 from adtr.config import PARAMS
-from adtr.config.levels import Errors, parse_settings
+from adtr.config.levels import parse_settings
 from adtr.config.paths import Paths, root_of
-from adtr.config.study import Plan, Run, resolve
+from adtr.config.study import Run, resolve
 from adtr.errors import UserError
 from adtr.files import write_text
 
@@ -123,26 +123,6 @@ def _arguments(options: Options) -> list[Any]:
     return [options, Paths(resolve(options.study, settings=parse_settings(options.set)))]
 
 
-def _names(options: Options, plan: Plan, *kinds: str) -> list[str]:
-    """The words of a target, known to the study.
-
-    Args:
-        kinds: of each word: dataset, experiment, category; others are not checked.
-    """
-    words, errors = options.target.split("/"), Errors()
-    if len(words) != len(kinds):
-        raise UserError(f"{options.target}: a name of the form {'/'.join(kinds).upper()} is expected")
-    where = f"study {plan.name}"
-    datasets = plan.datasets | plan.outliers
-    if errors.known(words[0], datasets, "data set", where):
-        known = {"experiment": plan.study.datasets.get(words[0], []), "category": datasets[words[0]].categories}
-        for word, kind in zip(words[1:], kinds[1:], strict=True):
-            if kind in known:
-                errors.known(word, known[kind], kind, f"{where}, {words[0]}")
-    errors.stop(options.target)
-    return words
-
-
 def _needed(options: Options, path: Path, stage: str, target: str) -> Path:
     """A file that an earlier stage makes.
 
@@ -215,7 +195,7 @@ def _fetch(options: Options) -> None:
 def _generate(options: Options, paths: Paths) -> None:
     from adtr.data.synthetic import write_cifar10, write_cifar100, write_mvtec
 
-    (name,) = _names(options, paths.plan, "dataset")
+    (name,) = paths.plan.names(options.target, "dataset")
     dataset = paths.datasets[name]
     made, root, categories = dataset.generated, Path(dataset.root), dataset.categories
     if made is None:
@@ -233,7 +213,7 @@ def _index(options: Options, paths: Paths) -> None:
 
     from adtr.data.manifest import index
 
-    name, category = _names(options, paths.plan, "dataset", "category")
+    name, category = paths.plan.names(options.target, "dataset", "category")
     manifest = index(paths.datasets[name], category, partial(tqdm, unit="image", disable=None))
     write_text(paths.manifest(name, category), manifest.to_csv(index=False))
 
@@ -241,7 +221,7 @@ def _index(options: Options, paths: Paths) -> None:
 def _confetti(options: Options, paths: Paths) -> None:
     from adtr.data.confetti import write_bank
 
-    name, experiment, category = _names(options, paths.plan, "dataset", "experiment", "category")
+    name, experiment, category = paths.plan.names(options.target, "dataset", "experiment", "category")
     params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
     manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
     output.unlink(missing_ok=True)  # it would outlive the copies that it names
@@ -253,7 +233,7 @@ def _confetti(options: Options, paths: Paths) -> None:
 def _outliers(options: Options, paths: Paths) -> None:
     from adtr.data.manifest import draw_outliers
 
-    name, experiment = _names(options, paths.plan, "dataset", "experiment")
+    name, experiment = paths.plan.names(options.target, "dataset", "experiment")
     outliers = paths.plan.params[name, experiment].outliers
     output = _bank(paths, name, experiment, "outliers")[0]
     manifest = draw_outliers(paths.datasets[outliers.dataset], outliers.count, outliers.seed)
@@ -272,7 +252,7 @@ def _features(options: Options, paths: Paths) -> None:
     from adtr.features.extract import batch_size, extract
     from adtr.features.weights import weights_file
 
-    name, experiment, part = _names(options, paths.plan, "dataset", "experiment", "part")
+    name, experiment, part = paths.plan.names(options.target, "dataset", "experiment", "part")
     features = paths.plan.params[name, experiment].features
     if options.anomalies:
         rows, root, store = _bank_rows(options, paths, name, experiment, part)
@@ -373,10 +353,10 @@ def _figures(options: Options, paths: Paths) -> None:
     from adtr.figures.stage import draw_category, draw_dataset
 
     if "/" in options.target:
-        dataset, category = _names(options, paths.plan, "dataset", "category")
+        dataset, category = paths.plan.names(options.target, "dataset", "category")
         draw_category(paths, dataset, category)
     else:
-        (dataset,) = _names(options, paths.plan, "dataset")
+        (dataset,) = paths.plan.names(options.target, "dataset")
         draw_dataset(paths, dataset, PARAMS)
 
 

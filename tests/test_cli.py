@@ -111,7 +111,10 @@ def test_help_lists_the_commands_and_the_version_is_the_packages(
         (["confetti", *STUDY, "smoke_mvtec/adtr/screw"], "smoke_mvtec/adtr: this experiment is not trained with"),
         (["features", *STUDY, "smoke_mvtec/adtr/screw"], "`adtr index --study smoke smoke_mvtec/screw` makes it"),
         (["features", *STUDY, "smoke_mvtec/adtr/screw", "--threads", "0"], "'0' is not a whole number from 1 on"),
-        (["train", *STUDY, "smoke_mvtec/adtr/screw"], "the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED"),
+        (
+            ["train", *STUDY, "smoke_mvtec/adtr/screw"],
+            "of the form DATASET/EXPERIMENT/CATEGORY/SEED is expected",
+        ),
         (["train", *STUDY, "smoke_mvtec/adtr/screw/7"], "no seed '7'; known: 0"),
         (["train", *STUDY, str(RUN)], "`adtr index --study smoke smoke_mvtec/carpet` makes it"),
         (["train", *STUDY, str(PLUS)], f"`adtr train --study smoke {PLUS._replace(experiment='adtr')}` makes it"),

@@ -39,13 +39,6 @@ def parts_of(layout: str, category: str) -> list[str]:
     return [f"train_{category}", "test"] if layout in FIRST_CLASS else [category]
 
 
-def category_of(layout: str, part: str) -> str:
-    """A category whose manifest holds the part, the same in every study."""
-    if layout not in FIRST_CLASS:
-        return part
-    return FIRST_CLASS[layout] if part == "test" else part.removeprefix("train_")
-
-
 def data_key(name: str, dataset: Dataset) -> str:
     """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
     decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})
@@ -94,8 +87,9 @@ class Paths:
         return self.root / RESULTS / f"manifests/{self.keys[dataset]}/{category}.csv"
 
     def category(self, dataset: str, part: str) -> str:
-        """A category whose manifest holds the part."""
-        return category_of(self.datasets[dataset].layout, part)
+        """A category whose manifest holds the part, the same in every study."""
+        layout = self.datasets[dataset].layout
+        return FIRST_CLASS[layout] if layout in FIRST_CLASS and part == "test" else part.removeprefix("train_")
 
     def store(self, dataset: str, experiment: str, part: str) -> Path:
         """The feature store of a part of a data set."""

@@ -86,23 +86,35 @@ class Plan:
         seeds = self.study.seeds
         return list(seeds) if self.params[dataset, experiment].random else seeds[:1]
 
+    def names(self, target: str, *kinds: str) -> list[str]:
+        """The words of a target, known to the study.
+
+        Args:
+            kinds: of each word: dataset, experiment, category, seed; others are not checked.
+
+        Raises:
+            UserError: with all of them that the study does not have.
+        """
+        words, errors, datasets = target.split("/"), Errors(), self.datasets | self.outliers
+        if len(words) != len(kinds):
+            raise UserError(f"{target}: a name of the form {'/'.join(kinds).upper()} is expected")
+        if errors.known(words[0], datasets, "data set", f"study {self.name}"):
+            known = {"experiment": self.study.datasets.get(words[0], []), "category": datasets[words[0]].categories}
+            for word, kind in zip(words, kinds, strict=True):
+                if kind == "seed" and not errors:
+                    known[kind] = [str(seed) for seed in self.seeds(*words[:2])]
+                if kind in known:
+                    errors.known(word, known[kind], kind, f"study {self.name}, {words[0]}")
+        errors.stop(target)
+        return words
+
     def run(self, name: str) -> Run:
         """The run of a name.
 
         Raises:
             UserError: the study has no such run.
         """
-        errors, words = Errors(), name.split("/")
-        if len(words) != 4 or not words[3].isdecimal():
-            raise UserError(f"{name}: the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED")
-        dataset, experiment, category, seed = words
-        where = f"study {self.name}"
-        if errors.known(dataset, self.datasets, "data set", where):
-            errors.known(experiment, self.study.datasets[dataset], "experiment", f"{where}, {dataset}")
-            errors.known(category, self.datasets[dataset].categories, "category", f"{where}, {dataset}")
-        if not errors:
-            errors.known(seed, map(str, self.seeds(dataset, experiment)), "seed", f"{where}, {dataset}/{experiment}")
-        errors.stop(name)
+        dataset, experiment, category, seed = self.names(name, "dataset", "experiment", "category", "seed")
         return Run(dataset, experiment, category, int(seed))
 
     def dump(self) -> str:

@@ -147,8 +147,8 @@ def test_a_run_has_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cups/adtr/mug", "the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED"),
-        ("cups/adtr/mug/first", "the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED"),
+        ("cups/adtr/mug", "a name of the form DATASET/EXPERIMENT/CATEGORY/SEED is expected"),
+        ("cups/adtr/mug/first", "no seed 'first'; known: 3, 1"),
         ("cup/adtr/mug/1", "no data set 'cup', did you mean 'cups'?"),
         ("cups/adt/muk/1", "no experiment 'adt', did you mean 'adtr'?"),
         ("cups/adt/muk/1", "no category 'muk', did you mean 'mug'?"),
