@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from adtr import cost, files, provenance
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
-from adtr.config.paths import RESULTS, Paths, root_of
+from adtr.config.paths import RESULTS, Paths, Store, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
@@ -27,16 +27,6 @@ Wildcards = Any  # of Snakemake: an attribute for each wildcard
 # A message, or a traceback's end
 ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
-
-
-class Features(NamedTuple):
-    """What a feature store is made of."""
-
-    dataset: str  # whose images
-    experiment: str  # one whose parameters it has; `of` and `experiment` name it on the command line
-    of: str  # the data set of that experiment
-    params: Params
-    manifest: Path
 
 
 class Workflow:
@@ -110,22 +100,9 @@ class Workflow:
     @cached_property
     def features(self) -> list[str]:
         """The manifests and feature stores of all runs."""
-        files = {store: [made.manifest, store, store.with_suffix(".json")] for store, made in self._stores.items()}
-        return list(dict.fromkeys(str(file) for of_store in files.values() for file in of_store))
-
-    @cached_property
-    def _stores(self) -> dict[Path, Features]:
-        """What each feature store is made of, anomalies too; the first experiment that needs it names it."""
-        found: dict[Path, Features] = {}
-        for run in self.plan.runs():
-            (dataset, experiment, category, _), params = run, self.plan.params[run[:2]]
-            for path in self.paths.stores(run):
-                manifest = self.paths.manifest(dataset, self.paths.category(dataset, path.stem))
-                found.setdefault(path, Features(dataset, experiment, dataset, params, manifest))
-            if bank := self.paths.bank(dataset, experiment, category):
-                lender = params.outliers.dataset if params.adtr_plus.anomalies == "outliers" else dataset
-                found.setdefault(bank[1], Features(lender, experiment, dataset, params, bank[0]))
-        return found
+        stores = self.paths.all_stores
+        manifests = dict.fromkeys(made.manifest for made in stores.values())
+        return [str(file) for file in [*manifests, *stores, *(store.with_suffix(".json") for store in stores)]]
 
     # Data
 
@@ -178,14 +155,14 @@ class Workflow:
 
     # Features
 
-    def store(self, wildcards: Wildcards) -> Features:
+    def store(self, wildcards: Wildcards) -> Store:
         """What a store is made of."""
         path = RESULTS.joinpath("features", *dict(wildcards.items()).values()).with_suffix(".npy")
-        if path not in self._stores:
+        if path not in self.paths.all_stores:
             raise UserError(
                 f"no experiment of the study {self.name} has the features {wildcards.key} of {wildcards.data}"
             )
-        return self._stores[path]
+        return self.paths.all_stores[path]
 
     def store_manifest(self, wildcards: Wildcards) -> str:
         return str(self.store(wildcards).manifest)
@@ -193,7 +170,7 @@ class Workflow:
     def store_name(self, wildcards: Wildcards) -> str:
         """As the command line names a store: DATASET/EXPERIMENT/PART."""
         store = self.store(wildcards)
-        return f"{store.of}/{store.experiment}/{wildcards.part}"
+        return f"{store.dataset}/{store.experiment}/{wildcards.part}"
 
     def store_decisive(self, wildcards: Wildcards) -> str:
         features = self.store(wildcards).params.features
@@ -295,8 +272,8 @@ class Workflow:
         return self.cluster.gpus if self.params(wildcards).trains else 0
 
     def features_minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        features, images = self.store(wildcards).params.features, self._images_of_part(wildcards)
-        return self.cluster.minutes(cost.extraction(features, images, self.cluster), attempt)
+        seconds = cost.extraction(self.paths, self.store(wildcards), wildcards.part, self.cluster)
+        return self.cluster.minutes(seconds, attempt)
 
     def features_memory(self, _: Wildcards, attempt: int) -> int:
         return attempt * self.cluster.memory
@@ -321,14 +298,6 @@ class Workflow:
     def _images(self, wildcards: Wildcards) -> cost.Images:
         run = self.run(wildcards)
         return cost.images_of(self.plan.datasets[run.dataset], Path(self.manifest(wildcards)), self.cluster)
-
-    def _images_of_part(self, wildcards: Wildcards) -> int:
-        store = self.store(wildcards)
-        definition = self.paths.datasets[store.dataset]
-        images = cost.images_of(definition, store.manifest, self.cluster)
-        if "bank" in dict(wildcards.items()):
-            return cost.bank_images(store.params, images.train)
-        return cost.images_of_part(definition, wildcards.part, images)
 
     # Before the first job
 

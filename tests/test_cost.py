@@ -55,10 +55,18 @@ def test_a_baseline_takes_no_epochs() -> None:
     assert cost.fit(params("autoencoder"), Images(100, 0), CLUSTER) > 20
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_four_times_the_pixels_take_four_times_as_long_to_extract() -> None:
-    small, large = (params(name).features for name in ("adtr", "adtr_512"))
-    assert cost.extraction(small, 300, CLUSTER) == 3
-    assert cost.extraction(large, 300, CLUSTER) == 12
+    paths = Paths(resolve("paper", ROOT / "params"))
+    small = next(store for store in paths.all_stores.values() if store.experiment == "adtr")
+    large = small._replace(params=params("adtr_512"))
+    assert cost.extraction(paths, small, "screw", CLUSTER) == 3  # 200 + 100 images
+    assert cost.extraction(paths, large, "screw", CLUSTER) == 12
+    cifar = small._replace(dataset="cifar10", params=params("adtr"))
+    seconds = [cost.extraction(paths, cifar, part, CLUSTER) for part in ("train_cat", "test")]
+    assert seconds == [50, 100]
+    plus = small._replace(params=params("adtr_plus"), anomalies=True)
+    assert cost.extraction(paths, plus, "screw", CLUSTER) == 2 * plus.params.confetti.variants
 
 
 def test_models_kept_on_the_way_are_evaluated_too() -> None:

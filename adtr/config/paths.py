@@ -5,9 +5,9 @@ written.
 """
 
 import importlib.util
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from adtr.config.methods import Params
 from adtr.config.schema import Dataset, Features
@@ -64,6 +64,16 @@ def bank_key(params: Params) -> str:
 RESULTS = Path("results")
 
 
+class Store(NamedTuple):
+    """What a feature store is made of."""
+
+    dataset: str  # with `experiment`, the first to use it; they name it on the command line
+    experiment: str
+    params: Params
+    manifest: Path
+    anomalies: bool  # those of ADTR+
+
+
 class Paths:
     """The files of a study.
 
@@ -89,7 +99,9 @@ class Paths:
     def category(self, dataset: str, part: str) -> str:
         """A category whose manifest holds the part, the same in every study."""
         layout = self.datasets[dataset].layout
-        return FIRST_CLASS[layout] if layout in FIRST_CLASS and part == "test" else part.removeprefix("train_")
+        if layout not in FIRST_CLASS:
+            return part
+        return FIRST_CLASS[layout] if part == "test" else part.removeprefix("train_")
 
     def store(self, dataset: str, experiment: str, part: str) -> Path:
         """The feature store of a part of a data set."""
@@ -100,6 +112,19 @@ class Paths:
         """The feature stores of a run: of its training images, and of its test images where these have another."""
         parts = parts_of(self.plan.datasets[run.dataset].layout, run.category)
         return [self.store(run.dataset, run.experiment, part) for part in parts]
+
+    @cached_property
+    def all_stores(self) -> dict[Path, Store]:
+        """What each feature store of the study is made of."""
+        found: dict[Path, Store] = {}
+        for run in self.plan.runs():
+            (dataset, experiment, category, _), params = run, self.plan.params[run[:2]]
+            for path in self.stores(run):
+                manifest = self.manifest(dataset, self.category(dataset, path.stem))
+                found.setdefault(path, Store(dataset, experiment, params, manifest, anomalies=False))
+            if bank := self.bank(dataset, experiment, category):
+                found.setdefault(bank[1], Store(dataset, experiment, params, bank[0], anomalies=True))
+        return found
 
     def bank(self, dataset: str, experiment: str, category: str) -> tuple[Path, Path] | None:
         """Manifest and feature store of the anomalies that an experiment is trained with; None of other methods."""
