@@ -12,7 +12,8 @@ from adtr.errors import UserError
 from adtr.workflow import Workflow, failures
 
 min_version("9.20")
-gc.set_threshold(100_000)  # a plan makes many objects that stay: looking through them again and again takes seconds
+# A plan makes many objects that stay: to look through them again and again takes seconds
+gc.set_threshold(100_000)
 
 try:
     study = Workflow(config)

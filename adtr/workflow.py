@@ -35,6 +35,10 @@ class Workflow:
     Args:
         config: Snakemake's: `study`, a file of params/studies, and `set`, parameters that win over all files.
 
+    Attributes:
+        options: the study on the command line of a stage.
+        plots, reports: the files that DVC compares, and those of the report.
+
     Raises:
         UserError: with every error in the parameters.
     """
@@ -46,18 +50,15 @@ class Workflow:
                 f"--config takes study=NAME and set='SECTION.NAME=VALUE …', not {', '.join(unknown)} "
                 "(put targets before --config: it consumes the words that follow)"
             )
-        self.name, self.settings = str(config.get("study", "paper")), str(config.get("set", ""))
-        self.plan: Plan = resolve(self.name, settings=parse_settings(self.settings))
+        self.name, settings = str(config.get("study", "paper")), str(config.get("set", ""))
+        self.options = f"--study {shlex.quote(self.name)}" + (f" --set {shlex.quote(settings)}" if settings else "")
+        self.plan: Plan = resolve(self.name, settings=parse_settings(settings))
         self.paths = Paths(self.plan)
+        self.plots = [f"{self.paths.results}/{name}" for name in PLOTS]
+        self.reports = [f"{self.paths.report}/report.{suffix}" for suffix in ("html", "md", "tex")]
         self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
         here = Path.cwd()
         self.params_folder = str(PARAMS.relative_to(here) if PARAMS.is_relative_to(here) else PARAMS)
-
-    @cached_property
-    def options(self) -> str:
-        """The study on the command line of a stage."""
-        settings = f" --set {shlex.quote(self.settings)}" if self.settings else ""
-        return f"--study {shlex.quote(self.name)}{settings}"
 
     # Patterns
 
@@ -85,17 +86,9 @@ class Workflow:
         return [str(path) for name in names for path in self.paths.table(name)]
 
     @cached_property
-    def plots(self) -> list[str]:
-        return [f"{self.paths.results}/{name}" for name in PLOTS]
-
-    @cached_property
     def figures(self) -> list[str]:
         of_categories = [self.paths.category_figures(*names) for names in self.plan.categories()]
         return [str(path) for path in [*of_categories, *map(self.paths.dataset_figures, self.plan.datasets)]]
-
-    @cached_property
-    def reports(self) -> list[str]:
-        return [f"{self.paths.report}/report.{suffix}" for suffix in ("html", "md", "tex")]
 
     @cached_property
     def features(self) -> list[str]:
