@@ -177,11 +177,12 @@ def assumptions(plan: Plan) -> str:
 
 def run_seconds(plan: Plan, cluster: Cluster) -> dict[Run, float]:
     """Seconds that each run takes, its training and its evaluation."""
-    seconds, images_by_category = {}, _images(plan, cluster)
+    paths, found = Paths(plan), {}
     for run in plan.runs():
-        params, images = plan.params[run[:2]], images_by_category[run.dataset, run.category]
-        seconds[run] = 2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
-    return seconds
+        params, manifest = plan.params[run[:2]], paths.manifest(run.dataset, run.category)
+        images = images_of(plan.datasets[run.dataset], manifest, cluster)
+        found[run] = 2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
+    return found
 
 
 def store_seconds(plan: Plan, cluster: Cluster) -> float:
@@ -216,9 +217,3 @@ def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.Data
         used = runs[runs.dataset.isin(standing) & runs.experiment.isin(experiments_of(spec))]
         rows.append({"table": f"Table {name[-1]}", "number": used.number.sum(), "hours": used.hours.sum()})
     return pd.DataFrame(rows)
-
-
-def _images(plan: Plan, cluster: Cluster) -> dict[tuple[str, str], Images]:
-    """The images of each category, by data set and name."""
-    paths = Paths(plan)
-    return {names: images_of(plan.datasets[names[0]], paths.manifest(*names), cluster) for names in plan.categories()}
