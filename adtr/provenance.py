@@ -97,7 +97,7 @@ def _decides(name: str) -> bool:
 def imports(source: str | bytes) -> list[str]:
     """The modules of adtr that a source may import: `from adtr.a import b` may mean adtr.a or adtr.a.b."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -108,7 +108,10 @@ def imports(source: str | bytes) -> list[str]:
 @cache
 def meaning(source: str | bytes) -> str:
     """A module's syntax tree as text, the same under every version of Python, without what no number depends on."""
-    return _text(ast.parse(source))
+    return _text(_tree(source))
+
+
+_tree = cache(ast.parse)
 
 
 def _text(node: Any, of_class: bool = False) -> str:
