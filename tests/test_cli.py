@@ -1,6 +1,5 @@
 """The command line: help, refusals, and the stages typed by hand, from generated images to metrics."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from adtr.config import PARAMS
 from adtr.config.paths import Paths
 from adtr.config.schema import read_yaml
 from adtr.config.study import Plan, Run
+from adtr.data.manifest import write_manifest
+from adtr.records import Record, write_only
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -197,7 +198,7 @@ def test_a_bank_that_failed_leaves_no_manifest_of_an_earlier_one(
     rows = pd.read_csv(manifest, keep_default_na=False)
     (prepared / "results/manifests").unlink()
     manifest.parent.mkdir(parents=True)
-    rows.assign(sha256=rows.sha256[::-1].to_numpy()).to_csv(manifest, index=False)
+    write_manifest(manifest, rows.assign(sha256=rows.sha256[::-1].to_numpy()))
     assert "changed since it was indexed" in refusal(["confetti", *STUDY, target], capsys)
     assert not bank.exists()
 
@@ -271,8 +272,7 @@ def test_a_run_is_not_evaluated_on_features_made_otherwise(
     (store,) = Paths(smoke).stores(run)
     store.parent.mkdir(parents=True)
     store.symlink_to(data / store)
-    record = json.loads((data / store).with_suffix(".json").read_text())
-    store.with_suffix(".json").write_text(json.dumps(record | {key: "others"}))
+    write_only(store.with_suffix(".json"), Record((data / store).with_suffix(".json")).values | {key: "others"})
     message = refusal(["evaluate", *STUDY, str(run)], capsys)
     assert f"its {key} differ from those that results/smoke/runs/{run} was trained on" in message
 
