@@ -29,15 +29,10 @@ from adtr.evaluate.maps import score, upsampled
 from adtr.evaluate.metrics import aupro
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, Run, spread
-from adtr.figures.confetti import COPIES, confetti
-from adtr.figures.curve import SPAN, curve
-from adtr.figures.gallery import best_threshold, gallery, verdict
-from adtr.figures.look import line
-from adtr.figures.maps import maps, sample_of
-from adtr.figures.pro import pro
-from adtr.figures.roc import roc
+from adtr.figures.curves import SPAN, curve, line, pro, roc, training
+from adtr.figures.images import COPIES, confetti, gallery, maps, sample_of
 from adtr.figures.stage import KINDS, draw
-from adtr.figures.training import training
+from adtr.figures.thumbnails import best_threshold, verdict
 from adtr.figures.tsne import embedded, pooled, possibility
 from adtr.tables.specs import read_specs
 
