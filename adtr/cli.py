@@ -422,7 +422,7 @@ def _status(options: Options) -> None:
 
 def _cost(options: Options) -> None:
     from adtr.cost import assumptions, expected, read_cluster
-    from adtr.tables.specs import read_specs
+    from adtr.tables.paper import read_specs
 
     plan, speeds = _paths(options).plan, read_cluster(PARAMS / "cluster.yaml")
     if options.here:

@@ -19,7 +19,7 @@ from adtr.figures.look import save, set_look
 from adtr.figures.thumbnails import thumbnails
 from adtr.figures.tsne import pooled, tsne
 from adtr.files import write_text
-from adtr.tables.specs import read_specs
+from adtr.tables.paper import read_specs
 from adtr.tables.summary import read_metrics
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]

@@ -105,9 +105,8 @@ def departures(plan: Plan) -> pd.DataFrame:
     table = changed.experiments.agg(list).reset_index()
     keys = zip(table.parameter, table["data sets"], table.experiments, strict=True)
     table["experiments"] = [_all_but(readers[key, dataset], titles) for key, dataset, titles in keys]
-    table = (
-        table.groupby(["parameter", "recipe", "here", "experiments"], sort=False)["data sets"].agg(list).reset_index()
-    )
+    alike = table.groupby(["parameter", "recipe", "here", "experiments"], sort=False, as_index=False)
+    table = alike["data sets"].agg(list)
     table["data sets"] = ["all" if len(names) == len(plan.datasets) else listed(names) for names in table["data sets"]]
     return table.assign(meaning=table.parameter.map(meaning))
 
