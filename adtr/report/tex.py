@@ -27,14 +27,11 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
     page.filters |= {"tex": escape}
     own = [text for name, text in tables.items() if name not in PAPER + FURTHER]
     parts = {"figures": figures, "paper": [tables[name] for name in PAPER], "own": own, "tables": tables}
-    parts["departures_table"] = content["departures"] and _departures(content["departures"])
+    if table := content["departures"]:
+        text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
+        parts["departures_table"] = latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
     parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))
     return page.get_template("tex.tex.j2").render(content | parts)
-
-
-def _departures(table: Row) -> str:
-    text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
-    return latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
 
 
 def _runs(runs: pd.DataFrame) -> str:

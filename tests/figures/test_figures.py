@@ -30,7 +30,7 @@ from adtr.evaluate.metrics import aupro
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, Run, spread
 from adtr.figures.curves import SPAN, curve, line, pro, roc, training
-from adtr.figures.images import COPIES, confetti, gallery, maps, sample_of
+from adtr.figures.images import COPIES, confetti, extremes, gallery, maps, sample_of
 from adtr.figures.stage import KINDS, draw
 from adtr.figures.thumbnails import best_threshold, verdict
 from adtr.figures.tsne import embedded, pooled, possibility
@@ -214,6 +214,15 @@ def test_images_are_spread_evenly_over_the_ranks() -> None:
     assert list(spread(ranked, 4)["rank"]) == [12, 37, 62, 87]
     assert list(spread(ranked[:3], 4)["rank"]) == [0, 1, 2]
     assert spread(ranked[:0], 4).empty
+
+
+@pytest.mark.parametrize(("label", "scores"), [(1, [9, 8, 5, 4, 1, 0]), (0, [0, 1, 4, 5, 8, 9])])
+def test_the_gallery_has_the_best_the_middle_and_the_worst(label: int, scores: list[int]) -> None:
+    tested = pd.DataFrame({"label": label, "pred_score": range(10)})
+    shown = extremes(tested, label, count=2)
+    assert shown.pred_score.tolist() == scores
+    assert shown.place.tolist() == ["best "] * 2 + ["middle "] * 2 + ["worst "] * 2
+    assert extremes(tested[:2], label).pred_score.tolist() == sorted([0, 1], reverse=label == 1)
 
 
 def test_confetti_shows_the_copy_below_its_source(screw: Category) -> None:

@@ -7,7 +7,6 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import pandas as pd
 import planted
 import pytest
 
-from adtr.config.study import Plan, resolve
+from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
+from adtr.evaluate.bootstrap import compare
+from adtr.tables import comparison, render, sizes
 from adtr.tables import paper as printed
-from adtr.tables import render, sizes
 from adtr.tables import stage as tables
 from adtr.tables.latex import escape, latex
 from adtr.tables.paper import read_specs
-from adtr.tables.summary import OF_LAYOUT, collect, summarize
+from adtr.tables.summary import collect, study_metrics, summarize
 
 PARAMS = planted.REPOSITORY / "params"
 SPECS = read_specs(PARAMS)
@@ -76,12 +76,6 @@ def test_the_mean_over_categories_is_taken_for_each_seed() -> None:
     assert found.n == 2
 
 
-def test_categories_weigh_the_same_however_many_seeds_they_have() -> None:
-    found = cell(summary(run("cat", 0, 90), run("dog", 0, 60)), category="mean")
-    assert (found["mean"], found.n) == (75, 1)
-    assert math.isnan(found.sd)
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_undefined_cell_makes_its_mean_undefined(seed: int) -> None:
     rows = [run("cat", 0, 90), run("cat", 1, 90), run("dog", 1 - seed, 80), run("dog", seed, math.nan)]
@@ -115,6 +109,7 @@ def test_an_experiment_of_one_seed_is_summarized_beside_one_of_several() -> None
     found = summary(*rows, run("cat", 0, 70, "spade"), run("dog", 0, 80, "spade"))
     single, several = (cell(found, category="mean", experiment=name) for name in ("spade", "adtr"))
     assert (single["mean"], single.n, several["mean"], several.n) == (75, 1, 91, 3)
+    assert math.isnan(single.sd)
     table = render.wide(found.assign(row=found.experiment, column=found.category, note="", printed=""))
     assert table.loc["spade"].tolist() == ["70.0", "80.0", "75.0"]
 
@@ -168,9 +163,9 @@ def test_table_1_has_the_papers_rows_and_notes_and_ours() -> None:
 # Ours beside the paper's
 
 
-def ours(*rows: dict[str, Any], categories: Iterable[str] = ("cat", "dog")) -> pd.DataFrame:
-    """The paper's table of one method, printed as 90.0 in each category and as their mean."""
-    source = pd.DataFrame({"method": "ADTR", "reference": "", "category": [*categories, "mean"], "note": ""})
+def ours(*rows: dict[str, Any]) -> pd.DataFrame:
+    """The paper's table of one method, printed as 90.0 in each of two categories and as their mean."""
+    source = pd.DataFrame({"method": "ADTR", "reference": "", "category": ["cat", "dog", "mean"], "note": ""})
     spec = {"paper": source.assign(value="90.0"), "ours": {"ADTR": "adtr"}, "metric": "image_auroc"}
     return printed.of_paper(spec, summary(*rows))
 
@@ -278,9 +273,10 @@ def test_the_printed_numbers_are_those_that_were_copied_from_the_paper(name: str
 def metrics_of(plan: Plan) -> pd.DataFrame:
     """Metrics of every run of a study, made up: 60, 61, 62, ..."""
     rows = [
-        run(category, seed, 60 + number, experiment, metric, dataset)
-        for number, (dataset, experiment, category, seed) in enumerate(plan.runs())
-        for metric in ["image_auroc", *OF_LAYOUT.get(plan.datasets[dataset].layout, [])]
+        run(r.category, r.seed, 60 + number, r.experiment, metric, r.dataset)
+        for number, r in enumerate(plan.runs())
+        for dataset, metric in study_metrics(plan)
+        if dataset == r.dataset
     ]
     return pd.DataFrame(rows)
 
@@ -363,6 +359,27 @@ def test_metrics_are_collected_of_every_run_and_missing_ones_are_counted(plan: P
         UserError, match=rf"1 of {len(list(plan.runs()))} runs have no metrics yet, such as {folder}/metrics"
     ):
         collect(plan, tmp_path)
+
+
+# Comparisons
+
+
+def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(plan: Plan) -> None:
+    values = {"adtr": 90.0, "cnn": 88.25}
+    rows = [run(c, s, values[e] + s, e, dataset=d) for d, e, c, s in plan.runs() if e in values]
+    sheet = comparison.sheet(plan, compare(pd.DataFrame(rows), study_metrics(plan)))
+    assert sheet.text.to_numpy().tolist() == [
+        ["CNN", "generated images in MVTec-AD's layout", "image AUROC", "-1.8", "[-1.8, -1.8]", "4", "0/0/4"]
+    ]
+    assert "categories with replacement, and seeds with replacement within each" in sheet.notes[0]
+    assert sheet.notes[1].endswith("2 categories are few: the interval is shorter than it should be.")
+
+
+def test_a_single_pair_is_told(plan: Plan) -> None:
+    rows = [run("cat", 0, value, e, dataset="smoke_mvtec") for e, value in (("adtr", 90.0), ("cnn", 91.0))]
+    sheet = comparison.sheet(plan, compare(pd.DataFrame(rows), study_metrics(plan)))
+    assert sheet.text["95 % interval"].tolist() == ["–"]
+    assert sheet.notes[1].endswith("one category and one seed give no interval.")
 
 
 # Rendering
@@ -452,8 +469,7 @@ def test_signs_are_set_as_signs(text: str, expected: str) -> None:
 def networks(plan: Plan) -> pd.DataFrame:
     """Sizes of the networks of every run, made up."""
     rows = [(*r, 0 if r[1] in UNTRAINED else 48_000 + 1_000 * len(r[1]), 64, 512) for r in plan.runs()]
-    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=[*Run._fields, "parameters", "tokens", "channels"])
 
 
 def test_parameters_of_trained_networks_beside_those_of_adtr(plan: Plan) -> None:
