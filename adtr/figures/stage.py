@@ -12,8 +12,7 @@ from adtr.config.study import Run
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, read_category
-from adtr.figures.curves import curve, pro, roc, training
-from adtr.figures.histogram import histogram
+from adtr.figures.charts import curve, histogram, pro, roc, training
 from adtr.figures.images import confetti, gallery, maps
 from adtr.figures.look import save, set_look
 from adtr.figures.thumbnails import thumbnails

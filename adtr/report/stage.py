@@ -9,8 +9,7 @@ from adtr.files import write_bytes, write_text
 from adtr.report.brief import markdown
 from adtr.report.content import gather
 from adtr.report.figures import selection, small
-from adtr.report.page import render
-from adtr.report.tex import document
+from adtr.report.layout import document, page
 from adtr.tables.stage import table_names
 from adtr.tables.summary import made_by
 
@@ -42,7 +41,7 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
     _write_each(
         {
             "figures": copies,
-            "report.html": lambda: write_text(output / "report.html", render(content)),
+            "report.html": lambda: write_text(output / "report.html", page(content)),
             "report.md": lambda: write_text(output / "report.md", markdown(content, figures)),
             "report.tex": lambda: write_text(output / "report.tex", latex()),
         }

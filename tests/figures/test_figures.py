@@ -29,7 +29,7 @@ from adtr.evaluate.maps import score, upsampled
 from adtr.evaluate.metrics import aupro
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, Run, spread
-from adtr.figures.curves import SPAN, curve, line, pro, roc, training
+from adtr.figures.charts import SPAN, curve, line, pro, roc, training
 from adtr.figures.images import COPIES, confetti, extremes, gallery, maps, sample_of
 from adtr.figures.stage import KINDS, draw
 from adtr.figures.thumbnails import best_threshold, verdict

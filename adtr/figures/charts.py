@@ -1,4 +1,4 @@
-"""Curves of all experiments on a category: ROC, PRO, the training's losses, metrics over the epochs."""
+"""All experiments on a category: ROC, PRO, histograms of scores, the training's losses, metrics over the epochs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from adtr.evaluate.maps import upsampled
 from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
 from adtr.figures.category import Category, Run
-from adtr.figures.look import METRICS, PALETTE
+from adtr.figures.look import ANOMALOUS, METRICS, NORMAL, PALETTE
 
 DASHES = ["-", "--", "-.", ":"]
 MARKERS = "os^DvP*X<>"
@@ -50,6 +50,27 @@ def pro(category: Category) -> Figure:
     axes.set(xlabel="false positives, % of normal pixels", ylabel="overlap, mean over the defects, %")
     axes.set(xlim=(-limit, 101 * limit), ylim=(-1, 101), box_aspect=1)
     _legend(axes, f"AUPRO to {100 * limit:g} %, %")
+    return figure
+
+
+def histogram(category: Category) -> Figure:
+    """The image scores of normal and anomalous test images in per cent of each, an experiment a panel, three a row.
+
+    The last bin also holds the highest half per cent of the scores, beyond the axis.
+    """
+    runs = category.runs
+    columns, rows = min(3, len(runs)), -(-len(runs) // 3)
+    width, height = 3.4 * columns, 2.8 * rows + 0.3
+    figure, grid = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    for axes in grid.flat[len(runs) :]:
+        axes.set_axis_off()
+    for axes, run in zip(grid.flat, runs, strict=False):
+        _panel(axes, run)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("% of its class")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2, loc="lower center")
+    figure.tight_layout(rect=(0, 0.3 / height, 1, 1))
     return figure
 
 
@@ -94,6 +115,19 @@ def curve(category: Category) -> Figure:
     figure.subplots_adjust(wspace=0.28)
     _legend(panels[0][-1])
     return figure
+
+
+def _panel(axes: Axes, run: Run) -> None:
+    scores, anomalous = run.scores.pred_score, run.scores.label == 1
+    count = int(np.clip(len(scores) // 8, 10, 40))
+    bins = np.linspace(scores.min(), np.quantile(scores, 0.995) + 1e-9, count).tolist()
+    styles: list[dict[str, Any]] = [{"histtype": "stepfilled", "alpha": 0.4, "color": NORMAL, "label": "normal"}]
+    styles += [{"histtype": "step", "lw": 1.6, "color": ANOMALOUS, "label": "anomalous"}]
+    for members, style in zip((~anomalous, anomalous), styles, strict=True):
+        shares = np.full(members.sum(), 100 / max(members.sum(), 1))
+        axes.hist(scores[members].clip(upper=bins[-1]), bins, weights=shares, **style)
+    axes.set(title=run.title, xlabel="image score")
+    axes.grid(False, axis="x")
 
 
 def line(i: int) -> dict[str, Any]:

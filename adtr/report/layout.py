@@ -1,16 +1,28 @@
-"""The report for print: a LaTeX document that compiles in its own folder."""
+"""The report as one HTML file, which asks for nothing outside, and as a LaTeX document, from their templates."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from adtr.report.figures import embedded
 from adtr.report.runs import Row, span
 from adtr.tables.latex import escape, latex
 from adtr.tables.stage import FURTHER, PAPER
 
+WIDE = ("maps", "histogram", "curve", "confetti", "bars")  # figures that want a row of their own
 TEXT = r">{\raggedright\arraybackslash}p{.2\linewidth}"  # a column of sentences
+MARKS = {"variable_start_string": "<<", "variable_end_string": ">>"}  # braces are LaTeX's
+MARKS |= {"block_start_string": "<%", "block_end_string": "%>"}
+
+
+def page(content: Row) -> str:
+    """The report in HTML, from page.html.j2."""
+    templates = _templates(autoescape=True)
+    templates.filters |= {"span": span}
+    return templates.get_template("page.html.j2").render(content, embedded=embedded, wide=WIDE)
 
 
 def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str:
@@ -20,18 +32,20 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
         figures: those that lie beside the document, as `file`.
         tables: the study's tables in LaTeX, by name.
     """
-    folder = FileSystemLoader(Path(__file__).parent)
-    marks = {"variable_start_string": "<<", "variable_end_string": ">>"}
-    marks |= {"block_start_string": "<%", "block_end_string": "%>"}
-    page = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **marks)  # type: ignore[arg-type]
-    page.filters |= {"tex": escape}
+    templates = _templates(**MARKS)
+    templates.filters |= {"tex": escape}
     own = [text for name, text in tables.items() if name not in PAPER + FURTHER]
     parts = {"figures": figures, "paper": [tables[name] for name in PAPER], "own": own, "tables": tables}
     if table := content["departures"]:
         text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
         parts["departures_table"] = latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
     parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))
-    return page.get_template("tex.tex.j2").render(content | parts)
+    return templates.get_template("tex.tex.j2").render(content | parts)
+
+
+def _templates(**options: Any) -> Environment:
+    folder = FileSystemLoader(Path(__file__).parent)
+    return Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
 
 
 def _runs(runs: pd.DataFrame) -> str:
