@@ -170,17 +170,18 @@ def ours(*rows: dict[str, Any]) -> pd.DataFrame:
     return printed.of_paper(spec, summary(*rows))
 
 
-NOT_RUN = [DASH, DASH, DASH]
+BOTH = [run("cat", 0, 91.26), run("dog", 0, 88)]
+OTHERS = [run(c, 0, 99, *names) for c in ("cat", "dog") for names in (("spade",), ("adtr", "image_ap"))]
 
 
 @pytest.mark.parametrize(
     ("rows", "own", "differences", "runs"),
     [
-        ([run("cat", 0, 91.26), run("dog", 0, 88)], ["91.3", "88.0", "89.6"], ["+1.3", "-2.0", "-0.4"], [1, 1, 1]),
+        (BOTH + OTHERS, ["91.3", "88.0", "89.6"], ["+1.3", "-2.0", "-0.4"], [1, 1, 1]),
         ([run("cat", 0, 90.0), run("dog", 0, 0.0)], ["90.0", "0.0", "45.0"], ["0.0", "-90.0", "-45.0"], [1, 1, 1]),
         ([run("cat", 0, 90.04), run("cat", 1, 94)], ["92.0 ± 2.8", DASH, DASH], ["+2.0", DASH, DASH], [2, 0, 2]),
         ([run("cat", 0, 91), run("dog", 0, math.nan)], ["91.0", DASH, DASH], ["+1.0", DASH, DASH], [1, 1, 1]),
-        ([run("cat", 0, 91, "spade"), run("cat", 0, 93, metric="image_ap")], NOT_RUN, NOT_RUN, [0, 0, 0]),
+        (OTHERS, [DASH] * 3, [DASH] * 3, [0, 0, 0]),
     ],
     ids=["both", "zero is no missing value", "two seeds of one category", "one undefined", "other runs only"],
 )
