@@ -9,7 +9,7 @@ from adtr.files import write_bytes, write_text
 from adtr.report.brief import markdown
 from adtr.report.content import gather
 from adtr.report.figures import selection, small
-from adtr.report.layout import document, page
+from adtr.report.page import document, page
 from adtr.tables.stage import table_names
 from adtr.tables.summary import made_by
 

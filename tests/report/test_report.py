@@ -29,7 +29,7 @@ from adtr.figures import dataset_kinds, kinds_of
 from adtr.report import content as report_content
 from adtr.report import figures, stage
 from adtr.report import runs as report_runs
-from adtr.report.layout import page as render
+from adtr.report.page import page as render
 from adtr.tables import sizes, summary
 from adtr.tables.stage import write_tables
 

@@ -26,7 +26,7 @@ def page(content: Row) -> str:
 
 
 def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str:
-    """The report in LaTeX, from tex.tex.j2.
+    """The report in LaTeX, from page.tex.j2.
 
     Args:
         figures: those that lie beside the document, as `file`.
@@ -40,7 +40,7 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
         text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
         parts["departures_table"] = latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
     parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))
-    return templates.get_template("tex.tex.j2").render(content | parts)
+    return templates.get_template("page.tex.j2").render(content | parts)
 
 
 def _templates(**options: Any) -> Environment:
