@@ -18,7 +18,7 @@ gc.set_threshold(100_000)
 try:
     study = Workflow(config)
     MISSING = study.missing_data() + study.missing_weights()
-except UserError as error:
+except (UserError, OSError) as error:
     raise WorkflowError(str(error))
 
 

@@ -1,8 +1,11 @@
 """The command `adtr`: a subcommand a stage; parameters come from a study and from --set, and a run has a name."""
 
 import argparse
+import io
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +15,9 @@ from typing import Any
 from adtr import __version__
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
-from adtr.config.paths import Paths, root_of
-from adtr.config.study import Run, resolve
+from adtr.config.paths import Paths
+from adtr.config.schema import root_of
+from adtr.config.study import Run, resolve, studies
 from adtr.errors import UserError
 from adtr.files import write_text
 
@@ -25,7 +29,12 @@ RUN = "DATASET/EXPERIMENT/CATEGORY/SEED"
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one subcommand; an error that the user can mend, a file's included, is one message and exit code 1."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if getattr(options, "study", "") is None:
+        parser.error(f"the following arguments are required: --study, one of {', '.join(studies())}")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a title in letters that the terminal does not have
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if "SLURM_JOB_ID" in os.environ:
         job = (os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"))
@@ -71,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--threads", type=_positive, default=1, help="CPU threads [1]")
     differences = add("differences", _differences, "draw feature difference vectors of a run's test images", target=RUN)
     for stage in (features, train, evaluate, differences):
-        stage.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
+        stage.add_argument(
+            "--device", default="auto", help="cpu, cuda, cuda:NUMBER, or auto: a GPU where there is one [auto]"
+        )
 
     add("tables", _tables, "gather a study's metrics and write its tables", target="")
     add("plots", _plots, "write what DVC compares: metrics by name, curves of its plots", target="")
@@ -98,7 +109,7 @@ def _add(
     )
     parser.set_defaults(call=call)
     if target is not None:
-        parser.add_argument("--study", required=True, help="a file of params/studies")
+        parser.add_argument("--study", help="a file of params/studies, without its ending")
         parser.add_argument(
             "--set", default="", metavar="'SECTION.NAME=VALUE …'", help="parameters that win over all files"
         )
@@ -108,8 +119,8 @@ def _add(
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    if not re.fullmatch("[1-9][0-9]{0,2}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on (to 999)")
     return int(text)
 
 
@@ -130,8 +141,10 @@ def _needed(options: Options, path: Path, stage: str, target: str) -> Path:
         UserError: it is missing.
     """
     if not path.is_file():
-        settings = f" --set '{options.set}'" if options.set else ""
-        raise UserError(f"{path}: no such file: `adtr {stage} --study {options.study}{settings} {target}` makes it")
+        settings = f" --set {shlex.quote(options.set)}" if options.set else ""
+        raise UserError(
+            f"{path}: no such file: `adtr {stage} --study {options.study}{settings} {shlex.quote(target)}` makes it"
+        )
     return path
 
 
@@ -158,10 +171,11 @@ def _device(name: str) -> str:
         if "SLURM_JOB_ID" in os.environ and os.environ.get("CUDA_VISIBLE_DEVICES"):
             logger.warning("this job has a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
         return "cpu"
-    if name != "cpu" and name.partition(":")[0] != "cuda":
-        raise UserError(f"--device {name}: it is cpu, cuda or auto")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: PyTorch sees no GPU here")
+    if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", name):
+        raise UserError(f"--device {name}: it is cpu, cuda, cuda:NUMBER or auto")
+    number, there = int(name.partition(":")[2] or 0), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name != "cpu" and number >= there:
+        raise UserError(f"--device {name}: PyTorch sees {there or 'no'} GPU{'s' * (there > 1)} here")
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU, too
     return name
 
@@ -191,7 +205,7 @@ def _generate(options: Options, paths: Paths) -> None:
 
     (name,) = paths.plan.names(options.target, "dataset")
     dataset = paths.datasets[name]
-    made, root, categories = dataset.generated, Path(dataset.root), dataset.categories
+    made, root, categories = dataset.generated, root_of(dataset.root), dataset.categories
     if made is None:
         raise UserError(f"{name}: these images are not generated")
     if dataset.layout == "mvtec":

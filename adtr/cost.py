@@ -15,7 +15,8 @@ from tabulate import tabulate
 
 from adtr.config.methods import Model, Params
 from adtr.config.paths import Paths, Store
-from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems, read_yaml
+from adtr.config.reader import read_yaml
+from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems
 from adtr.config.study import Plan, Run
 from adtr.errors import UserError
 from adtr.tables.paper import experiments_of

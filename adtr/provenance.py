@@ -166,7 +166,7 @@ def device_name(device: str) -> str:
 
 
 def _commit() -> str:
-    """The git commit of the working tree, '+' behind it where tracked files differ; 'unknown' outside a checkout.
+    """The git commit of the checkout of this package, '+' behind it where tracked files differ; 'unknown' without one.
 
     What a reproduction itself writes does not count: `dvc.lock`, results/, the checksums in data/.
     """
@@ -177,6 +177,7 @@ def _commit() -> str:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # not a repository around an installed package
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *made)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):

@@ -16,8 +16,9 @@ from adtr import cost, files, provenance
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
-from adtr.config.paths import RESULTS, Paths, Store, root_of
-from adtr.config.study import PLOTS, Plan, Run, resolve
+from adtr.config.paths import RESULTS, Paths, Store
+from adtr.config.schema import root_of
+from adtr.config.study import PLOTS, Plan, Run, resolve, studies
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
@@ -50,8 +51,8 @@ class Workflow:
                 f"--config takes study=NAME and set='SECTION.NAME=VALUE …', not {', '.join(unknown)} "
                 "(put targets before --config: it consumes the words that follow)"
             )
-        self.name, settings = str(config.get("study", "paper")), str(config.get("set", ""))
-        self.options = f"--study {shlex.quote(self.name)}" + (f" --set {shlex.quote(settings)}" if settings else "")
+        self.name, settings = study_named(config.get("study", "paper")), str(config.get("set") or "")
+        self.options = f"--study {self.name}" + (f" --set={shlex.quote(settings)}" if settings else "")
         self.plan: Plan = resolve(self.name, settings=parse_settings(settings))
         self.paths = Paths(self.plan)
         self.plots = [f"{self.paths.results}/{name}" for name in PLOTS]
@@ -59,6 +60,8 @@ class Workflow:
         self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
         here = Path.cwd()
         self.params_folder = str(PARAMS.relative_to(here) if PARAMS.is_relative_to(here) else PARAMS)
+        if {"{", "}"} & set(self.params_folder):
+            raise UserError(f"{PARAMS}: Snakemake takes braces in a path for wildcards: rename the folder")
 
     # Patterns
 
@@ -150,7 +153,8 @@ class Workflow:
 
     def store(self, wildcards: Wildcards) -> Store:
         """What a store is made of."""
-        path = RESULTS.joinpath("features", *dict(wildcards.items()).values()).with_suffix(".npy")
+        *folders, part = dict(wildcards.items()).values()
+        path = RESULTS.joinpath("features", *folders, f"{part}.npy")
         if path not in self.paths.all_stores:
             raise UserError(
                 f"no experiment of the study {self.name} has the features {wildcards.key} of {wildcards.data}"
@@ -313,6 +317,29 @@ class Workflow:
             if source and not Path(source.destination).is_file() and not stores.is_dir():
                 needed[f"Weights of {features.backbone}: {source.destination}"] = None
         return list(needed)
+
+
+def study_named(value: Any) -> str:
+    """The study that Snakemake's `--config study=` means: it takes 007, 2024_11 and 1e3 for numbers.
+
+    Raises:
+        UserError: several studies are such a number.
+    """
+    if isinstance(value, str):
+        return value
+    kind = int if isinstance(value, int) else float
+    same = [name for name in studies() if _number(name, kind) == value]
+    if len(same) > 1:
+        words = " or ".join(f"""--config 'study="{name}"'""" for name in same)
+        raise UserError(f"study={value} may be {' or '.join(same)}: type {words}")
+    return same[0] if same else str(value)
+
+
+def _number(text: str, kind: type[int] | type[float]) -> float | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
 
 
 def failures(folder: Path, since: float) -> list[str]:

@@ -24,8 +24,8 @@ from tabulate import tabulate
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
-from adtr.config.paths import feature_key, root_of
-from adtr.config.schema import Dataset
+from adtr.config.paths import feature_key
+from adtr.config.schema import Dataset, root_of
 from adtr.config.study import resolve
 from adtr.data.manifest import index
 from adtr.data.sources import read_sources

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from adtr.config.methods import Params
-from adtr.config.schema import read_yaml
+from adtr.config.reader import read_yaml
 from adtr.model.cpu_layers import Linear
 from adtr.provenance import _cpu
 

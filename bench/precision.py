@@ -20,8 +20,8 @@ from tabulate import tabulate
 
 from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
-from adtr.config.paths import feature_key, root_of
-from adtr.config.schema import Features
+from adtr.config.paths import feature_key
+from adtr.config.schema import Features, root_of
 from adtr.config.study import resolve
 from adtr.data.images import verified_masks
 from adtr.data.manifest import index

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from adtr.config.methods import Params
-from adtr.config.schema import read_yaml
+from adtr.config.reader import read_yaml
 from adtr.data.manifest import read_manifest, write_manifest
 from adtr.features.select import data_digest
 from adtr.features.store import write_store

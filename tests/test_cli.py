@@ -16,7 +16,7 @@ from adtr import __version__
 from adtr.cli import main
 from adtr.config import PARAMS
 from adtr.config.paths import Paths
-from adtr.config.schema import read_yaml
+from adtr.config.reader import read_yaml
 from adtr.config.study import Plan, Run
 from adtr.data.manifest import write_manifest
 from adtr.records import Record, write_only

@@ -6,13 +6,26 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from adtr.config.schema import Section, parse_value, read_yaml
+from adtr.config.reader import parse_yaml, read_yaml
+from adtr.config.schema import Name, Section
 from adtr.errors import UserError
 
 Flat = dict[str, tuple[Any, str]]  # dotted key -> (value, the file that set it)
+
+
+MOST = 200  # signs of a value in a message
+A_NAME = "a name is of letters, digits, _ . and -, in quotes where it reads as a number"
+_NAME = TypeAdapter(Name)
+
+
+def is_name(text: Any) -> bool:
+    """Whether it may name a study, a data set, a recipe or an experiment: files are called by it."""
+    try:
+        return bool(_NAME.validate_python(text, strict=True))
+    except ValidationError:
+        return False
 
 
 def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Flat:
@@ -47,17 +60,29 @@ def unflatten(flat: Flat, errors: list[str]) -> dict[str, Any]:
 
 
 def parse_settings(text: str) -> dict[str, Any]:
-    """Parameters from a command line: 'train.epochs=5 train.lr=1e-3' (spaces or commas between them)."""
+    """Parameters from a command line: 'train.epochs=5 train.lr=1e-3' (spaces or commas between them).
+
+    Raises:
+        UserError: one of them cannot be read, or stands twice.
+    """
     settings: dict[str, Any] = {}
-    for item in filter(None, re.split(r"[\s,]+(?![^\[]*\])", text)):  # not within brackets
+    for item in re.findall(r"(?:\[[^\]]*\]?|[^\s,\[])+", text):  # brackets hold spaces and commas
         key, equals, value = item.partition("=")
-        if not equals:
-            raise UserError(f"set: {item!r} is not of the form section.name=value")
+        if not key or not equals:
+            raise UserError(f"set: {short(item)} is not of the form section.name=value")
+        if key in settings:
+            raise UserError(f"set: {short(key)} stands twice")
         try:
-            settings[key] = parse_value(value)
-        except yaml.YAMLError:
-            raise UserError(f"set: {item!r}: its value is not valid YAML") from None
+            settings[key] = parse_yaml(value)
+        except ValueError as error:
+            raise UserError(f"set: {short(item)}: its value is not valid YAML: {error}") from None
     return settings
+
+
+def short(value: Any) -> str:
+    """A value in a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
 class Errors(list[str]):
@@ -71,22 +96,27 @@ class Errors(list[str]):
             for problem in error.errors():
                 if not whole and problem["type"] == "value_error" and isinstance(problem["input"], dict):
                     continue
-                path = ".".join(str(part) for part in problem["loc"])
+                path = ".".join(str(part)[:MOST] for part in problem["loc"])
                 parts = (_source_of(path, flat, source), path, _describe(problem, model))
                 self.append(": ".join(filter(None, parts)))
         return None
 
     def mappings(self, path: Path) -> dict[str, dict[str, Any]]:
         """The named mappings in a YAML file."""
-        content = read_yaml(path)
-        wrong = {name: value for name, value in content.items() if not isinstance(value, dict)}
-        self.extend(f"{path}: {name}: a mapping is expected (it is {value!r})" for name, value in wrong.items())
-        return {str(name): value for name, value in content.items() if name not in wrong}
+        found = {}
+        for name, value in read_yaml(path).items():
+            if not is_name(name):
+                self.append(f"{path}: {short(name)}: {A_NAME}")
+            elif not isinstance(value, dict):
+                self.append(f"{path}: {name}: a mapping is expected (it is {short(value)})")
+            else:
+                found[name] = value
+        return found
 
     def known(self, name: str, names: Iterable[str], what: str, source: str) -> bool:
         names = list(names)
         if name not in names:
-            self.append(f"{source}: no {what} {name!r}{_suggest(name, names)}; known: {', '.join(names)}")
+            self.append(f"{source}: no {what} {short(name)}{_suggest(name, names)}; known: {', '.join(names)}")
         return name in names
 
     def stop(self, where: str = "the parameters") -> None:
@@ -116,7 +146,8 @@ def _describe(problem: Any, model: type[Section]) -> str:
         return f"unknown key{_suggest(str(problem['loc'][-1]), section.model_fields)}"
     if problem["type"] == "missing" or isinstance(problem["input"], dict):
         return message
-    return f"{message} (it is {problem['input']!r})"
+    quote = ": put it in quotes" * (problem["type"] == "string_type" and isinstance(problem["input"], int | float))
+    return f"{message} (it is {short(problem['input'])}{quote})"
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ Paths are relative to the folder in which `adtr` or Snakemake runs: data/ is rea
 written.
 """
 
-import importlib.util
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,26 +11,9 @@ from typing import Any, NamedTuple
 from adtr.config.methods import Params
 from adtr.config.schema import Dataset, Features
 from adtr.config.study import Plan, Run, run_folder
-from adtr.errors import UserError
 from adtr.files import digest
 
 FIRST_CLASS = {"cifar10": "airplane", "cifar100": "apple"}  # by layout; its manifest stands for all of them
-
-
-def root_of(root: str, title: str = "the data set") -> Path:
-    """The folder of a data set; 'package:NAME/FOLDER' is a folder of an installed package.
-
-    Raises:
-        UserError: the package is not installed.
-    """
-    package, colon, inside = root.partition(":")
-    if not colon or package != "package":
-        return Path(root).expanduser()
-    name, _, folder = inside.partition("/")
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{title}: the package {name} is not installed: `make install`")
-    return Path(spec.submodule_search_locations[0]) / folder
 
 
 def parts_of(layout: str, category: str) -> list[str]:

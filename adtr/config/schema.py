@@ -3,11 +3,11 @@
 The parameters of methods are in methods.py; study.py lays the files of params/ over each other.
 """
 
-import re
+import importlib.util
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,15 +28,46 @@ def _odd(side: int) -> int:
     return side
 
 
+def _sound(text: str) -> str:
+    for sign in text:
+        if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp"):  # control, half of a pair, line separators
+            raise ValueError(f"holds {sign!a}, which is no sign of a line of text")
+    return text
+
+
+def _title(text: str) -> str:
+    title = _sound(" ".join(text.split()))
+    if not title or title[0] in "=+-@_":  # a spreadsheet computes what begins so, a legend hides _
+        raise ValueError("a title is expected, which does not begin with = + - @ or _")
+    return title
+
+
+LONGEST = 100  # bytes of a name: files are called by several of them
+UNQUOTABLE = '/\\$`"!,{}'  # in a path, a pattern of Snakemake, or the commands that it sends to a cluster
+
+
+def _category(name: str) -> str:
+    odd = [sign for sign in name if sign in UNQUOTABLE or not sign.isprintable()]
+    if odd:
+        raise ValueError(f"no category may hold {odd[0]!a}: rename its folder")
+    if name.strip() != name or name in ("", ".", "..", "mean") or len(name.encode()) > LONGEST:
+        why = f"no blank at its ends, at most {LONGEST} bytes, not mean, a column of the tables"
+        raise ValueError(f"the name of a folder is expected: {why}")
+    return name
+
+
 # Strict: YAML has numbers, and neither true nor '5' is one
-Whole = Annotated[int, Strict(), Field(ge=0)]
-Positive = Annotated[int, Strict(), Field(gt=0)]
+Whole = Annotated[int, Strict(), Field(ge=0, lt=2**31)]
+Positive = Annotated[int, Strict(), Field(gt=0, lt=2**31)]
 Odd = Annotated[Positive, AfterValidator(_odd)]
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 Flag = Annotated[bool, Strict()]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # safe as a folder's name
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST)]
+Category = Annotated[str, AfterValidator(_category)]  # a folder of the user's
+Text = Annotated[str, AfterValidator(_sound)]
+Title = Annotated[str, AfterValidator(_title)]
 
 Backbone = Literal[
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4",
@@ -117,22 +148,38 @@ class Outliers(Section):
     seed: Seed = Field(description="of the draw")
 
 
+FINE = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm
+"""
+CLASSES = {  # of the layouts that have no others
+    "cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    "cifar100": FINE.split(),
+    "elpv": ["mono", "poly"],
+}
+
+
 class Generated(Section):
     """Images that are made here, for tests."""
 
     images: Positive
-    size: Positive
+    size: int = Field(ge=32, le=4096, strict=True)
     seed: Seed = 0
 
 
 class Dataset(Section):
     """Where a data set lies, how it is laid out, and what of it is used."""
 
-    title: str
+    title: Title
     layout: Literal["mvtec", "cifar10", "cifar100", "elpv"] = Field(description="mvtec, cifar10, cifar100 or elpv")
-    root: str = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
+    root: Text = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
     note: str = ""  # what a reader of its numbers must know
-    categories: list[Name] = []  # empty: every folder of `root` that holds train/good
+    categories: list[Category] = []  # empty: every folder of `root` that holds train/good
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
     seed: Seed = Field(default=0, description="of CIFAR-10's sampled anomalies")
@@ -145,8 +192,6 @@ class Dataset(Section):
             raise ValueError("categories may be left out in MVTec's layout only")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError("a category stands twice")
-        if "mean" in self.categories:
-            raise ValueError("no category may be called mean: tables have a column of that name")
         if self.generated and self.layout == "elpv":
             raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")
         return self
@@ -157,43 +202,20 @@ def problems(error: ValidationError) -> list[str]:
     return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML that takes 1e-4 for a number, and refuses a key that stands twice: PyYAML would keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def parse_value(text: str) -> Any:
-    """A value of a command line, as YAML has it.
+def root_of(root: str, title: str = "the data set") -> Path:
+    """The folder of a data set; 'package:NAME/FOLDER' is a folder of an installed package.
 
     Raises:
-        yaml.YAMLError: it is none.
+        UserError: the package is not installed, or `~` is nobody's home.
     """
-    return yaml.load(text, Loader=_Loader)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: the file is missing, is not YAML or not a mapping.
-    """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a mapping is expected")
-    return content
+    package, colon, inside = root.partition(":")
+    if not colon or package != "package":
+        try:
+            return Path(root).expanduser()
+        except RuntimeError:
+            raise UserError(f"{title}: {root}: whose home folder is meant is not known here") from None
+    name, _, folder = inside.partition("/")
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{title}: the package {name} is not installed: `make install`")
+    return Path(spec.submodule_search_locations[0]) / folder

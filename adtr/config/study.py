@@ -13,23 +13,24 @@ import yaml
 from pydantic import Field, model_validator
 
 from adtr.config import PARAMS
-from adtr.config.levels import Errors, flatten, unflatten
+from adtr.config.levels import A_NAME, Errors, flatten, is_name, short, unflatten
 from adtr.config.methods import Params
-from adtr.config.schema import Dataset, Name, Section, Seed, read_yaml
+from adtr.config.reader import read_yaml
+from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title, root_of
 from adtr.errors import UserError
 
 
 class Experiment(Section):
     """A named departure from the recipe."""
 
-    title: str
+    title: Title
     set: dict[str, Any] = Field(default={})
 
 
 class Study(Section):
     """What is run: experiments by data set, seeds, recipe and budget."""
 
-    title: str
+    title: Title
     recipe: str
     seeds: list[Seed] = Field(min_length=1)
     datasets: dict[Name, Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
@@ -97,7 +98,7 @@ class Plan:
         """
         words, errors, datasets = target.split("/"), Errors(), self.datasets | self.outliers
         if len(words) != len(kinds):
-            raise UserError(f"{target}: a name of the form {'/'.join(kinds).upper()} is expected")
+            raise UserError(f"{short(target)}: a name of the form {'/'.join(kinds).upper()} is expected")
         if errors.known(words[0], datasets, "data set", f"study {self.name}"):
             known = {"experiment": self.study.datasets.get(words[0], []), "category": datasets[words[0]].categories}
             for word, kind in zip(words, kinds, strict=True):
@@ -105,7 +106,7 @@ class Plan:
                     known[kind] = [str(seed) for seed in self.seeds(*words[:2])]
                 if kind in known:
                     errors.known(word, known[kind], kind, f"study {self.name}, {words[0]}")
-        errors.stop(target)
+        errors.stop(short(target))
         return words
 
     def run(self, name: str) -> Run:
@@ -128,6 +129,16 @@ class Plan:
         return yaml.safe_dump(content, sort_keys=False)
 
 
+# What lies in results/ and reports/ beside the studies
+TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "measured", "README.md"}
+
+
+def studies(folder: Path = PARAMS) -> list[str]:
+    """The names of the studies that there are."""
+    names = (path.stem for path in (folder / "studies").glob("*.yaml"))
+    return sorted(name for name in names if is_name(name) and name not in TAKEN)
+
+
 def resolve(name: str, folder: Path = PARAMS, settings: Mapping[str, Any] | None = None) -> Plan:
     """Reads the study `name`, lays all levels over each other and checks them.
 
@@ -145,9 +156,13 @@ def resolve(name: str, folder: Path = PARAMS, settings: Mapping[str, Any] | None
         raise UserError(f"{folder}: no such folder: install the package from its checkout, `pip install -e .`")
     errors = Errors()
     default = read_yaml(folder / "default.yaml")
-    studies = sorted(path.stem for path in (folder / "studies").glob("*.yaml"))
-    if not errors.known(name, studies, "study", str(folder / "studies")):
-        errors.stop()
+    known = studies(folder)
+    if name not in known and f"{name}.yaml" in {path.name for path in (folder / "studies").glob("*.yaml")}:
+        why = "results/ and reports/ hold another folder of that name" if name in TAKEN else A_NAME
+        errors.append(f"{folder}/studies: {short(name)}: {why}: rename the file")
+    else:
+        errors.known(name, known, "study", str(folder / "studies"))
+    errors.stop()
     study_file = f"{folder}/studies/{name}.yaml"
     study = errors.check(Study, read_yaml(Path(study_file)), study_file)
     of_experiments = errors.mappings(folder / "experiments.yaml").items()
@@ -184,9 +199,19 @@ def resolve(name: str, folder: Path = PARAMS, settings: Mapping[str, Any] | None
             if resolved is not None and whole:
                 params[dataset, experiment] = resolved
     outliers = _outliers(definitions, folder, study_file, params, datasets, errors)
-    errors.stop()
     titles = {key: value.title for key, value in experiments.items()}
+    _one_title_each({experiment: titles[experiment] for _, experiment in params}, "experiments", study_file, errors)
+    _one_title_each({key: dataset.title for key, dataset in datasets.items()}, "data sets", study_file, errors)
+    errors.stop()
     return Plan(name, study, {key: datasets[key] for key in study.datasets}, titles, params, paper, outliers)
+
+
+def _one_title_each(titles: Mapping[str, str], what: str, source: str, errors: Errors) -> None:
+    """Tables name experiments and data sets by their titles."""
+    for title in dict.fromkeys(titles.values()):
+        names = [name for name, other in titles.items() if other == title]
+        if len(names) > 1:
+            errors.append(f"{source}: {what} of one title, {title}: {', '.join(names)}: change it of all but one")
 
 
 def _outliers(
@@ -239,6 +264,9 @@ def _datasets(
         source = study_file if name in study.define else f"{folder}/datasets.yaml"
         dataset = errors.check(Dataset, definitions[name], f"{source}: {name}")
         if dataset is not None:
+            for category in dataset.categories:
+                if dataset.layout in CLASSES:
+                    errors.known(category, CLASSES[dataset.layout], "category", f"{source}: {name}")
             datasets[name] = _with_categories(dataset, name, errors)
     standing = [dataset.benchmark for dataset in datasets.values() if dataset.benchmark]
     for twice in sorted({name for name in standing if standing.count(name) > 1}):
@@ -250,7 +278,12 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
     """Without a list of categories, every folder of the root that holds train/good is one."""
     if dataset.categories:
         return dataset
-    found = sorted(path.parent.parent.name for path in Path(dataset.root).glob("*/train/good"))
+    try:
+        good = root_of(dataset.root, dataset.title).glob("*/train/good")
+        found = sorted(path.parent.parent.name for path in good if not path.parent.parent.name.startswith("."))
+    except (UserError, OSError) as error:
+        errors.append(f"data set {name}: {error}")
+        return dataset
     if not found:
         errors.append(f"data set {name}: no folder in {dataset.root} holds train/good: set its root")
     names = dataset.model_dump() | {"categories": found}

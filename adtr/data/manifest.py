@@ -20,8 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from adtr import records
-from adtr.config.paths import root_of
-from adtr.config.schema import Dataset
+from adtr.config.schema import Dataset, root_of
 from adtr.data.images import cifar_batch, decode, raw_bytes
 from adtr.errors import UserError
 

@@ -6,10 +6,11 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
-from adtr.config.schema import Name, Section, problems, read_yaml
+from adtr.config.reader import read_yaml
+from adtr.config.schema import Name, Section, problems
 from adtr.errors import UserError
 
-Url = Annotated[str, Field(pattern=r"^https?://")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s{}\\<>\"]+$")]
 
 
 class Source(Section):
@@ -22,7 +23,7 @@ class Source(Section):
     destination: str
     bytes: PositiveInt | None = None
     licence: str | None = None
-    page: str | None = None
+    page: Url | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Source":

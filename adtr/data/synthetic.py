@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_erosion, gaussian_filter
 
+from adtr.config.schema import CLASSES
 from adtr.errors import UserError
 
 Array = np.ndarray
@@ -24,18 +25,6 @@ Array = np.ndarray
 TEXTURE = "carpet"  # every other category is an object in grey levels, as MVTec-AD's screw
 VISIBLE = 24  # grey levels: a smaller change of a pixel is undone and is not in the mask
 MARK = ".generated"  # tells a folder of this module from somebody's data
-
-CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-FINE = """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
-    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
-    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-    wardrobe whale willow_tree wolf woman worm
-"""
-CIFAR100 = FINE.split()
 
 
 class Scene(NamedTuple):
@@ -76,12 +65,12 @@ def write_cifar10(root: Path, images: int, seed: int) -> None:
     """
     with _whole_folder(root / "cifar-10-batches-py") as folder:
         for k in range(1, 6):
-            batch = _cifar_batch(CIFAR10, "train", range(k - 1, images, 5), seed, b"labels")
+            batch = _cifar_batch(CLASSES["cifar10"], "train", range(k - 1, images, 5), seed, b"labels")
             _dump(folder / f"data_batch_{k}", {b"batch_label": b"training batch %d of 5" % k, **batch})
-        batch = _cifar_batch(CIFAR10, "test", range(images // 2), seed, b"labels")
+        batch = _cifar_batch(CLASSES["cifar10"], "test", range(images // 2), seed, b"labels")
         _dump(folder / "test_batch", {b"batch_label": b"testing batch 1 of 1", **batch})
-        names = [name.encode() for name in CIFAR10]
-        meta = {b"num_cases_per_batch": len(CIFAR10) * -(-images // 5), b"label_names": names, b"num_vis": 3072}
+        names = [name.encode() for name in CLASSES["cifar10"]]
+        meta = {b"num_cases_per_batch": len(names) * -(-images // 5), b"label_names": names, b"num_vis": 3072}
         _dump(folder / "batches.meta", meta)
 
 
@@ -92,9 +81,9 @@ def write_cifar100(root: Path, images: int, seed: int) -> None:
         UserError: the folder holds files that this module did not write.
     """
     with _whole_folder(root / "cifar-100-python") as folder:
-        batch = _cifar_batch(CIFAR100, "train", range(images), seed, b"fine_labels")
+        batch = _cifar_batch(CLASSES["cifar100"], "train", range(images), seed, b"fine_labels")
         _dump(folder / "train", {b"batch_label": b"training batch 1 of 1", **batch})
-        _dump(folder / "meta", {b"fine_label_names": [name.encode() for name in CIFAR100]})
+        _dump(folder / "meta", {b"fine_label_names": [name.encode() for name in CLASSES["cifar100"]]})
 
 
 def draw_scene(category: str, size: int, rng: np.random.Generator) -> Scene:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from adtr.config import study
-from adtr.config.paths import Paths, root_of
+from adtr.config.paths import Paths
+from adtr.config.schema import root_of
 from adtr.data.images import verified_masks
 from adtr.data.manifest import read_manifest
 from adtr.figures import confetti_of
@@ -71,7 +72,7 @@ def read_category(paths: Paths, dataset: str, name: str) -> Category:
 
 
 def _read_run(folder: Path, title: str, size: int) -> Run:
-    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
+    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, dtype={"image": str, "defect": str})
     tested = (scores.split == "test").to_numpy()
     maps = np.load(folder / "maps.npy")[tested]
     history, curve = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "curve.csv")

@@ -1,5 +1,7 @@
 """What all figures share: colours for the colour-blind and for grey prints, reproducible files."""
 
+import logging
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -10,10 +12,14 @@ import numpy as np
 import seaborn as sns
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager, get_font
+from matplotlib.text import Text
 
 from adtr.figures import SUFFIXES
 from adtr.figures.category import Run
 from adtr.files import written_atomically
+
+logger = logging.getLogger(__name__)
 
 NORMAL, ANOMALOUS = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
 PALETTE = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # theirs without the yellow
@@ -23,13 +29,35 @@ LOOK = {
     "grid.color": "0.9",
     "axes.edgecolor": "0.75",
     "legend.frameon": False,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "svg.hashsalt": "adtr",  # with no date in it, the same bytes every time
 }
+
+
+# Fonts of other scripts, asked for letters that the theme's own does not have
+SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "IPAexGothic", "Noto Sans", "Unifont")
 
 
 def set_look() -> None:
     """The theme of every figure."""
     sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9, rc=LOOK)
+    installed = {font.name for font in fontManager.ttflist}
+    plt.rcParams["font.family"] = ["sans-serif", *(name for name in SCRIPTS if name in installed)]
+
+
+@cache
+def _drawable(letter: str, family: tuple[str, ...]) -> bool:
+    fonts = (fontManager.findfont(FontProperties(family=[name])) for name in family)
+    return any(get_font(font).get_char_index(ord(letter)) for font in fonts)
+
+
+def _legible(text: str) -> str:
+    """The text with a question mark for each letter that no font here has."""
+    family = tuple(plt.rcParams["font.family"])
+    lacking = {letter for letter in text if letter != "\n" and not _drawable(letter, family)}
+    if lacking:
+        logger.warning("no font here has %s: '?' in the figures", " ".join(sorted(map(ascii, lacking))))
+    return "".join("?" if letter in lacking else letter for letter in text)
 
 
 def scale_of(run: Run) -> Normalize:
@@ -39,6 +67,8 @@ def scale_of(run: Run) -> Normalize:
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Writes `name` as PNG and SVG, cut to what is drawn, and closes the figure."""
+    for text in figure.findobj(Text):
+        text.set_text(_legible(text.get_text()))
     for suffix in SUFFIXES:
         with written_atomically(folder / f"{name}.{suffix}") as path:
             metadata = {"Date": None} if suffix == "svg" else None

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from adtr.report.runs import Row, span
+from adtr.tables.render import escape
 from adtr.tables.render import markdown as table
 
 RUN = ["number", "dataset", "experiment", "category", "seed", "epochs", "images", "seconds", "commit", "code"]
@@ -18,34 +19,37 @@ def markdown(content: Row, figures: list[Row]) -> str:
     Args:
         figures: those that lie beside it, as `file`.
     """
-    lines = [f"# {content['title']}", f"Study `{content['study']}` of ADTR Bench."]
-    lines += [f"**{text}**" for text in content["warnings"]] + content["about"]
+    lines = [f"# {escape(content['title'])}", f"Study `{content['study']}` of ADTR Bench."]
+    lines += [f"**{escape(text)}**" for text in content["warnings"]] + [escape(text) for text in content["about"]]
     if content["departures"]:
         lines += ["## Not the paper's recipe", *_text(content["departures"])]
     for paper in content["papers"]:
         if paper["ran"]:
-            lines += [f"## The paper's {paper['title']}", _cells(paper), *paper["notes"]]
+            lines += [f"## The paper's {escape(paper['title'])}", _cells(paper), *map(escape, paper["notes"])]
     if content["ranks"]:
         lines += ["## Do the ablations rank as in the paper?", _list(content["ranks"])]
     for place, section in enumerate(content["datasets"]):
-        lines.append(f"## {section['title']}")
+        lines.append(f"## {escape(section['title'])}")
         for main in section["main"]:
-            lines += [f"### {main['title']}", _cells(main), *main["sentences"]]
+            lines += [f"### {escape(main['title'])}", _cells(main), *map(escape, main["sentences"])]
         for figure in figures:
             if figure["section"] == place:
-                lines += [f"![{figure['alt']}]({figure['file']})", f"{figure['subject']}: {figure['caption']}"]
+                subject, caption = escape(figure["subject"]), escape(figure["caption"])
+                alt = escape(figure["alt"].translate(str.maketrans("[]", "()")))
+                lines += [f"![{alt}]({figure['file']})", f"{subject}: {caption}"]
     if content["compared"]:
-        lines += [f"## {content['comparison']['title']}", _list(content["certain"]), *_text(content["comparison"])]
+        title, table_of_pairs = escape(content["comparison"]["title"]), _text(content["comparison"])
+        lines += [f"## {title}", _list(content["certain"]), *table_of_pairs]
     lines += [f"## {content['parameters']['title']}", *_text(content["parameters"])]
     credits = (f"{c['title']}: {c['by']}. Licence: {c['licence']}. {c['page']}".strip() for c in content["credits"])
     runs = pd.DataFrame(content["runs"])[RUN].astype(str)
     runs[DIGESTS] = runs[DIGESTS].map(lambda digest: digest[:12])
     lines += ["## Image credits", _list(credits), "## Runs", table(runs)]
-    return "\n\n".join(lines).replace("<", "&lt;") + "\n"
+    return "\n\n".join(lines) + "\n"
 
 
 def _list(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {escape(line)}" for line in lines)
 
 
 def _cells(content: Row) -> str:
@@ -58,4 +62,4 @@ def _cells(content: Row) -> str:
 
 
 def _text(content: Row) -> list[str]:
-    return [table(pd.DataFrame(content["rows"], columns=content["columns"])), *content["notes"]]
+    return [table(pd.DataFrame(content["rows"], columns=content["columns"])), *map(escape, content["notes"])]

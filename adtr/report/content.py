@@ -38,7 +38,12 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     refuse_outdated(plan, results)
     summary = summarize(metrics)
     specs, tables = read_specs(params), results / "tables"
-    comparison, networks = (pd.read_csv(made_by("tables", tables / f"{name}.csv")) for name in FURTHER)
+    text: dict[str, Any] = {
+        "keep_default_na": False,
+        "na_values": [""],
+        "dtype": dict.fromkeys(["experiment", "dataset", "metric"], str),
+    }
+    comparison, networks = (pd.read_csv(made_by("tables", tables / f"{name}.csv"), **text) for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))

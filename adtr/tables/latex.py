@@ -1,25 +1,47 @@
 r"""Tables in LaTeX with booktabs: floats that shrink to the line, longtables where there are many rows."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import pandas as pd
 
 TALL, WIDE = 40, 8  # rows of a float, columns of a portrait page; more make a longtable, a landscape page
+GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
+GREEK += "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 SPECIAL = str.maketrans(
     {character: rf"\{character}" for character in "_&%#${}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
     | {"<": "$<$", ">": "$>$", "|": "$|$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$"}
-    | {"–": "--", "—": "---", "“": "``", "”": "''", "’": "'", "…": r"\dots{}"}
+    | {"–": "--", "—": "---", "“": "``", "”": "''", "‘": "`", "’": "'", "…": r"\dots{}", "→": r"$\rightarrow$"}
+    | {letter: rf"$\{name}$" for letter, name in zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", GREEK.split(), strict=True)}
 )
-UNSUPPORTED = re.compile(r"[^\x00-\x7f\xa0-\xff‘]")  # letters that pdfTeX's fonts lack
+# All but ASCII and the accented Latin letters that each of pdfTeX's font encodings has
+BEYOND = re.compile("[^ -~\xa0-\u017f]|[\xad«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ]")
+LETTER = r'\providecommand\adtrletter[2]{\ifdefined\Umathchar\char"#1\relax\else#2\fi}'
 
 
 def escape(text: object) -> str:
-    """Text for LaTeX: signs as mathematics, a standard deviation as a subscript, '?' for letters that fonts lack."""
-    escaped = UNSUPPORTED.sub("?", str(text).translate(SPECIAL))
+    r"""Text for LaTeX, in ASCII and accented Latin letters: signs as mathematics, a standard deviation as a subscript.
+
+    Another letter is `\adtrletter{HEX}{TEXT}`: lualatex and xelatex set it if a font has it, pdflatex sets the text.
+    Marks without width are left out.
+    """
+    line = unicodedata.normalize("NFC", " ".join(str(text).split()))
+    escaped = BEYOND.sub(_letter, line.translate(SPECIAL))
     escaped = re.sub(r"(?<=\d) \$\\pm\$ ([\d.]+)$", r"$_{\\pm \1}$", escaped)
-    return re.sub(r"(?<![\w.)\]}])-(?=\d)", "$-$", escaped)
+    escaped = re.sub(r"(?<![\w.)\]}])-(?=\d)", "$-$", escaped)
+    return re.sub(r"^([\[*])", r"{\1}", escaped)  # at the head of a row it would belong to the line break before
+
+
+def _letter(found: re.Match[str]) -> str:
+    """A letter that pdfTeX lacks, with a text in its place: its plain form if that is ASCII, or its code point."""
+    letter = found[0]
+    if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Cn"):
+        return ""
+    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    plain = plain if plain.isalnum() else f"U+{ord(letter):04X}"
+    return rf"\adtrletter{{{ord(letter):04X}}}{{{plain}}}"
 
 
 def latex(text: pd.DataFrame, title: str, label: str, notes: Sequence[str] = (), columns: str = "") -> str:
@@ -50,4 +72,5 @@ def latex(text: pd.DataFrame, title: str, label: str, notes: Sequence[str] = (),
         body = styler.to_latex(**layout).strip()
         lines = [r"\begin{table}[htbp]\centering\small", caption, fitted, body + "}", *below, r"\end{table}"]
     lines = [r"\begin{landscape}", *lines, r"\end{landscape}"] if landscape else lines
+    lines = [LETTER, *lines] if any(r"\adtrletter" in line for line in lines) else lines
     return "\n".join([rf"% Needs \usepackage{{{','.join(packages)}}}", *lines]) + "\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from adtr.config.schema import read_yaml
+from adtr.config.reader import read_yaml
 from adtr.tables.render import TO_ADTR, listed
 from adtr.tables.summary import MEAN
 

@@ -1,6 +1,7 @@
 """Tables for people: cells become text, text becomes Markdown and LaTeX. Numbers are rounded here and nowhere else."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +67,29 @@ def sheet(table: pd.DataFrame, title: str) -> Sheet:
     return Sheet(title, text, notes(table))
 
 
+def escape(text: object) -> str:
+    """Text for Markdown, as it would be read: no link, no markup, no end of a table's cell."""
+    line = re.sub(r"([\\`*|$~])", r"\\\1", " ".join(str(text).split()))
+    line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
+    line = re.sub(r"\](?=[(\[:])", r"\\]", line)
+    return re.sub(r"&(?=#|\w+;)", "&amp;", line).replace("<", "&lt;")
+
+
 def markdown(text: pd.DataFrame) -> str:
     """A table of text in Markdown."""
-    escaped = text.astype(str).map(lambda cell: cell.replace("|", "\\|"))
+    escaped = text.astype(str).map(escape).set_axis([escape(name) for name in text], axis=1)
     return escaped.to_markdown(index=False, disable_numparse=True)
+
+
+def plain(cell: object) -> object:
+    """A cell of a CSV: a spreadsheet shows a text that it would compute otherwise."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
 
 
 def write(sheet: Sheet, data: pd.DataFrame, folder: Path, name: str) -> None:
     """Writes a table as name.csv (unrounded), name.md and name.tex."""
-    lines = [f"### {sheet.title}", "", markdown(sheet.text), "", *(f"- {note}" for note in sheet.notes), ""]
-    write_text(folder / f"{name}.csv", data.to_csv(index=False))
+    notes = (f"- {escape(note)}" for note in sheet.notes)
+    lines = [f"### {escape(sheet.title)}", "", markdown(sheet.text), "", *notes, ""]
+    write_text(folder / f"{name}.csv", data.map(plain).to_csv(index=False))
     write_text(folder / f"{name}.md", "\n".join(lines))
     write_text(folder / f"{name}.tex", latex(sheet.text, sheet.title, name, sheet.notes))

@@ -41,13 +41,13 @@ def sheet(plan: Plan, table: pd.DataFrame) -> Sheet:
     """An experiment a row; for each data set tokens x channels of its features, and parameters with their ratio."""
     rows: dict[str, dict[str, str]] = {}
     for entry in table.itertuples():
-        row = rows.setdefault(entry.title, {"experiment": entry.title})
+        row = rows.setdefault(entry.experiment, {"experiment": plan.titles[entry.experiment]})
         name = min(entry.dataset, plan.datasets[entry.dataset].title, key=len)  # a title may be a sentence
         prefix = f"{name}: " if len(plan.datasets) > 1 else ""
         ratio = DASH if pd.isna(entry.ratio) else f"{entry.ratio:.2f}"
         row[f"{prefix}features"] = f"{entry.tokens} × {entry.channels}"
         row[f"{prefix}parameters"] = f"{entry.parameters:,} ({ratio})"
-    columns = dict.fromkeys(key for row in rows.values() for key in row)
+    columns = dict.fromkeys(["experiment", *(key for row in rows.values() for key in row)])
     text = pd.DataFrame(rows.values(), columns=list(columns)).fillna(DASH)
     note = "Features: tokens × channels of an image. In brackets the ratio to ADTR's. Only trained networks are listed."
     return Sheet("Trained parameters", text, [note if rows else "Nothing was trained."])

@@ -10,7 +10,7 @@ import sys
 
 from adtr.config import PARAMS
 from adtr.config.paths import Paths
-from adtr.config.schema import read_yaml
+from adtr.config.reader import read_yaml
 from adtr.config.study import Run, resolve
 
 

@@ -17,7 +17,7 @@ from torch.profiler import profile
 
 from adtr.config import PARAMS
 from adtr.config.methods import Params
-from adtr.config.schema import read_yaml
+from adtr.config.reader import read_yaml
 from adtr.methods import adtr
 from adtr.train.context import Context, Fitted
 

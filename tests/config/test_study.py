@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from adtr.config import PARAMS
 from adtr.config.levels import flatten, parse_settings, unflatten
 from adtr.config.paths import bank_key, feature_key
-from adtr.config.schema import Features, read_yaml
+from adtr.config.reader import read_yaml
+from adtr.config.schema import Features
 from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
 

@@ -11,7 +11,8 @@ from PIL import Image
 from scipy.ndimage import label
 from scipy.signal import convolve2d
 
-from adtr.config.schema import Confetti, Dataset, read_yaml
+from adtr.config.reader import read_yaml
+from adtr.config.schema import Confetti, Dataset
 from adtr.data.confetti import add, confetti, write_bank
 from adtr.data.manifest import index, read_manifest
 from adtr.errors import UserError

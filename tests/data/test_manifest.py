@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from adtr.config.paths import parts_of, root_of
-from adtr.config.schema import Dataset
+from adtr.config.paths import parts_of
+from adtr.config.schema import Dataset, root_of
 from adtr.data.images import cifar_batch
 from adtr.data.manifest import draw_outliers, fingerprint, index, read_manifest
 from adtr.data.synthetic import write_cifar100

@@ -9,7 +9,7 @@ import pandas as pd
 import planted
 import pytest
 
-from adtr.config.schema import read_yaml
+from adtr.config.reader import read_yaml
 from adtr.config.study import resolve
 
 ROOT = planted.REPOSITORY

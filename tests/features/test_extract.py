@@ -15,8 +15,7 @@ from disk import mounted
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
-from adtr.config.paths import root_of
-from adtr.config.schema import Dataset, Features
+from adtr.config.schema import Dataset, Features, root_of
 from adtr.data.images import normalized
 from adtr.data.manifest import index
 from adtr.errors import UserError

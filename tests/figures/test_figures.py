@@ -21,7 +21,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from adtr import figures
-from adtr.config.schema import Confetti, read_yaml
+from adtr.config.reader import read_yaml
+from adtr.config.schema import Confetti
 from adtr.config.study import Plan, resolve
 from adtr.data.confetti import write_bank
 from adtr.data.manifest import index

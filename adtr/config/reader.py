@@ -1,0 +1,81 @@
+"""The one reader of YAML: whatever is wrong with a text becomes a message."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adtr.errors import UserError
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML that takes 1e-4 for a number, and refuses a key that stands twice: PyYAML would keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+DEEPEST, MOST, LENGTH = 20, 20_000, 3_000  # levels, values and signs of a value: more is no file of parameters
+
+
+def parse_yaml(text: str) -> Any:
+    """What YAML means, nothing of an empty text.
+
+    Raises:
+        ValueError: it is no YAML, contains itself, or is far larger or deeper than parameters are.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, DEEPEST, {})
+        return loader.construct_document(node)
+    except Exception as error:  # PyYAML's constructors raise all sorts
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _count(node: yaml.Node, levels: int, counts: dict[yaml.Node, int]) -> int:
+    """The values below a node, each as often as it is referred to; `counts` has those of the nodes before."""
+    if node in counts:
+        return counts[node]
+    if isinstance(node, yaml.ScalarNode):
+        if len(node.value) > LENGTH:
+            raise ValueError(f"a value of more than {LENGTH} signs")
+        return 1
+    if levels == 0:
+        raise ValueError(f"it contains itself, or nests deeper than {DEEPEST} levels")
+    parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+    counts[node] = 1 + sum(_count(part, levels - 1, counts) for part in parts)
+    if counts[node] > MOST:
+        raise ValueError(f"more than {MOST} values")
+    return counts[node]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: the file is missing, cannot be read, is not YAML or not a mapping.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not a file")
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: not readable: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a mapping is expected")
+    return content
