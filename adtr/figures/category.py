@@ -3,6 +3,7 @@
 Shapes: N test images, G side of the feature grid in tokens, S side of the input in px.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from adtr.config.schema import root_of
 from adtr.data.images import verified_masks
 from adtr.data.manifest import read_manifest
 from adtr.figures import confetti_of
+from adtr.records import Record
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ def read_category(paths: Paths, dataset: str, name: str) -> Category:
 
 
 def _read_run(folder: Path, title: str, size: int) -> Run:
-    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, dtype={"image": str, "defect": str})
+    evaluated = Record(folder / "evaluation.json")
+    scores = evaluated.table("scores.csv", keep_default_na=False, dtype={"image": str, "defect": str})
     tested = (scores.split == "test").to_numpy()
-    maps = np.load(folder / "maps.npy")[tested]
-    history, curve = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "curve.csv")
+    maps = np.load(io.BytesIO(evaluated.read("maps.npy")))[tested]
+    history, curve = Record(folder / "run.json").table("history.csv"), evaluated.table("curve.csv")
     return Run(title, size, scores[tested].reset_index(drop=True), maps, history, curve)

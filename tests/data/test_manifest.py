@@ -15,7 +15,7 @@ from PIL import Image
 from adtr.config.paths import parts_of
 from adtr.config.schema import Dataset, root_of
 from adtr.data.images import cifar_batch
-from adtr.data.manifest import draw_outliers, fingerprint, index, read_manifest
+from adtr.data.manifest import draw_outliers, fingerprint, index, read_manifest, write_manifest
 from adtr.data.synthetic import write_cifar100
 from adtr.errors import UserError
 
@@ -161,7 +161,7 @@ def test_a_manifest_survives_its_csv(tmp_path: Path, name: str) -> None:
     """Also where names look like numbers or gaps: BTAD's categories are 01, 02, 03."""
     write(tmp_path, [reference.replace("cup", name).replace("hole", name) for reference in WHOLE])
     manifest = index(dataset("mvtec", tmp_path, categories=[name]), name)
-    manifest.to_csv(tmp_path / "manifest.csv", index=False)
+    write_manifest(tmp_path / "manifest.csv", manifest)
     again = read_manifest(tmp_path / "manifest.csv")
     pd.testing.assert_frame_equal(again, manifest)
     assert (again.part == name).all()
