@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from adtr.config.paths import Paths, root_of
+from adtr.config.paths import Paths
+from adtr.config.schema import root_of
 from adtr.config.study import Run
 from adtr.data.images import raw_bytes
 from adtr.data.manifest import read_manifest

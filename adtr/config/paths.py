@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adtr.config.methods import Params
-from adtr.config.schema import Dataset, Features
+from adtr.config.schema import Dataset, Features, root_of
 from adtr.config.study import Plan, Run, run_folder
 from adtr.files import digest
 

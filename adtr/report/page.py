@@ -15,7 +15,12 @@ from adtr.tables.stage import FURTHER, PAPER
 WIDE = ("maps", "histogram", "curve", "confetti", "bars")  # figures that want a row of their own
 TEXT = r">{\raggedright\arraybackslash}p{.2\linewidth}"  # a column of sentences
 MARKS = {"variable_start_string": "<<", "variable_end_string": ">>"}  # braces are LaTeX's
-MARKS |= {"block_start_string": "<%", "block_end_string": "%>"}
+MARKS |= {
+    "block_start_string": "<%",
+    "block_end_string": "%>",
+    "comment_start_string": "<#",
+    "comment_end_string": "#>",
+}
 
 
 def page(content: Row) -> str:

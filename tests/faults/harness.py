@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,8 +146,13 @@ class House:
 
     def words(self, folder: Path, *words: str) -> Ended:
         """Runs any command of adtr to its end."""
-        self._send(folder, [*words])
-        return self.ended()
+        process = self._send(folder, [*words])
+        timer = threading.Timer(120, kill, [process])  # a hang fails, with code -9
+        timer.start()
+        try:
+            return self.ended()
+        finally:
+            timer.cancel()
 
     def begin(self, folder: Path, stage: str, **fault: Any) -> int:
         """Starts a stage; gives the number of its process.

@@ -25,6 +25,11 @@ TARGETS = ["smoke_mvtec/adtr/carpet/0", "smoke_mvtec/carpet", "smoke_mvtec", "sm
 COMMANDS = ["generate", "index", "confetti", "outliers", "features", "train", "evaluate", "differences", "figures"]
 
 
+OF_STUDIES = ["plan", "status", "cost", "prune", "tables", "plots", "report", "verify"]
+KEYS = ["train.epochs", "train.lr", "model.heads", "features.layers", "features.backbone", "method", "", "x", "train"]
+KEYS += ["a.b.c", "confetti.blur", "outliers.dataset", "adtr_plus.start"]
+
+
 def places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The ways to all values of a tree."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
@@ -40,6 +45,10 @@ def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def check(house: House, *words: str) -> None:
     place = house.folder / "inputs"
     if not place.exists():
@@ -48,8 +57,8 @@ def check(house: House, *words: str) -> None:
     print(words, ended.code, ended.text[-2000:])
     assert ended.code in (0, 1, 2)
     assert "Traceback" not in ended.text
-    assert not list(house.folder.rglob("pwned"))
-    assert not list(house.folder.parent.rglob("evil"))
+    assert not list(place.rglob("pwned"))
+    assert not [folder for folder in (house.folder / "house", *place.parents[:3]) if {"pwned", "evil"} & names(folder)]
 
 
 @pytest.mark.parametrize("number", range(EACH))
@@ -81,28 +90,9 @@ def test_a_study_of_broken_bytes(house: House, number: int) -> None:
 @pytest.mark.parametrize("number", range(EACH))
 def test_a_hostile_setting(house: House, number: int) -> None:
     random = chance(f"setting {number}")
-    key = random.choice(
-        [
-            "train.epochs",
-            "train.lr",
-            "model.heads",
-            "features.layers",
-            "features.backbone",
-            "method",
-            "",
-            "x",
-            "train",
-            "a.b.c",
-        ]
-    )
-    check(
-        house,
-        "plan",
-        "--study",
-        "faults",
-        "--set",
-        random.choice(["{}={}", "{} {}", "{}={} ", "={}{}"]).format(key, text(random)),
-    )
+    key = random.choice(KEYS)
+    form = random.choice(["{}={}", "{} {}", "{}={} ", "={}{}"])
+    check(house, "plan", "--study", "faults", "--set", form.format(key, text(random)))
 
 
 @pytest.mark.parametrize("number", range(EACH))
@@ -121,15 +111,10 @@ def test_a_hostile_name(house: House, number: int) -> None:
 @pytest.mark.parametrize("number", range(EACH))
 def test_hostile_words(house: House, number: int) -> None:
     random = chance(f"words {number}")
-    words = [
-        random.choice(
-            [*COMMANDS, "plan", "status", "cost", "prune", "tables", "plots", "report", "verify", "fetch", text(random)]
-        )
-    ]
-    words += [
-        random.choice(["--study", "faults", "--set", "--here", "--parameters", text(random)])
-        for _ in range(random.randint(0, 4))
-    ]
+    words = [random.choice([*COMMANDS, *OF_STUDIES, "fetch", text(random)])]
+    words += random.choices(
+        ["--study", "faults", "--set", "--here", "--parameters", text(random)], k=random.randint(0, 4)
+    )
     if words[0] == "fetch":
         words = ["fetch", "--sources", text(random)]
     check(house, *words)
@@ -142,15 +127,9 @@ def text(random: Random) -> str:
 
 
 def test_a_study_that_contains_itself_or_nests_without_end(house: House) -> None:
-    folder = house.folder / "house/params/studies"
-    for name, content in {
-        "loop": "&a {title: *a}",
-        "deep": "[" * 5000,
-        "bomb": bomb(),
-        "list": "- a",
-        "empty": "",
-    }.items():
-        Path(folder / f"{name}.yaml").write_text(content)
+    contents = {"loop": "&a {title: *a}", "deep": "[" * 5000, "bomb": bomb(), "list": "- a", "empty": ""}
+    for name, content in contents.items():
+        (house.folder / f"house/params/studies/{name}.yaml").write_text(content)
         check(house, "plan", "--study", name)
 
 
