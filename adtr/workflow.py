@@ -331,13 +331,12 @@ def study_named(value: Any) -> str:
     Raises:
         UserError: several studies are such a number.
     """
-    if isinstance(value, str):
-        return value
+    if not isinstance(value, int | float):
+        return str(value or "")
     kind = int if isinstance(value, int) else float
     same = [name for name in studies() if _number(name, kind) == value]
     if len(same) > 1:
-        words = " or ".join(f"""--config 'study="{name}"'""" for name in same)
-        raise UserError(f"study={value} may be {' or '.join(same)}: type {words}")
+        raise UserError(f"study={value} may be {' or '.join(same)}: type --config 'study=!!str {same[0]}', for example")
     return same[0] if same else str(value)
 
 

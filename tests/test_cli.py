@@ -1,5 +1,6 @@
 """The command line: help, refusals, and the stages typed by hand, from generated images to metrics."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_help_lists_the_commands_and_the_version_is_the_packages(
         ([], "COMMAND"),
         (["trian"], "invalid choice: 'trian'"),
         (["plan", *STUDY, "--nosuch", "1"], "unrecognized arguments: --nosuch"),
-        *[([command], "the following arguments are required: --study") for command in OF_A_STUDY],
+        *[([command], "required: --study, one of cifar10, demo, ") for command in OF_A_STUDY],
         *[([command, *STUDY], "the following arguments are required: DATASET") for command in OF_A_TARGET],
         (["fetch", "nope", "mvtec"], "adtr fetch: no source nope in "),
         (["fetch", "mvtec", "cifar10", "--url", "http://x"], "--url and --archive go with one NAME"),
@@ -107,7 +108,7 @@ def test_help_lists_the_commands_and_the_version_is_the_packages(
         (["plan", *STUDY, "--set", "train.epoch=3"], "unknown key, did you mean 'epochs'?"),
         (["generate", *STUDY, "smoke_mvtek"], "no data set 'smoke_mvtek', did you mean 'smoke_mvtec'?"),
         (["generate", "--study", "demo", "elpv"], "elpv: these images are not generated"),
-        (["index", *STUDY, "smoke_mvtec"], "smoke_mvtec: a name of the form DATASET/CATEGORY is expected"),
+        (["index", *STUDY, "smoke_mvtec"], "'smoke_mvtec': a name of the form DATASET/CATEGORY is expected"),
         (["index", *STUDY, "smoke_mvtec/screv"], "no category 'screv', did you mean 'screw'?"),
         (["index", *STUDY, "smoke_mvtec/screw"], "results/generated/smoke_mvtec: no such folder"),
         (["confetti", *STUDY, "smoke_mvtec/adtr/screw"], "smoke_mvtec/adtr: this experiment is not trained with"),
@@ -131,10 +132,35 @@ def test_every_stage_refuses_in_one_message(
     assert message in refusal(arguments, capsys)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cpu:0"])
+ODD = ["a//b", "/", "..", "x" * 5000, "\udcff", "smoke_mvtec/adtr/carpet/٣", "$(touch pwned)", "-", "\n", ""]
+
+
+@pytest.mark.parametrize("target", ODD, ids=map(ascii, ODD))
+def test_an_odd_target_is_refused_in_a_short_message(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refusal(["train", *STUDY, "--", target], capsys)
+    assert message.startswith("adtr train: ")
+    assert len(message) < 500
+
+
+def test_letters_that_a_terminal_lacks_stop_no_plan(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ADTR, "plan", *STUDY], cwd=tmp_path, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0
+    settings = ["--set", "outliers.dataset=中"]
+    done = subprocess.run(
+        [ADTR, "plan", *STUDY, *settings],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "cuda:", "cuda:-1"])
 def test_an_unknown_device_is_refused(device: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refusal(["train", *STUDY, str(RUN), "--device", device], capsys)
-    assert message == f"adtr train: --device {device}: it is cpu, cuda or auto"
+    assert message == f"adtr train: --device {device}: it is cpu, cuda, cuda:NUMBER or auto"
     assert not (prepared / "state").exists()
 
 

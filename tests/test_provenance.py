@@ -290,10 +290,19 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def test_a_repository_around_an_installed_package_is_not_its_own(folder: Path) -> None:
+    git(folder, "init", "--quiet")
+    (folder / "other.txt").write_text("1")
+    (folder / "__init__.py").touch()
+    git(folder, "add", "other.txt")
+    git(folder, "commit", "--quiet", "--message", "of something else")
+    assert provenance._commit() == "unknown"
+
+
 def test_the_commit_is_marked_where_files_differ_from_it_but_for_what_a_reproduction_writes(folder: Path) -> None:
     assert provenance._commit() == "unknown"
     git(folder, "init", "--quiet")
-    source, *made = [folder / name for name in ("a.py", "dvc.lock", "results/demo/metrics.csv", "data/own.dvc")]
+    source, *made = [folder / name for name in ("__init__.py", "dvc.lock", "results/demo/metrics.csv", "data/own.dvc")]
     for file in (source, *made):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1")

@@ -1,6 +1,8 @@
 """Paths, inputs and digests of the rules, as functions of wildcards: no Snakemake, no PyTorch."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from snakemake.cli import parse_config
 
+from adtr.config import PARAMS, study
 from adtr.config.paths import Paths
 from adtr.errors import UserError
 from adtr.workflow import Workflow, digest, failures
@@ -161,7 +165,60 @@ def test_weights_that_are_neither_here_nor_used_before_are_missing() -> None:
 
 def test_settings_are_quoted_for_the_shell() -> None:
     flow = workflow(settings="train.epochs=5 features.layers=[1,5]")
-    assert flow.options == "--study smoke --set 'train.epochs=5 features.layers=[1,5]'"
+    assert flow.options == "--study smoke --set='train.epochs=5 features.layers=[1,5]'"
+
+
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of parameters whose studies have names that Snakemake takes for numbers, or a shell for a command."""
+    params = shutil.copytree(PARAMS, tmp_path / "params")
+    for name in ("007", "2024_11", "1e3", "a b", "$(touch pwned)", "a{b}", "true", "8", "08", "features"):
+        (params / f"studies/{name}.yaml").write_text((PARAMS / "studies/smoke.yaml").read_text())
+    for function in (study.resolve, study.studies):
+        defaults = tuple(params if value == PARAMS else value for value in function.__defaults__ or ())
+        monkeypatch.setattr(function, "__defaults__", defaults)
+    return params
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("007", "007"), ("2024_11", "2024_11"), ("1e3", "1e3"), ("!!str 08", "08"), ("true", "true"), ("demo", "demo")],
+)
+@pytest.mark.usefixtures("named")
+def test_a_study_is_found_by_a_name_that_reads_as_a_number(word: str, name: str) -> None:
+    assert Workflow(parse_config([f"study={word}"])).name == name
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("8", "study=8 may be 08 or 8: type --config 'study=!!str 08'"),
+        ("9", "no study '9'"),
+        ("", "no study ''"),
+        ("[a]", "no study"),
+        ("a b", "'a b': a name is of letters, digits, _ . and -"),
+        ("$(touch pwned)", "a name is of letters, digits, _ . and -"),
+        ("a{b}", "a name is of letters, digits, _ . and -"),
+        ("features", "results/ and reports/ hold another folder of that name: rename the file"),
+    ],
+)
+@pytest.mark.usefixtures("named")
+def test_a_study_of_an_unsafe_or_doubtful_name_is_refused_before_any_job(word: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        Workflow(parse_config([f"study={word}"]))
+
+
+def test_a_category_may_hold_dots_and_blanks() -> None:
+    flow = workflow()
+    categories = ["-x", "v1.2", "a b 'c' %s Я"]
+    other = flow.plan.datasets["smoke_mvtec"].model_copy(update={"categories": categories})
+    flow.plan = replace(flow.plan, datasets=flow.plan.datasets | {"smoke_mvtec": other})
+    flow.paths = Paths(flow.plan)
+    for category in categories:
+        store = flow.stores(of(f"smoke_mvtec/adtr/{category}/0"))[0]
+        data, key, file = Path(store).parts[-3:]
+        wildcards = Wildcards(data=data, key=key, part=file.removesuffix(".npy"))
+        assert flow.store_name(wildcards) == f"smoke_mvtec/adtr/{category}"
 
 
 def test_a_digest_is_of_values() -> None:

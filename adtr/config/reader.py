@@ -33,6 +33,7 @@ def parse_yaml(text: str) -> Any:
         ValueError: it is no YAML, contains itself, or is far larger or deeper than parameters are.
     """
     try:
+        _check_depth(text)
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
@@ -43,14 +44,24 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
+def _check_depth(text: str) -> None:
+    """Before nodes are made, in whose depth PyYAML overflows the stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > LENGTH:
+            raise ValueError(f"a value of more than {LENGTH} signs")
+        if depth > DEEPEST:
+            raise ValueError(f"it nests deeper than {DEEPEST} levels")
+
+
 def _count(node: yaml.Node, levels: int, counts: dict[yaml.Node, int]) -> int:
     """The values below a node, each as often as it is referred to; `counts` has those of the nodes before."""
-    if node in counts:
-        return counts[node]
-    if isinstance(node, yaml.ScalarNode):
-        if len(node.value) > LENGTH:
-            raise ValueError(f"a value of more than {LENGTH} signs")
-        return 1
+    if node in counts or isinstance(node, yaml.ScalarNode):
+        return counts.get(node, 1)
     if levels == 0:
         raise ValueError(f"it contains itself, or nests deeper than {DEEPEST} levels")
     parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]

@@ -184,7 +184,8 @@ def test_categories_are_the_folders_that_hold_training_images(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("folder", "told"),
     [
-        ("cups/tea pot/train/good", r"data set cups: the folders of cups: categories\.0: .* \(it is 'tea pot'\)"),
+        ("cups/tea$pot/train/good", r"data set cups: the folders of cups: categories\.0: .* \(it is 'tea\$pot'\)"),
+        ("cups/.pot/train/good", "data set cups: no folder in cups holds train/good: set its root"),
         ("cups/pot/test/good", "data set cups: no folder in cups holds train/good: set its root"),
     ],
 )
@@ -340,6 +341,13 @@ def cups(**more: str) -> str:
 
 # By file: what is changed in it, and what is said
 IN_A_STUDY: list[tuple[dict[str, Any], str]] = [
+    ({"seeds": [10**23]}, "seeds.0: Input should be less than 4294967296"),
+    ({"seeds": [True]}, "seeds.0: Input should be a valid integer (it is True)"),
+    ({"seeds": [0, 0]}, "seeds: one of them stands twice"),
+    ({"datasets": {"cups": []}}, "datasets.cups: List should have at least 1 item"),
+    ({"datasets": {"cups": ["adtr", "adtr"]}}, "cups: one of them stands twice"),
+    ({"title": "=1+1"}, "title: a title is expected, which does not begin with ="),
+    ({"title": " \n"}, "title: a title is expected"),
     ({"seeds": []}, "seeds: List should have at least 1 item"),
     ({"seeds": [0, -1]}, "seeds.1: Input should be greater than or equal to 0"),
     ({"datasets": {}}, "datasets: Dictionary should have at least 1"),
@@ -367,7 +375,35 @@ IN_A_FILE = [
         "cups: layout: Input should be 'mvtec', 'cifar10', 'cifar100' or 'elpv' (it is 'coco')",
     ),
     ("datasets.yaml", cups().replace("mug", "cup"), "cups: a category stands twice"),
-    ("datasets.yaml", cups().replace("mug", "../mug"), "cups: categories.1: String should match pattern"),
+    ("datasets.yaml", cups().replace("mug", "../mug"), "cups: categories.1: no category may hold '/'"),
+    *(
+        ("datasets.yaml", cups().replace("mug", name), f"cups: categories.1: {told}")
+        for name, told in {
+            '"$(touch pwned)"': "no category may hold '$'",
+            "'{A}'": "no category may hold '{'",
+            '"a\\nb"': "no category may hold '\\n'",
+            '"\\u200b"': "no category may hold '\\u200b'",
+            "'..'": "the name of a folder is expected",
+            "mean": "the name of a folder is expected",
+            "' x'": "the name of a folder is expected",
+            "x" * 101: "the name of a folder is expected",
+            "007": "Input should be a valid string (it is 7: put it in quotes)",
+            "null": "Input should be a valid string (it is None)",
+        }.items()
+    ),
+    *(
+        ("datasets.yaml", cups().replace("mvtec", layout).replace("cup, mug", name), f"cups: no category {told}")
+        for layout, name, told in [
+            ("cifar10", "trucks", "'trucks', did you mean 'truck'?"),
+            ("cifar100", "appel", "'appel', did you mean 'apple'?"),
+            ("elpv", "cup", "'cup'; known: mono, poly"),
+        ]
+    ),
+    ("datasets.yaml", cups(generated="{images: 9, size: 1}"), "cups: generated.size: Input should be greater than"),
+    ("datasets.yaml", cups().replace("Cups", '"a\\0b"'), "cups: title: holds '\\x00', which is no sign of a line"),
+    ("datasets.yaml", cups().replace("data/cups", '"a\\0"'), "cups: root: holds '\\x00'"),
+    ("datasets.yaml", cups() + "\n007: {}", "7: a name is of letters, digits, _ . and -, in quotes"),
+    ("experiments.yaml", FILES["experiments.yaml"] + "\na/b: {title: B}", "'a/b': a name is of letters"),
     (
         "datasets.yaml",
         "cups: {title: C, layout: cifar10, root: x}",
@@ -463,6 +499,63 @@ def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, content: b
 def test_a_missing_folder_of_parameters_says_how_to_install(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder: install the package from its checkout"):
         resolve("paper", tmp_path / "params")
+
+
+@pytest.mark.parametrize("what", ["experiments", "data sets"])
+def test_two_of_one_title_are_refused(tmp_path: Path, what: str) -> None:
+    """Tables name their rows by titles."""
+    again = {"experiments.yaml": FILES["experiments.yaml"] + "\nspade_b: {title: ' SPADE ', set: {method: spade}}"}
+    changes = study(datasets={"cups": ["spade", "spade_b"]}) | again
+    told = "experiments of one title, SPADE: spade, spade_b: change it of all but one"
+    if what == "data sets":
+        told = "data sets of one title, Cups: cups, mugs: change it of all but one"
+        changes = study(datasets={"cups": ["adtr"], "mugs": ["adtr"]})
+        changes |= {"datasets.yaml": cups() + "\nmugs: {title: Cups, layout: mvtec, root: x, categories: [mug]}"}
+    assert errors(tmp_path, changes) == ["1 error in the parameters:", f"studies/mine.yaml: {told}"]
+
+
+def test_a_title_is_one_line_of_any_letters(tmp_path: Path) -> None:
+    plan = read(tmp_path, study(title="生产线 {A} ${HOME}\n 4 ✓ Ω \u200b 😀\n"))
+    assert plan.study.title == "生产线 {A} ${HOME} 4 ✓ Ω \u200b 😀"
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "v1.2", "$(touch pwned)", "007", "мой"])
+def test_a_study_is_named_safely_or_refused(tmp_path: Path, name: str) -> None:
+    changes = {f"studies/{name}.yaml": FILES["studies/mine.yaml"]}
+    if name in ("v1.2", "007"):
+        assert read(tmp_path, changes, name=name).name == name
+    else:
+        told = f"studies: {name!r}: a name is of letters, digits, _ . and -, in quotes where it reads as a number"
+        assert errors(tmp_path, changes, name=name)[1] == f"{told}: rename the file"
+
+
+@pytest.mark.parametrize("root", ["~/cups", "package:cups"])
+def test_the_root_of_a_data_set_is_expanded_in_the_plan(
+    tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cups/jug/train/good").mkdir(parents=True)
+    (tmp_path / "cups/__init__.py").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = read(tmp_path, {"datasets.yaml": f"cups: {{title: Cups, layout: mvtec, root: '{root}'}}"})
+    assert plan.datasets["cups"].categories == ["jug"]
+
+
+@pytest.mark.parametrize("root", ["~nobody_here/cups", "package:no_such", "package:", "package:../x", "${HOME}/cups"])
+def test_a_root_that_is_none_is_told(tmp_path: Path, root: str) -> None:
+    (line,) = errors(tmp_path, {"datasets.yaml": f"cups: {{title: Cups, layout: mvtec, root: '{root}'}}"})[1:]
+    assert line.startswith("data set cups: ")
+
+
+@pytest.mark.parametrize("text", ["=5", "a=1 a=2", "a=&x [*x]", "a=" + "[" * 5000, "a=\ud800", "a=2024-13-45"])
+def test_odd_settings_are_refused_in_a_short_message(text: str) -> None:
+    with pytest.raises(UserError, match=r"^set: ") as caught:
+        parse_settings(text)
+    assert len(str(caught.value)) < 600
+
+
+def test_many_blanks_in_brackets_take_no_time() -> None:
+    assert parse_settings(f"a=[{' ' * 100_000}]") == {"a": []}
 
 
 # Names and options made of parameters
