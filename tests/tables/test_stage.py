@@ -1,6 +1,8 @@
 """The tables: summaries by hand, the paper's numbers to the digit, three renderings of the same cells."""
 
+import csv
 import hashlib
+import html
 import math
 import re
 import shutil
@@ -9,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import planted
 import pytest
@@ -20,7 +23,7 @@ from adtr.evaluate.bootstrap import compare
 from adtr.tables import comparison, render, sizes
 from adtr.tables import paper as printed
 from adtr.tables import stage as tables
-from adtr.tables.latex import escape, latex
+from adtr.tables.latex import BEYOND, escape, latex
 from adtr.tables.paper import read_specs
 from adtr.tables.summary import collect, study_metrics, summarize
 
@@ -418,6 +421,16 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "t.md", "t.tex"}
 
 
+def unescaped(text: str) -> str:
+    """What a reader of Markdown sees."""
+    return html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text))
+
+
+def cells_of(line: str) -> list[str]:
+    """The cells of a line of a Markdown table."""
+    return [unescaped(cell.strip()) for cell in re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1]]
+
+
 def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
     sheet = render.sheet(table, title)
     return latex(sheet.text, sheet.title, label, sheet.notes)
@@ -428,12 +441,12 @@ def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path)
     table = AWKWARD if name == "awkward" else printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
     render.write(render.sheet(table, "A title"), table, tmp_path, name)
     lines = (tmp_path / f"{name}.md").read_text().splitlines()
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
+    head, _, *rows = [cells_of(line) for line in lines if line[:1] == "|"]
     text = render.wide(table)
     assert head == ["per cent", *text.columns]
     assert rows == [[row, *text.loc[row]] for row in text.index]
     assert lines[0] == "### A title"
-    assert [line[2:] for line in lines if line.startswith("- ")] == render.notes(table)
+    assert [unescaped(line[2:]) for line in lines if line.startswith("- ")] == render.notes(table)
 
 
 def test_a_bar_in_a_name_keeps_a_markdown_table_whole() -> None:
@@ -459,16 +472,81 @@ def test_latex_escapes_what_is_special_to_it() -> None:
     ("text", "expected"),
     [
         ("-2.0", "$-$2.0"),
-        ("[-0.3, +1.2]", "[$-$0.3, +1.2]"),
+        ("[-0.3, +1.2]", "{[}$-$0.3, +1.2]"),
         ("2020-11-22", "2020-11-22"),
         ("64 × 512", r"64 $\times$ 512"),
         ("100.0 ± 12.3", r"100.0$_{\pm 12.3}$"),
         ("± is the deviation", r"$\pm$ is the deviation"),
-        ("50 % of a_b \u2603 é – “x”", r"50 \% of a\_b ? é -- ``x''"),
+        ("50 % of a_b \u2603 é – “x”", r"50 \% of a\_b \adtrletter{2603}{U+2603} é -- ``x''"),
+        ("5 Ω, 3 μm → x₂\u200b\n\n", r"5 $\Omega$, 3 $\mu$m $\rightarrow$ x\adtrletter{2082}{2}"),
+        ("* first", "{*} first"),
     ],
 )
 def test_signs_are_set_as_signs(text: str, expected: str) -> None:
     assert escape(text) == expected
+
+
+def any_text(random: np.random.Generator) -> str:
+    """Up to 30 signs of all of Unicode, most of them of what has a meaning somewhere."""
+    bounds = np.array([[0, 128], [128, 0x250], [0x250, 0xD800], [0xD800, 0xE000], [0xE000, 0x110000]])
+    planes = bounds[random.choice(5, random.integers(1, 30), p=[0.5, 0.2, 0.15, 0.05, 0.1])]
+    return "".join(map(chr, random.integers(planes[:, 0], planes[:, 1])))
+
+
+def texts(count: int) -> list[str]:
+    random = np.random.default_rng(16)
+    return [any_text(random) for _ in range(count)]
+
+
+def test_whatever_the_text_only_what_pdftex_knows_reaches_latex() -> None:
+    for text in texts(3000):
+        assert not BEYOND.search(escape(text)), ascii(text)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_a_table_of_any_texts_compiles(tmp_path: Path) -> None:
+    drawn = [text.encode("utf-8", "ignore").decode() for text in texts(240)] + ["[x", "*y", "中 日 😀 ✓ ₂ ąŠ Я\u200b"]
+    table = pd.DataFrame({"a": drawn, "b": drawn[::-1]})
+    parts = [latex(table[start : start + 30], drawn[start], f"t{start}", drawn[:2]) for start in range(0, 243, 30)]
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "t.tex").write_text("\n".join([head, *parts, r"\end{document}"]), encoding="utf-8")
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True)
+    log = done.stdout.decode(errors="replace")
+    assert [line for line in log.splitlines() if line.startswith("!") or "Missing character" in line] == []
+    assert done.returncode == 0
+
+
+def test_whatever_the_text_a_markdown_table_keeps_its_cells_and_holds_no_markup() -> None:
+    markup = ["<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "![x][y]", "a|b\\|c", "`x`|", "&lt;b>"]
+    for text in [*texts(1500), *markup]:
+        escaped = render.escape(text)
+        (cells,) = [cells_of(f"| {escaped} | end |")]
+        assert cells == [" ".join(text.split()), "end"] or text.isspace(), ascii(text)
+        assert "<" not in escaped
+        assert not re.search(r"(?<!\\)\][(\[:]", escaped)
+
+
+def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
+    table = AWKWARD.assign(row=["=1+1", "=1+1", "@x", "@x", "-y"], column=["+z", "mean", "+z", "mean", "mean"])
+    render.write(render.sheet(table, "Title"), table, tmp_path, "t")
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == ["'=1+1", "'=1+1", "'@x", "'@x", "'-y"]
+    assert rows[0]["column"] == "'+z"
+    assert rows[1]["mean"] == str(2 / 3)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_a_study_of_baselines_only_has_a_table_of_no_networks(tmp_path: Path) -> None:
+    plan = resolve("demo", PARAMS)
+    empty = networks(plan).assign(parameters=0)
+    sheet = sizes.sheet(plan, sizes.parameters(plan, empty))
+    assert (sheet.text.columns.tolist(), len(sheet.text)) == (["experiment"], 0)
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+    body = latex(sheet.text, sheet.title, "parameters", sheet.notes)
+    (tmp_path / "t.tex").write_text(f"{head}{body}\\end{{document}}", encoding="utf-8")
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")
 
 
 def networks(plan: Plan) -> pd.DataFrame:
