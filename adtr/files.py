@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     The bytes are on disk before the rename, so a kill or a power cut leaves the old file or the new one, never half.
 
     Raises:
-        UserError: the disk or the quota is full. Nothing is left behind.
+        UserError: it cannot be written, or the disk or the quota is full. Nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
@@ -36,9 +36,10 @@ def written_atomically(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in NO_SPACE:
             raise UserError(f"no space left to write {path}: free some and run the same command again") from error
-        raise
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error  # not the temporary name
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def remove_partial(*paths: Path) -> None:

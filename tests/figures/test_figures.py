@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -32,6 +33,7 @@ from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, Run, spread
 from adtr.figures.charts import SPAN, curve, line, pro, roc, training
 from adtr.figures.images import COPIES, confetti, extremes, gallery, maps, sample_of
+from adtr.figures.look import save, set_look
 from adtr.figures.stage import KINDS, draw
 from adtr.figures.thumbnails import best_threshold, verdict
 from adtr.figures.tsne import embedded, pooled, possibility
@@ -112,6 +114,19 @@ def test_the_same_bytes_twice(screw: Category, written: Path, tmp_path: Path) ->
     draw(screw, kinds, tmp_path)
     for path in tmp_path.glob("*[!n]"):  # the record names fewer
         assert path.read_bytes() == (written / path.name).read_bytes(), path.name
+
+
+def test_a_dollar_is_a_dollar_and_a_letter_without_a_font_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_look()
+    figure, axes = plt.subplots()
+    texts = ["cost $5 $6", "price_$$", "Я Ω \U000f0000"]
+    drawn = [axes.text(0.1, 0.2 * i, text) for i, text in enumerate(texts)]
+    save(figure, tmp_path, "x")
+    assert [text.get_text() for text in drawn] == ["cost $5 $6", "price_$$", "Я Ω ?"]
+    assert "no font here has '\\U000f0000'" in caplog.text
+    assert ElementTree.parse(tmp_path / "x.svg")
 
 
 def test_no_two_experiments_look_alike() -> None:

@@ -450,6 +450,22 @@ def test_the_print_compiles_where_it_lies_and_fits_its_page(made: Made, tmp_path
     assert (alone / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on the PATH")
+def test_titles_of_any_letters_are_in_all_forms_and_the_print_compiles(made: Made, tmp_path: Path) -> None:
+    plan, title = study(), "生产线 4 ✓ Ω Я μ 日 😀 ₂ x\u200by [a](javascript:x) <img src=x> $5$ {A}"
+    plan = dataclasses.replace(plan, study=plan.study.model_copy(update={"title": title}))
+    page, brief = written(plan, made.folder / "results/smoke", tmp_path)
+    assert html.escape(title) in page
+    assert "<img src=x" not in page + brief
+    assert "生产线 4 ✓ Ω Я μ 日 😀 ₂" in brief
+    assert "](javascript" not in brief
+    tex = (tmp_path / "report.tex").read_text(encoding="utf-8")
+    assert r"4 \adtrletter{2713}{U+2713} $\Omega$ \adtrletter{042F}{U+042F} $\mu$" in tex
+    command = ["pdflatex", "-interaction=nonstopmode", "report.tex"]
+    log = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout.decode(errors="replace")
+    assert not re.findall(r"^!.*|Missing character", log, re.M)
+
+
 # The page in a browser
 
 STEPS = """
