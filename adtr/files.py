@@ -36,7 +36,9 @@ def written_atomically(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in NO_SPACE:
             raise UserError(f"no space left to write {path}: free some and run the same command again") from error
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error  # not the temporary name
+        if str(error.filename) == str(temporary):  # of which nobody knows
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

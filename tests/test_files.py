@@ -111,3 +111,10 @@ def test_readers_see_whole_files_while_several_writers_write(tmp_path: Path) -> 
 def test_sha256_is_that_of_the_whole_content(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_the_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250)  # the temporary name is longer than a file's may be
+    with pytest.raises(UserError, match=r"x: cannot be written: File name too long$"):
+        write_text(path, "text")
+    assert not list(tmp_path.iterdir())
