@@ -48,7 +48,7 @@ class Record:
         Raises:
             UserError: it is missing or not the one that the record names.
         """
-        path = self.path.parent / name
+        path = Path(os.path.normpath(self.path.parent / name))  # a study's metrics.csv lies beside its tables
         try:
             content = path.read_bytes()
         except OSError as error:
