@@ -276,7 +276,8 @@ def _train(options: Options, paths: Paths) -> None:
     run = paths.plan.run(options.target)
     params, bank, start = paths.plan.params[run[:2]], None, paths.start(run)
     if start:
-        _needed(options, start / "run.json", "train", str(run._replace(experiment=params.adtr_plus.start)))
+        _needed(options, start / "run.json", "train", str(run._replace(experiment=params.start)))
+    if params.method == "adtr_plus":
         rows, root, store = _bank_rows(options, paths, *run[:3])
         bank = Bank(rows, root, _needed(options, store, "features --anomalies", "/".join(run[:3])))
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run, most=1)

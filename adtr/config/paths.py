@@ -144,10 +144,9 @@ class Paths:
         return root_of(self.datasets[params.outliers.dataset].root) if outliers else manifest.parent
 
     def start(self, run: Run) -> Path | None:
-        """The folder of the run that ADTR+ starts from; None of other methods."""
-        params = self.plan.params[run.dataset, run.experiment]
-        plus = params.method == "adtr_plus"
-        return self.run(run._replace(experiment=params.adtr_plus.start)) if plus else None
+        """The folder of the run that a run starts from; None of methods that start from none."""
+        start = self.plan.params[run[:2]].start
+        return self.run(run._replace(experiment=start)) if start else None
 
     def run(self, run: Run) -> Path:
         """The folder of a run."""

@@ -58,6 +58,9 @@ class Run(NamedTuple):
         return "/".join(map(str, self))
 
 
+STARTS = {"adtr_plus": ["adtr"], "residual": ["adtr", "adtr_plus"]}  # methods of the runs that a method starts from
+
+
 @dataclass(frozen=True)
 class Plan:
     """A study resolved: for each data set its definition, its categories and the parameters of its experiments."""
@@ -197,18 +200,21 @@ def _outliers(
     datasets: Mapping[str, Dataset],
     errors: Errors,
 ) -> dict[str, Dataset]:
-    """Checks what ADTR+ starts from; gives the data sets that its anomalies are drawn from."""
+    """Checks what experiments start from; gives the data sets that the anomalies of ADTR+ are drawn from."""
     found = {}
     for (dataset, experiment), used in params.items():
+        if not used.start:
+            continue
+        where, start = f"{study_file}: datasets.{dataset}: {experiment}", params.get((dataset, used.start))
+        if start is None:
+            errors.append(f"{where}: starts from {used.start}, which the study does not run there: add it")
+        elif start.method not in STARTS[used.method]:
+            expected = " or ".join(STARTS[used.method])
+            errors.append(f"{where}: starts from {used.start}, whose method is {start.method}, not {expected}")
+        elif (start.features, start.model) != (used.features, used.model):
+            errors.append(f"{where}: its features or model are not those of {used.start}, its start")
         if used.method != "adtr_plus":
             continue
-        where, start = f"{study_file}: datasets.{dataset}: {experiment}", params.get((dataset, used.adtr_plus.start))
-        if start is None:
-            errors.append(f"{where}: starts from {used.adtr_plus.start}, which the study does not run there: add it")
-        elif start.method != "adtr":
-            errors.append(f"{where}: starts from {used.adtr_plus.start}, whose method is {start.method}, not adtr")
-        elif (start.features, start.model) != (used.features, used.model):
-            errors.append(f"{where}: its features or model are not those of {used.adtr_plus.start}, its start")
         name = used.outliers.dataset
         if used.adtr_plus.anomalies == "confetti":
             if datasets[dataset].layout.startswith("cifar"):
