@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adtr import __version__
+from adtr import __version__, records
 from adtr.config import PARAMS
 from adtr.config.levels import Errors, parse_settings
 from adtr.config.paths import Paths, root_of
@@ -229,11 +229,19 @@ def _generate(options: Options) -> None:
 
 
 def _index(options: Options) -> None:
+    from adtr.data.findings import sentences
     from adtr.data.manifest import index
 
     paths = _paths(options)
     name, category = _names(options, paths.plan, "dataset", "category")
-    write_text(paths.manifest(name, category), index(paths.datasets[name], category).to_csv(index=False))
+    manifest = index(paths.datasets[name], category)
+    _write_manifest(paths.manifest(name, category), manifest, warnings=manifest.attrs["warnings"])
+    for line in sentences(manifest.attrs["warnings"]):
+        logger.warning("%s/%s: %s", name, category, line)
+
+
+def _write_manifest(path: Path, manifest: Any, **values: Any) -> None:
+    records.write(path.with_suffix(".json"), values, {path.name: manifest.to_csv(index=False).encode()})
 
 
 def _confetti(options: Options) -> None:
@@ -243,9 +251,10 @@ def _confetti(options: Options) -> None:
     name, experiment, category = _names(options, paths.plan, "dataset", "experiment", "category")
     params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
     manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
-    output.unlink(missing_ok=True)  # it would outlive the copies that it names
+    for path in (output, output.with_suffix(".json")):  # they would outlive the copies that they name
+        path.unlink(missing_ok=True)
     bank = write_bank(manifest, root, params.features.image_size, params.confetti, output.parent)
-    write_text(output, bank.to_csv(index=False))
+    _write_manifest(output, bank)
 
 
 def _outliers(options: Options) -> None:
@@ -256,7 +265,7 @@ def _outliers(options: Options) -> None:
     outliers = paths.plan.params[name, experiment].outliers
     output = _bank(paths, name, experiment, "outliers")[0]
     manifest = draw_outliers(paths.datasets[outliers.dataset], outliers.count, outliers.seed)
-    write_text(output, manifest.to_csv(index=False))
+    _write_manifest(output, manifest)
 
 
 def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[Path, Path]:

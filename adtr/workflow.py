@@ -18,6 +18,7 @@ from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, bank_key, category_of, feature_key, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve
+from adtr.data.findings import recorded, sentences
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
@@ -132,18 +133,20 @@ class Workflow:
         return digest(fields, provenance.code("generate"))
 
     def index_decisive(self, wildcards: Wildcards) -> str:
-        return digest(self._files(wildcards, wildcards.category), provenance.code("index"))
+        manifest = self.paths.manifest(self.dataset(wildcards), wildcards.category)
+        return digest(self._files(wildcards, manifest, wildcards.category), provenance.code("index"))
 
     def outliers_decisive(self, wildcards: Wildcards) -> str:
-        _, params = self._bank(wildcards)
+        run, params = self._bank(wildcards)
         outliers = params.outliers.model_dump(mode="json")
-        return digest(self._files(wildcards), outliers, self.versions, provenance.code("outliers"))
+        files = self._files(wildcards, (self.paths.bank(*run, "") or (Path(),))[0])
+        return digest(files, outliers, self.versions, provenance.code("outliers"))
 
-    def _files(self, wildcards: Wildcards, category: str = "") -> list[Any]:
-        """What a manifest is made of: names and sizes of the files, and how the data set is read."""
+    def _files(self, wildcards: Wildcards, manifest: Path, category: str = "") -> list[Any]:
+        """What a manifest is made of: the files, and how the data set is read."""
         definition = self.paths.datasets[self.dataset(wildcards)]
         fields = definition.model_dump(mode="json", include={"layout", "root", "seed", "train_share"})
-        return [fields, "generated" if definition.generated else fingerprint(definition, category)]
+        return [fields, "generated" if definition.generated else fingerprint(definition, manifest, category)]
 
     def confetti_decisive(self, wildcards: Wildcards) -> str:
         _, params = self._bank(wildcards)
@@ -331,6 +334,27 @@ class Workflow:
         if "bank" in dict(wildcards.items()):
             return cost.bank_images(store.params, images.train)
         return cost.images_of_part(definition, wildcards.part, images)
+
+    @cached_property
+    def manifests(self) -> list[tuple[str, Path]]:
+        """The manifest of each category, by the category's name DATASET/CATEGORY."""
+        datasets = self.plan.datasets.items()
+        return [(f"{d}/{c}", self.paths.manifest(d, c)) for d, of in datasets for c in of.categories or []]
+
+    @cached_property
+    def manifest_records(self) -> list[str]:
+        return [str(path.with_suffix(".json")) for _, path in self.manifests]
+
+    def data_warnings(self) -> list[str]:
+        """What was warned of as the study's images were indexed, in short."""
+        lines = []
+        for name, path in self.manifests:
+            try:
+                found = sentences(recorded(path), most=3) if path.is_file() else []
+            except UserError as error:
+                found = [str(error)]
+            lines += [f"{name}: {line}" for line in found]
+        return lines
 
     # Before the first job
 

@@ -18,6 +18,7 @@ rule index:
         study.generated,
     output:
         "results/manifests/{data}/{category}.csv",
+        "results/manifests/{data}/{category}.json",
     log:
         "logs/index/{data}/{category}.log",
     priority: 10  # what is wrong with the data is reported first
@@ -34,6 +35,7 @@ rule confetti:
         "results/manifests/{data}/{category}.csv",
     output:
         "results/confetti/{data}/{bank}/{category}.csv",
+        "results/confetti/{data}/{bank}/{category}.json",
     log:
         "logs/confetti/{data}/{bank}/{category}.log",
     params:
@@ -49,6 +51,7 @@ rule outliers:
         study.generated,
     output:
         "results/outliers/{data}/{bank}/outliers.csv",
+        "results/outliers/{data}/{bank}/outliers.json",
     log:
         "logs/outliers/{data}/{bank}.log",
     params:
