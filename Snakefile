@@ -1,5 +1,6 @@
 # ADTR Bench: from images to a report. `snakemake all_tables` runs the study `paper`; another: --config study=NAME
 
+import gc
 import time
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from adtr.errors import UserError
 from adtr.workflow import Workflow, failures
 
 min_version("9.20")
+# A plan makes many objects that stay: to look through them again and again takes seconds
+gc.set_threshold(100_000)
 
 try:
     study = Workflow(config)

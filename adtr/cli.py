@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adtr import __version__, records
+from adtr import __version__
 from adtr.config import PARAMS
-from adtr.config.levels import Errors, parse_settings
+from adtr.config.levels import parse_settings
 from adtr.config.paths import Paths, root_of
-from adtr.config.study import Plan, Run, resolve
+from adtr.config.study import Run, resolve
 from adtr.errors import UserError
 from adtr.files import write_text
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         job = (os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"))
         logger.info("Slurm job %s on %s, CUDA_VISIBLE_DEVICES=%s", *job)
     try:
-        options.call(options)
+        options.call(*_arguments(options))
     except (UserError, OSError) as error:
         sys.exit(f"adtr {options.command}: {error}")
     except KeyboardInterrupt:
@@ -43,8 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch "
         "or generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, "
-        "report. "
-        "Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
+        "report. Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -54,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="*", metavar="NAME", help="of params/sources.yaml; none: list them")
     fetch.add_argument("--sources", type=Path, default=SOURCES, help="the file that names them [params/sources.yaml]")
     fetch.add_argument("--root", type=Path, default=Path(), help="the folder that destinations are relative to [.]")
-    fetch.add_argument(
-        "--url", action="append", default=[], help="a mirror, in place of the official addresses; may be repeated"
-    )
+    fetch.add_argument("--url", action="append", default=[], help="a mirror, not the official addresses; repeatable")
     fetch.add_argument("--archive", type=Path, help="a copy of the file that you have already")
 
     add("generate", _generate, "write the small generated images of the study smoke", target="DATASET")
@@ -66,19 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     add("outliers", _outliers, "draw images of another data set, the anomalies of ADTR+", target="DATASET/EXPERIMENT")
     features = add("features", _features, "run the frozen backbone over the images of a part",
                    "adtr features --study screw mvtec/adtr/screw", target="DATASET/EXPERIMENT/PART")  # fmt: skip
-    features.add_argument(
-        "--anomalies", action="store_true", help="of the experiment's anomalies, in place of the data set's"
-    )
+    features.add_argument("--anomalies", action="store_true", help="of the experiment's anomalies, not the data set's")
     features.add_argument("--threads", type=_positive, default=1, help="batches in work at once, same bytes [1]")
     train = add("train", _train, "fit a method to the features of normal images",
                 "adtr train --study screw mvtec/adtr/screw/0", target=RUN)  # fmt: skip
     evaluate = add("evaluate", _evaluate, "score the test images of a run and measure it", target=RUN)
     evaluate.add_argument("--threads", type=_positive, default=1, help="CPU threads [1]")
     differences = add("differences", _differences, "draw feature difference vectors of a run's test images", target=RUN)
-    for parser_of_stage in (features, train, evaluate, differences):
-        parser_of_stage.add_argument(
-            "--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]"
-        )
+    for stage in (features, train, evaluate, differences):
+        stage.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
 
     add("tables", _tables, "gather a study's metrics and write its tables", target="")
     add("plots", _plots, "write what DVC compares: metrics by name, curves of its plots", target="")
@@ -94,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: Any, name: str, call: Callable[[Options], None], help: str, example: str = "", target: str | None = None
+    commands: Any, name: str, call: Callable[..., None], help: str, example: str = "", target: str | None = None
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -123,29 +116,11 @@ def _positive(text: str) -> int:
 # What a command names
 
 
-def _paths(options: Options) -> Paths:
-    """The files of the study that is asked for."""
-    return Paths(resolve(options.study, settings=parse_settings(options.set)))
-
-
-def _names(options: Options, plan: Plan, *kinds: str) -> list[str]:
-    """The words of a target, known to the study.
-
-    Args:
-        kinds: of each word: dataset, experiment, category; others are not checked.
-    """
-    words, errors = options.target.split("/"), Errors()
-    if len(words) != len(kinds):
-        raise UserError(f"{options.target}: a name of the form {'/'.join(kinds).upper()} is expected")
-    where = f"study {plan.name}"
-    datasets = plan.datasets | plan.outliers
-    if errors.known(words[0], datasets, "data set", where):
-        known = {"experiment": plan.study.datasets.get(words[0], []), "category": datasets[words[0]].categories or []}
-        for word, kind in zip(words[1:], kinds[1:], strict=True):
-            if kind in known:
-                errors.known(word, known[kind], kind, f"{where}, {words[0]}")
-    errors.stop(options.target)
-    return words
+def _arguments(options: Options) -> list[Any]:
+    """What the function of a subcommand is called with: the options, and the files of a study if it asks for one."""
+    if "study" not in options:
+        return [options]
+    return [options, Paths(resolve(options.study, settings=parse_settings(options.set)))]
 
 
 def _needed(options: Options, path: Path, stage: str, target: str) -> Path:
@@ -211,13 +186,12 @@ def _fetch(options: Options) -> None:
             print(f"{name:16} {source.destination:45} {source.urls[0]}")
 
 
-def _generate(options: Options) -> None:
+def _generate(options: Options, paths: Paths) -> None:
     from adtr.data.synthetic import write_cifar10, write_cifar100, write_mvtec
 
-    paths = _paths(options)
-    (name,) = _names(options, paths.plan, "dataset")
+    (name,) = paths.plan.names(options.target, "dataset")
     dataset = paths.datasets[name]
-    made, root, categories = dataset.generated, Path(dataset.root), dataset.categories or []
+    made, root, categories = dataset.generated, Path(dataset.root), dataset.categories
     if made is None:
         raise UserError(f"{name}: these images are not generated")
     if dataset.layout == "mvtec":
@@ -228,44 +202,38 @@ def _generate(options: Options) -> None:
     write_text(paths.generated(name), f"{made} {categories}\n")
 
 
-def _index(options: Options) -> None:
+def _index(options: Options, paths: Paths) -> None:
     from adtr.data.findings import sentences
-    from adtr.data.manifest import index
+    from adtr.data.manifest import index, write_manifest
 
-    paths = _paths(options)
-    name, category = _names(options, paths.plan, "dataset", "category")
+    name, category = paths.plan.names(options.target, "dataset", "category")
     manifest = index(paths.datasets[name], category)
-    _write_manifest(paths.manifest(name, category), manifest, warnings=manifest.attrs["warnings"])
+    write_manifest(paths.manifest(name, category), manifest)
     for line in sentences(manifest.attrs["warnings"]):
         logger.warning("%s/%s: %s", name, category, line)
 
 
-def _write_manifest(path: Path, manifest: Any, **values: Any) -> None:
-    records.write(path.with_suffix(".json"), values, {path.name: manifest.to_csv(index=False).encode()})
-
-
-def _confetti(options: Options) -> None:
+def _confetti(options: Options, paths: Paths) -> None:
     from adtr.data.confetti import write_bank
+    from adtr.data.manifest import write_manifest
 
-    paths = _paths(options)
-    name, experiment, category = _names(options, paths.plan, "dataset", "experiment", "category")
+    name, experiment, category = paths.plan.names(options.target, "dataset", "experiment", "category")
     params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
     manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
     for path in (output, output.with_suffix(".json")):  # they would outlive the copies that they name
         path.unlink(missing_ok=True)
     bank = write_bank(manifest, root, params.features.image_size, params.confetti, output.parent)
-    _write_manifest(output, bank)
+    write_manifest(output, bank)
 
 
-def _outliers(options: Options) -> None:
-    from adtr.data.manifest import draw_outliers
+def _outliers(options: Options, paths: Paths) -> None:
+    from adtr.data.manifest import draw_outliers, write_manifest
 
-    paths = _paths(options)
-    name, experiment = _names(options, paths.plan, "dataset", "experiment")
+    name, experiment = paths.plan.names(options.target, "dataset", "experiment")
     outliers = paths.plan.params[name, experiment].outliers
     output = _bank(paths, name, experiment, "outliers")[0]
     manifest = draw_outliers(paths.datasets[outliers.dataset], outliers.count, outliers.seed)
-    _write_manifest(output, manifest)
+    write_manifest(output, manifest)
 
 
 def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[Path, Path]:
@@ -275,13 +243,12 @@ def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[P
     return bank
 
 
-def _features(options: Options) -> None:
+def _features(options: Options, paths: Paths) -> None:
     from adtr.data.sources import read_sources
     from adtr.features.extract import extract
     from adtr.features.weights import weights_file
 
-    paths = _paths(options)
-    name, experiment, part = _names(options, paths.plan, "dataset", "experiment", "part")
+    name, experiment, part = paths.plan.names(options.target, "dataset", "experiment", "part")
     features = paths.plan.params[name, experiment].features
     if options.anomalies:
         rows, root, store = _bank_rows(options, paths, name, experiment, part)
@@ -309,11 +276,10 @@ def _bank_rows(options: Options, paths: Paths, name: str, experiment: str, part:
 # Runs
 
 
-def _train(options: Options) -> None:
+def _train(options: Options, paths: Paths) -> None:
     from adtr.train.context import Bank
     from adtr.train.stage import train
 
-    paths = _paths(options)
     run = paths.plan.run(options.target)
     params, bank, start = paths.plan.params[run[:2]], None, paths.start(run)
     if start:
@@ -325,105 +291,94 @@ def _train(options: Options) -> None:
     train(manifest, stores, params, run.seed, paths.run(run), paths.state(run), device, start, bank)
 
 
-def _evaluate(options: Options) -> None:
+def _evaluate(options: Options, paths: Paths) -> None:
     import torch
 
     from adtr.evaluate.stage import evaluate
 
     torch.set_num_threads(options.threads)
-    paths = _paths(options)
-    run, params = _trained(options, paths)
-    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
-    root, folder = root_of(paths.datasets[run.dataset].root), paths.run(run)
-    evaluate(
-        folder, manifest, stores, root, params, {"study": paths.plan.name, **run._asdict()}, _device(options.device)
-    )
+    run, trained = _trained(options, paths)
+    evaluate(*trained, {"study": paths.plan.name, **run._asdict()}, _device(options.device))
 
 
-def _differences(options: Options) -> None:
+def _differences(options: Options, paths: Paths) -> None:
     import torch
 
     from adtr.evaluate.differences import write_differences
 
     torch.set_num_threads(1)
-    paths = _paths(options)
-    run, params = _trained(options, paths)
-    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
-    root, device, output = root_of(paths.datasets[run.dataset].root), _device(options.device), paths.differences(run)
-    write_differences(paths.run(run), manifest, stores, root, params, output, device)
+    run, trained = _trained(options, paths)
+    write_differences(*trained, paths.differences(run), _device(options.device))
 
 
-def _trained(options: Options, paths: Paths) -> tuple[Run, Any]:
-    """The run that is asked for, and its parameters; it must have been trained with them.
+def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict[str, Path], Path, Any]]:
+    """The run that is asked for; its folder, manifest, feature stores, the root of its images, and its parameters.
 
     Raises:
-        UserError: it is missing, or of other parameters.
+        UserError: a file is missing, or the run was trained with other parameters.
     """
     from adtr.train.outdated import trained_otherwise
 
     run = paths.plan.run(options.target)
-    _needed(options, paths.run(run) / "run.json", "train", str(run))
+    folder, root = paths.run(run), root_of(paths.datasets[run.dataset].root)
+    _needed(options, folder / "run.json", "train", str(run))
     if trained_otherwise(paths.plan, paths.results, run):
-        raise UserError(f"{paths.run(run)}: trained with other parameters than the study's: train it again")
-    return run, paths.plan.params[run[:2]]
+        raise UserError(f"{folder}: trained with other parameters than the study's: train it again")
+    manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
+    return run, (folder, manifest, stores, root, paths.plan.params[run[:2]])
 
 
 # Studies
 
 
-def _tables(options: Options) -> None:
+def _tables(_: Options, paths: Paths) -> None:
     from adtr.tables.stage import write
 
-    paths = _paths(options)
     write(paths.plan, paths.results, PARAMS)
 
 
-def _plots(options: Options) -> None:
+def _plots(_: Options, paths: Paths) -> None:
     from adtr.tables.plots import write_plots
 
-    paths = _paths(options)
     write_plots(paths.plan, paths.results)
 
 
-def _figures(options: Options) -> None:
+def _figures(options: Options, paths: Paths) -> None:
     from adtr.figures.stage import draw_category, draw_dataset
 
-    paths = _paths(options)
     if "/" in options.target:
-        dataset, category = _names(options, paths.plan, "dataset", "category")
+        dataset, category = paths.plan.names(options.target, "dataset", "category")
         draw_category(paths, dataset, category)
     else:
-        (dataset,) = _names(options, paths.plan, "dataset")
+        (dataset,) = paths.plan.names(options.target, "dataset")
         draw_dataset(paths, dataset, PARAMS)
 
 
-def _report(options: Options) -> None:
+def _report(_: Options, paths: Paths) -> None:
     from adtr.report.stage import write
 
-    paths = _paths(options)
     write(paths.plan, paths.results, PARAMS, paths.report)
 
 
-def _plan(options: Options) -> None:
+def _plan(options: Options, paths: Paths) -> None:
     from adtr.config.describe import parameter_table, run_table
 
-    plan = _paths(options).plan
-    print(run_table(plan))
+    print(run_table(paths.plan))
     if options.parameters:
-        print("\n" + parameter_table(plan))
+        print("\n" + parameter_table(paths.plan))
 
 
-def _status(options: Options) -> None:
+def _status(_: Options, paths: Paths) -> None:
     from adtr.train.status import status_table
 
-    print(status_table(_paths(options)))
+    print(status_table(paths))
 
 
-def _cost(options: Options) -> None:
+def _cost(options: Options, paths: Paths) -> None:
     from adtr.cost import assumptions, expected, read_cluster
-    from adtr.tables.specs import read_specs
+    from adtr.tables.paper import read_specs
 
-    plan, speeds = _paths(options).plan, read_cluster(PARAMS / "cluster.yaml")
+    plan, speeds = paths.plan, read_cluster(PARAMS / "cluster.yaml")
     if options.here:
         from adtr.speed import minutes_here
 
@@ -436,8 +391,8 @@ def _cost(options: Options) -> None:
         print(assumed)
 
 
-def _prune(options: Options) -> None:
+def _prune(_: Options, paths: Paths) -> None:
     from adtr.prune import prune
 
-    for removed in prune(_paths(options)):
+    for removed in prune(paths):
         print(f"removed {removed}")

@@ -4,7 +4,7 @@ Arithmetic on parameters and numbers of images with the speeds of params/cluster
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from pydantic import Field, ValidationError
 from tabulate import tabulate
 
 from adtr.config.methods import Model, Params
-from adtr.config.paths import Paths, bank_key, feature_key, parts_of
+from adtr.config.paths import Paths, Store
 from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems, read_yaml
 from adtr.config.study import Plan, Run
 from adtr.errors import UserError
-from adtr.tables.specs import experiments_of
+from adtr.tables.paper import experiments_of
 
 CHANNELS = 1000  # of a token, at most
 
@@ -51,9 +51,9 @@ class Cluster(Section):
             return Images(dataset.generated.images, dataset.generated.images)
         return self.images[dataset.layout]
 
-    def minutes(self, seconds: float) -> int:
-        """What to ask of the queue for a job that should take so long."""
-        return math.ceil(self.margin * (self.start + seconds) / 60)
+    def minutes(self, seconds: float, attempt: int = 1) -> int:
+        """What to ask of the queue for a job that should take so long; more at each attempt."""
+        return min(attempt * math.ceil(self.margin * (self.start + seconds) / 60), self.longest)
 
 
 def read_cluster(path: Path) -> Cluster:
@@ -79,22 +79,23 @@ def images_of(dataset: Dataset, manifest: Path, cluster: Cluster) -> Images:
     return _counted(manifest) if manifest.is_file() else cluster.expected(dataset)
 
 
-def images_of_part(dataset: Dataset, part: str, images: Images) -> int:
-    """How many of a category's images stand in one of its parts: CIFAR's training and test images have one each."""
-    if not dataset.layout.startswith("cifar"):
-        return sum(images)
-    return images.test if part == "test" else images.train
-
-
 @cache
 def _counted(manifest: Path) -> Images:
     split = pd.read_csv(manifest, usecols=["split"]).split
     return Images(int((split == "train").sum()), int((split != "train").sum()))
 
 
-def extraction(features: Features, images: int, cluster: Cluster) -> float:
-    """Seconds to extract features."""
-    return images / cluster.features * (features.image_size / 256) ** 2
+def extraction(paths: Paths, store: Store, part: str, cluster: Cluster) -> float:
+    """Seconds to extract the features of a store, which holds the images of a part or ADTR+'s anomalies."""
+    dataset, features = paths.datasets[store.dataset], store.params.features
+    images = images_of(dataset, paths.manifest(store.dataset, paths.category(store.dataset, part)), cluster)
+    if store.anomalies:
+        count = bank_images(store.params, images.train)
+    elif dataset.layout.startswith("cifar"):  # training and test images have a part each
+        count = images.test if part == "test" else images.train
+    else:
+        count = sum(images)
+    return count / cluster.features * (features.image_size / 256) ** 2
 
 
 def fit(params: Params, images: Images, cluster: Cluster) -> float:
@@ -145,7 +146,7 @@ def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
         specs: the paper's tables, params/tables.yaml.
     """
     runs, stores = _runs(plan, cluster), _stores(plan, cluster)
-    shown = pd.concat([stores, runs])[["dataset", "experiment", "number", "hours"]]
+    shown = pd.concat([stores, runs])
     jobs = int(stores.number.sum() + 2 * runs.number.sum())
     parts = [
         tabulate(shown, ["data set", "experiment", "number", "hours"], floatfmt=".1f", showindex=False),
@@ -161,32 +162,27 @@ def assumptions(plan: Plan) -> str:
     """Which data sets are not indexed yet, so that their numbers of images are assumed; empty if there is none."""
     paths = Paths(plan)
     unknown = [
-        name
-        for name, dataset in plan.datasets.items()
-        if not dataset.generated
-        and not all(paths.manifest(name, category).is_file() for category in dataset.categories or [])
+        names
+        for names in plan.categories()
+        if not plan.datasets[names[0]].generated and not paths.manifest(*names).is_file()
     ]
     if not unknown:
         return ""
-    first = f"{unknown[0]}/{(plan.datasets[unknown[0]].categories or ['CATEGORY'])[0]}"
+    datasets = ", ".join(dict.fromkeys(dataset for dataset, _ in unknown))
     return (
-        f"Numbers of images are those of params/cluster.yaml where data is not indexed yet: {', '.join(unknown)}. "
-        f"To count them: `adtr index --study {plan.name} {first}` and so on, or begin the study."
+        f"Numbers of images are those of params/cluster.yaml where data is not indexed yet: {datasets}. "
+        f"To count them: `adtr index --study {plan.name} {'/'.join(unknown[0])}` and so on, or begin the study."
     )
 
 
 def run_seconds(plan: Plan, cluster: Cluster) -> dict[Run, float]:
     """Seconds that each run takes, its training and its evaluation."""
-    images = {
-        (dataset, category): count
-        for dataset, definition in plan.datasets.items()
-        for category, count in zip(definition.categories or [], _categories(plan, dataset, cluster), strict=True)
-    }
-    return {run: _seconds(plan.params[run[:2]], images[run.dataset, run.category], cluster) for run in plan.runs()}
-
-
-def _seconds(params: Params, images: Images, cluster: Cluster) -> float:
-    return 2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
+    paths, found = Paths(plan), {}
+    for run in plan.runs():
+        params, manifest = plan.params[run[:2]], paths.manifest(run.dataset, run.category)
+        images = images_of(plan.datasets[run.dataset], manifest, cluster)
+        found[run] = 2 * cluster.start + fit(params, images, cluster) + evaluation(params, images, cluster)
+    return found
 
 
 def store_seconds(plan: Plan, cluster: Cluster) -> float:
@@ -196,34 +192,21 @@ def store_seconds(plan: Plan, cluster: Cluster) -> float:
 
 def _runs(plan: Plan, cluster: Cluster) -> pd.DataFrame:
     """Of each experiment on each data set: dataset, experiment, number of runs, hours."""
-    rows = [(*run[:2], 1, seconds / 3600) for run, seconds in run_seconds(plan, cluster).items()]
-    table = pd.DataFrame(rows, columns=["dataset", "experiment", "number", "hours"])
-    return table.groupby(["dataset", "experiment"], sort=False, as_index=False).sum()
+    return _summed((*run[:2], 1, seconds / 3600) for run, seconds in run_seconds(plan, cluster).items())
 
 
 def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:
-    """Of the features, which experiments share: dataset, number of stores, hours."""
-    rows = []
-    for name, dataset in plan.datasets.items():
-        images, categories = _categories(plan, name, cluster), dataset.categories or []
-        params = [p for (of, _), p in plan.params.items() if of == name]
-        parts = {
-            part: images_of_part(dataset, part, count)
-            for count, category in zip(images, categories, strict=True)
-            for part in parts_of(dataset.layout, category)
-        }
-        banks = {bank_key(p): p for p in params if p.method == "adtr_plus"}.values()
-        seconds = [
-            extraction(features, count, cluster)
-            for features in {feature_key(p.features): p.features for p in params}.values()
-            for count in parts.values()
-        ]
-        for p in banks:
-            of = images if p.adtr_plus.anomalies == "confetti" else images[:1]
-            seconds += [extraction(p.features, bank_images(p, count.train), cluster) for count in of]
-        hours = (len(seconds) * cluster.start + sum(seconds)) / 3600
-        rows.append({"dataset": name, "experiment": "(features)", "number": len(seconds), "hours": hours})
-    return pd.DataFrame(rows)
+    """Of the features, which experiments share: dataset, experiment, number of stores, hours."""
+    paths = Paths(plan)
+    return _summed(
+        (store.dataset, "(features)", 1, (cluster.start + extraction(paths, store, path.stem, cluster)) / 3600)
+        for path, store in paths.all_stores.items()
+    )
+
+
+def _summed(rows: Iterable[tuple[str, str, int, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["dataset", "experiment", "number", "hours"])
+    return table.groupby(["dataset", "experiment"], sort=False, as_index=False).sum()
 
 
 def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.DataFrame:
@@ -234,8 +217,3 @@ def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.Data
         used = runs[runs.dataset.isin(standing) & runs.experiment.isin(experiments_of(spec))]
         rows.append({"table": f"Table {name[-1]}", "number": used.number.sum(), "hours": used.hours.sum()})
     return pd.DataFrame(rows)
-
-
-def _categories(plan: Plan, dataset: str, cluster: Cluster) -> list[Images]:
-    definition, paths = plan.datasets[dataset], Paths(plan)
-    return [images_of(definition, paths.manifest(dataset, name), cluster) for name in definition.categories or []]

@@ -59,11 +59,11 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_saved(path: Path, save: Callable[[IO[bytes]], object]) -> None:
-    """Writes atomically what `save` puts into a file, in memory first: on a full disk libraries hide its error."""
+def saved(save: Callable[[IO[bytes]], object]) -> bytes:
+    """What `save` puts into a file, in memory: on a full disk libraries hide its error."""
     content = io.BytesIO()
     save(content)
-    write_bytes(path, content.getbuffer())
+    return content.getvalue()
 
 
 def digest(content: Any) -> str:

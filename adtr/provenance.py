@@ -34,8 +34,9 @@ STAGES = {
 # Modules that read, write, lock, download or check, and decide no number: edits of them rerun nothing. Parameters and
 # data sources (config, data.sources) are tracked by their values.
 MOVES_BYTES = {
-    "cli", "config", "errors", "files", "provenance", "data.fetch", "data.sources", "data.unpack", "features.store",
-    "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.status", "evaluate.stage",
+    "cli", "config", "errors", "files", "provenance", "records", "data.fetch", "data.sources", "data.unpack",
+    "features.store", "features.weights", "train.lock", "train.outdated", "train.run", "train.stage", "train.status",
+    "evaluate.stage",
 }  # fmt: skip
 
 # Fields of a syntax tree without meaning, or that not every Python has
@@ -96,7 +97,7 @@ def _decides(name: str) -> bool:
 def imports(source: str | bytes) -> list[str]:
     """The modules of adtr that a source may import: `from adtr.a import b` may mean adtr.a or adtr.a.b."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -107,7 +108,10 @@ def imports(source: str | bytes) -> list[str]:
 @cache
 def meaning(source: str | bytes) -> str:
     """A module's syntax tree as text, the same under every version of Python, without what no number depends on."""
-    return _text(ast.parse(source))
+    return _text(_tree(source))
+
+
+_tree = cache(ast.parse)
 
 
 def _text(node: Any, of_class: bool = False) -> str:

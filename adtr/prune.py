@@ -12,11 +12,10 @@ from adtr.train.outdated import outdated
 def prune(paths: Paths) -> Iterator[Path]:
     """Removes what categories, experiments and seeds left that the study has no more, and outdated runs; gives each."""
     plan, results = paths.plan, paths.results
-    categories = {(dataset, c) for dataset, of in plan.datasets.items() for c in of.categories or []}
     wanted_in = {
         "runs": {paths.run(run) for run in plan.runs()},
         "differences": {paths.differences(run) for run in plan.runs()},
-        "figures/categories": {paths.category_figures(*names) for names in categories},
+        "figures/categories": {paths.category_figures(*names) for names in plan.categories()},
         "figures/datasets": {paths.dataset_figures(dataset) for dataset in plan.datasets},
         "tables": {path for name in table_names(plan) for path in paths.table(name)},
     }

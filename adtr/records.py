@@ -6,10 +6,13 @@ report rests on bytes that were damaged, exchanged or edited.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from adtr.errors import UserError
 from adtr.files import digest, remove_partial, write_bytes, write_text
@@ -33,11 +36,9 @@ class Record:
         """
         self.path = path
         self.values: dict[str, Any] = read_json(path)
-        own = {key: value for key, value in self.values.items() if key != "sha256"}
-        files = own.get("files")
-        if self.values.get("sha256") != digest(own) or not isinstance(files, dict):
+        if self.values.pop("sha256", None) != digest(self.values):
             raise UserError(f"{path}: damaged or edited, as it does not fit its own checksum: {AGAIN}")
-        self.files: Mapping[str, str] = files
+        self.files: Mapping[str, str] = self.values.pop("files", {})
 
     def read(self, name: str) -> bytes:
         """The content of one of its files.
@@ -45,7 +46,7 @@ class Record:
         Raises:
             UserError: it is missing or not the one that the record names.
         """
-        path = self.path.with_name(name)
+        path = self.path.parent / name
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -53,6 +54,10 @@ class Record:
         if hashlib.sha256(content).hexdigest() != self.files.get(name):
             raise UserError(f"{path}: damaged or edited, as its sha256 is not the one in {self.path.name}: {AGAIN}")
         return content
+
+    def table(self, name: str, **options: Any) -> pd.DataFrame:
+        """One of its files that is a CSV; `options` as of pandas' read_csv."""
+        return pd.read_csv(io.BytesIO(self.read(name)), **options)
 
 
 def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
@@ -66,15 +71,16 @@ def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) 
     Raises:
         UserError: the disk is full.
     """
-    remove_partial(path, *(path.with_name(name) for name in contents))
+    paths = {name: path.parent / name for name in contents}
+    remove_partial(path, *paths.values())
     for name, content in contents.items():
-        write_bytes(path.with_name(name), content)
+        write_bytes(paths[name], content)
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     write_only(path, {**values, "files": files})
 
 
 def write_only(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes a record whose files are there; `values` has their sha256 by name, as `files`."""
+    """Writes a record; `values` has the sha256 of files that are there as `files`, if there are any."""
     whole = json.loads(json.dumps(values))  # as it will be read: tuples are lists, keys are text
     write_text(path, json.dumps(whole | {"sha256": digest(whole)}, indent=1) + "\n")
 

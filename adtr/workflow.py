@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from adtr import cost, files, provenance
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
-from adtr.config.paths import RESULTS, Paths, bank_key, category_of, feature_key, root_of
+from adtr.config.paths import RESULTS, Paths, Store, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve
 from adtr.data.findings import recorded, sentences
 from adtr.data.manifest import fingerprint
@@ -25,20 +25,9 @@ from adtr.errors import UserError
 from adtr.tables.stage import table_names
 
 Wildcards = Any  # of Snakemake: an attribute for each wildcard
-ERROR = re.compile(
-    r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE
-)  # a message, or a traceback's end
+# A message, or a traceback's end
+ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
-
-
-class Features(NamedTuple):
-    """What a feature store is made of."""
-
-    dataset: str  # whose images
-    experiment: str  # one whose parameters it has; `of` and `experiment` name it on the command line
-    of: str  # the data set of that experiment
-    params: Params
-    manifest: Path
 
 
 class Workflow:
@@ -46,6 +35,10 @@ class Workflow:
 
     Args:
         config: Snakemake's: `study`, a file of params/studies, and `set`, parameters that win over all files.
+
+    Attributes:
+        options: the study on the command line of a stage.
+        plots, reports: the files that DVC compares, and those of the report.
 
     Raises:
         UserError: with every error in the parameters.
@@ -58,17 +51,15 @@ class Workflow:
                 f"--config takes study=NAME and set='SECTION.NAME=VALUE …', not {', '.join(unknown)} "
                 "(put targets before --config: it consumes the words that follow)"
             )
-        self.name, self.settings = str(config.get("study", "paper")), str(config.get("set", ""))
-        self.plan: Plan = resolve(self.name, settings=parse_settings(self.settings))
+        self.name, settings = str(config.get("study", "paper")), str(config.get("set", ""))
+        self.options = f"--study {shlex.quote(self.name)}" + (f" --set {shlex.quote(settings)}" if settings else "")
+        self.plan: Plan = resolve(self.name, settings=parse_settings(settings))
         self.paths = Paths(self.plan)
+        self.plots = [f"{self.paths.results}/{name}" for name in PLOTS]
+        self.reports = [f"{self.paths.report}/report.{suffix}" for suffix in ("html", "md", "tex")]
         self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
-        self.params_folder = _relative(PARAMS)
-
-    @cached_property
-    def options(self) -> str:
-        """The study on the command line of a stage."""
-        settings = f" --set {shlex.quote(self.settings)}" if self.settings else ""
-        return f"--study {shlex.quote(self.name)}{settings}"
+        here = Path.cwd()
+        self.params_folder = str(PARAMS.relative_to(here) if PARAMS.is_relative_to(here) else PARAMS)
 
     # Patterns
 
@@ -79,7 +70,11 @@ class Workflow:
 
     def runs(self, *names: str) -> list[str]:
         """Files of every run."""
-        return [str(self.paths.run(run) / name) for run in self.plan.runs() for name in names]
+        return [f"{folder}/{name}" for folder in self._runs for name in names]
+
+    @cached_property
+    def _runs(self) -> list[Path]:
+        return [self.paths.run(run) for run in self.plan.runs()]
 
     # Targets
 
@@ -92,29 +87,16 @@ class Workflow:
         return [str(path) for name in names for path in self.paths.table(name)]
 
     @cached_property
-    def plots(self) -> list[str]:
-        return [f"{self.paths.results}/{name}" for name in PLOTS]
-
-    @cached_property
     def figures(self) -> list[str]:
-        datasets = self.plan.datasets.items()
-        of_categories = [self.paths.category_figures(d, c) for d, of in datasets for c in of.categories or []]
+        of_categories = [self.paths.category_figures(*names) for names in self.plan.categories()]
         return [str(path) for path in [*of_categories, *map(self.paths.dataset_figures, self.plan.datasets)]]
-
-    @cached_property
-    def reports(self) -> list[str]:
-        return [f"{self.paths.report}/report.{suffix}" for suffix in ("html", "md", "tex")]
 
     @cached_property
     def features(self) -> list[str]:
         """The manifests and feature stores of all runs."""
-        found: dict[str, None] = {}
-        for run in self.plan.runs():
-            bank = self.paths.bank(*run[:3]) or ()
-            stores = [*self.paths.stores(run), *bank[1:]]
-            files = [self.paths.manifest(run.dataset, run.category), *bank[:1], *stores]
-            found |= dict.fromkeys(map(str, [*files, *(store.with_suffix(".json") for store in stores)]))
-        return list(found)
+        stores = self.paths.all_stores
+        manifests = dict.fromkeys(made.manifest for made in stores.values())
+        return [str(file) for file in [*manifests, *stores, *(store.with_suffix(".json") for store in stores)]]
 
     # Data
 
@@ -137,12 +119,11 @@ class Workflow:
         return digest(self._files(wildcards, manifest, wildcards.category), provenance.code("index"))
 
     def outliers_decisive(self, wildcards: Wildcards) -> str:
-        run, params = self._bank(wildcards)
+        _, params = self._bank(wildcards)
         outliers = params.outliers.model_dump(mode="json")
-        files = self._files(wildcards, (self.paths.bank(*run, "") or (Path(),))[0])
-        return digest(files, outliers, self.versions, provenance.code("outliers"))
+        return digest(self._files(wildcards), outliers, self.versions, provenance.code("outliers"))
 
-    def _files(self, wildcards: Wildcards, manifest: Path, category: str = "") -> list[Any]:
+    def _files(self, wildcards: Wildcards, manifest: Path = Path(), category: str = "") -> list[Any]:
         """What a manifest is made of: the files, and how the data set is read."""
         definition = self.paths.datasets[self.dataset(wildcards)]
         fields = definition.model_dump(mode="json", include={"layout", "root", "seed", "train_share"})
@@ -159,31 +140,24 @@ class Workflow:
 
     def _bank(self, wildcards: Wildcards) -> tuple[tuple[str, str], Params]:
         """The first experiment that is trained with a bank of a data set, and its parameters."""
-        for (dataset, experiment), params in self.plan.params.items():
-            lender = params.outliers.dataset if params.adtr_plus.anomalies == "outliers" else dataset
-            of_data = self.paths.keys.get(lender) == wildcards.data
-            if params.method == "adtr_plus" and of_data and bank_key(params) == wildcards.bank:
-                return (dataset, experiment), params
+        for names, params in self.plan.params.items():
+            bank = self.paths.bank(*names, "")
+            if bank and bank[0].parts[-3:-1] == (wildcards.data, wildcards.bank):
+                return names, params
         raise UserError(
             f"no experiment of the study {self.name} has the anomalies {wildcards.bank} of {wildcards.data}"
         )
 
     # Features
 
-    def store(self, wildcards: Wildcards) -> Features:
-        """What a store is made of; a data set that only lends anomalies has no experiment of its own."""
-        dataset, bank = self.dataset(wildcards), dict(wildcards.items()).get("bank")
-        for (of, experiment), params in self.plan.params.items():
-            if feature_key(params.features) != wildcards.key or (bank and bank_key(params) != bank):
-                continue
-            if bank and params.method == "adtr_plus":
-                manifest, _ = self.paths.bank(of, experiment, wildcards.part) or (Path(), None)
-                if manifest.parts[-3] == wildcards.data:
-                    return Features(dataset, experiment, of, params, manifest)
-            elif not bank and of == dataset:
-                category = category_of(self.paths.datasets[dataset].layout, wildcards.part)
-                return Features(dataset, experiment, of, params, self.paths.manifest(dataset, category))
-        raise UserError(f"no experiment of the study {self.name} has the features {wildcards.key} of {wildcards.data}")
+    def store(self, wildcards: Wildcards) -> Store:
+        """What a store is made of."""
+        path = RESULTS.joinpath("features", *dict(wildcards.items()).values()).with_suffix(".npy")
+        if path not in self.paths.all_stores:
+            raise UserError(
+                f"no experiment of the study {self.name} has the features {wildcards.key} of {wildcards.data}"
+            )
+        return self.paths.all_stores[path]
 
     def store_manifest(self, wildcards: Wildcards) -> str:
         return str(self.store(wildcards).manifest)
@@ -191,7 +165,7 @@ class Workflow:
     def store_name(self, wildcards: Wildcards) -> str:
         """As the command line names a store: DATASET/EXPERIMENT/PART."""
         store = self.store(wildcards)
-        return f"{store.of}/{store.experiment}/{wildcards.part}"
+        return f"{store.dataset}/{store.experiment}/{wildcards.part}"
 
     def store_decisive(self, wildcards: Wildcards) -> str:
         features = self.store(wildcards).params.features
@@ -278,11 +252,8 @@ class Workflow:
         from adtr.figures import explained
 
         dataset, experiment = wildcards.dataset, explained(self.plan, wildcards.dataset)
-        runs = [
-            Run(dataset, experiment, category, self.plan.study.seeds[0])
-            for category in self.plan.datasets[dataset].categories or []
-            if experiment
-        ]
+        categories, seed = self.plan.datasets[dataset].categories, self.plan.study.seeds[0]
+        runs = [Run(dataset, experiment, category, seed) for category in categories] if experiment else []
         return [f"{self.paths.results}/metrics.csv", *(str(self.paths.differences(run)) for run in runs)]
 
     def printed(self, *tables: int) -> list[str]:
@@ -292,21 +263,19 @@ class Workflow:
     # Resources, asked of a cluster: more at each attempt
 
     def gpus(self, wildcards: Wildcards) -> int:
-        """GPUs of a job that computes with networks."""
-        trains = "run" not in dict(wildcards.items()) or self.params(wildcards).trains
-        return self.cluster.gpus if trains else 0
+        """GPUs of a run, which needs them if it computes with networks."""
+        return self.cluster.gpus if self.params(wildcards).trains else 0
 
     def features_minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        store = self.store(wildcards)
-        return self._minutes(
-            cost.extraction(store.params.features, self._images_of_part(wildcards), self.cluster), attempt
-        )
+        seconds = cost.extraction(self.paths, self.store(wildcards), wildcards.part, self.cluster)
+        return self.cluster.minutes(seconds, attempt)
 
     def features_memory(self, _: Wildcards, attempt: int) -> int:
         return attempt * self.cluster.memory
 
     def train_minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        return self._minutes(cost.fit(self.params(wildcards), self._images(wildcards), self.cluster), attempt)
+        seconds = cost.fit(self.params(wildcards), self._images(wildcards), self.cluster)
+        return self.cluster.minutes(seconds, attempt)
 
     def train_memory(self, wildcards: Wildcards, attempt: int) -> int:
         params, images = self.params(wildcards), self._images(wildcards).train
@@ -315,31 +284,21 @@ class Workflow:
         return attempt * cost.memory(params.features, images, self.cluster)
 
     def evaluate_minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        return self._minutes(cost.evaluation(self.params(wildcards), self._images(wildcards), self.cluster), attempt)
+        seconds = cost.evaluation(self.params(wildcards), self._images(wildcards), self.cluster)
+        return self.cluster.minutes(seconds, attempt)
 
     def evaluate_memory(self, wildcards: Wildcards, attempt: int) -> int:
         return attempt * cost.memory(self.params(wildcards).features, self._images(wildcards).test, self.cluster)
-
-    def _minutes(self, seconds: float, attempt: int) -> int:
-        return min(attempt * self.cluster.minutes(seconds), self.cluster.longest)
 
     def _images(self, wildcards: Wildcards) -> cost.Images:
         run = self.run(wildcards)
         return cost.images_of(self.plan.datasets[run.dataset], Path(self.manifest(wildcards)), self.cluster)
 
-    def _images_of_part(self, wildcards: Wildcards) -> int:
-        store = self.store(wildcards)
-        definition = self.paths.datasets[store.dataset]
-        images = cost.images_of(definition, store.manifest, self.cluster)
-        if "bank" in dict(wildcards.items()):
-            return cost.bank_images(store.params, images.train)
-        return cost.images_of_part(definition, wildcards.part, images)
-
     @cached_property
     def manifests(self) -> list[tuple[str, Path]]:
         """The manifest of each category, by the category's name DATASET/CATEGORY."""
         datasets = self.plan.datasets.items()
-        return [(f"{d}/{c}", self.paths.manifest(d, c)) for d, of in datasets for c in of.categories or []]
+        return [(f"{d}/{c}", self.paths.manifest(d, c)) for d, of in datasets for c in of.categories]
 
     @cached_property
     def manifest_records(self) -> list[str]:
@@ -398,9 +357,3 @@ def failures(folder: Path, since: float) -> list[str]:
 def digest(*content: Any) -> str:
     """Sixteen digits that change with plain values."""
     return files.digest(content)[:16]
-
-
-def _relative(path: Path) -> str:
-    """A path below the working directory without that; any other as it is."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -166,7 +166,7 @@ def running(file: Path) -> int | None:
         pid = int(file.read_text())
     except (OSError, ValueError):
         return None
-    return pid if _alive(pid) else None
+    return pid if alive(pid) else None
 
 
 def ended(folder: Path) -> list[dict[str, str]]:
@@ -184,11 +184,12 @@ def _idle() -> int:
 def _wait(pid: int) -> None:
     """Until a process has ended, ten seconds at most."""
     deadline = time.monotonic() + 10
-    while _alive(pid) and time.monotonic() < deadline:
+    while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process is there and not dead already, only not yet waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

@@ -23,6 +23,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far from the checkout, as `adtr` works in any folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def mvtec_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MVTec's layout, 64 px: carpet (RGB, 6 training images) and screw (greyscale), 4 test images a kind."""

@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cluster
 import planted
+
+running = cluster.alive
 
 # Imports PyTorch once, then starts a process for each line; prints its number, then how it ended
 SERVER = """
@@ -37,11 +40,8 @@ class Forker:
     def __init__(self) -> None:
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER],
-            cwd=planted.REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+            cwd=planted.REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
         self._last = 0
 
     def start(self, case: planted.Case, folder: Path, log: Path, **train: Any) -> int:
@@ -69,14 +69,6 @@ class Forker:
     def _number(self) -> int:
         assert self._server.stdout
         return int(self._server.stdout.readline())
-
-
-def running(process: int) -> bool:
-    """Whether it is there and not dead already, only not yet waited for."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def wait_for(text: str, count: int, log: Path, process: int) -> None:

@@ -1,6 +1,5 @@
 """The command line: help, refusals, and the stages typed by hand, from generated images to metrics."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from workshop import usual_signals
 
 from adtr import __version__
 from adtr.cli import main
@@ -18,13 +18,17 @@ from adtr.config import PARAMS
 from adtr.config.paths import Paths
 from adtr.config.schema import read_yaml
 from adtr.config.study import Plan, Run
+from adtr.data.manifest import write_manifest
+from adtr.records import Record, write_only
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 ADTR = Path(sys.executable).with_name("adtr")
 NO_STUDY = ["fetch"]
 OF_A_STUDY = ["tables", "plots", "report", "plan", "status", "cost", "prune"]
 OF_A_TARGET = ["generate", "index", "confetti", "outliers", "features", "train", "evaluate", "differences", "figures"]
 STUDY = ["--study", "smoke"]
-RUN = Run("smoke_mvtec", "adtr", "carpet", 0)
+RUN, PLUS = (Run("smoke_mvtec", experiment, "carpet", 0) for experiment in ("adtr", "adtr_plus"))
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -35,12 +39,6 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         return stop.value.code
     assert stop.value.code == 2
     return capsys.readouterr().err
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Far from the checkout, as `adtr` works in any folder."""
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +75,16 @@ def test_help_says_what_a_stage_does(command: str, capsys: pytest.CaptureFixture
     assert ("DATASET" in text) == (command in OF_A_TARGET)
 
 
-def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "words"), [("--help", {*NO_STUDY, *OF_A_TARGET, *OF_A_STUDY}), ("--version", {__version__})]
+)
+def test_help_lists_the_commands_and_the_version_is_the_packages(
+    option: str, words: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["--help"])
+        main([option])
     assert stop.value.code == 0
-    words = capsys.readouterr().out.split()
-    assert {*NO_STUDY, *OF_A_TARGET, *OF_A_STUDY} <= set(words)
-
-
-def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--version"])
-    assert (stop.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
+    assert words <= set(capsys.readouterr().out.split())
 
 
 # Refusals
@@ -116,13 +112,13 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         (["confetti", *STUDY, "smoke_mvtec/adtr/screw"], "smoke_mvtec/adtr: this experiment is not trained with"),
         (["features", *STUDY, "smoke_mvtec/adtr/screw"], "`adtr index --study smoke smoke_mvtec/screw` makes it"),
         (["features", *STUDY, "smoke_mvtec/adtr/screw", "--threads", "0"], "'0' is not a whole number from 1 on"),
-        (["train", *STUDY, "smoke_mvtec/adtr/screw"], "the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED"),
+        (
+            ["train", *STUDY, "smoke_mvtec/adtr/screw"],
+            "of the form DATASET/EXPERIMENT/CATEGORY/SEED is expected",
+        ),
         (["train", *STUDY, "smoke_mvtec/adtr/screw/7"], "no seed '7'; known: 0"),
         (["train", *STUDY, str(RUN)], "`adtr index --study smoke smoke_mvtec/carpet` makes it"),
-        (
-            ["train", *STUDY, "smoke_mvtec/adtr_plus/screw/0"],
-            "`adtr train --study smoke smoke_mvtec/adtr/screw/0` makes",
-        ),
+        (["train", *STUDY, str(PLUS)], f"`adtr train --study smoke {PLUS._replace(experiment='adtr')}` makes it"),
         (["evaluate", *STUDY, str(RUN)], f"`adtr train --study smoke {RUN}` makes it"),
         (["figures", *STUDY, "mvtec"], "no data set 'mvtec'"),
     ],
@@ -145,10 +141,7 @@ def test_all_problems_are_in_one_message(capsys: pytest.CaptureFixture[str]) -> 
     settings = "train.epochs=0 model.heads=none padim.channels=x"
     heading, *lines = refusal(["train", *STUDY, str(RUN), "--set", settings], capsys).splitlines()
     assert heading == "adtr train: 3 errors in the parameters:"
-    keys = [line.split(":")[1].strip() for line in lines]
-    assert keys == ["train.epochs", "model.heads", "padim.channels"] or set(keys) == {
-        "model.heads", "train.epochs", "padim.channels",
-    }  # fmt: skip
+    assert {line.split(":")[1].strip() for line in lines} == {"model.heads", "train.epochs", "padim.channels"}
 
 
 @pytest.mark.parametrize(
@@ -171,11 +164,12 @@ def test_fetch_without_a_name_lists_the_sources(capsys: pytest.CaptureFixture[st
 
 
 def test_plan_shows_runs_first_and_parameters_on_request(capsys: pytest.CaptureFixture[str], smoke: Plan) -> None:
-    main(["plan", *STUDY, "--set", "train.lr=1e-3"])
+    words = ["plan", *STUDY, "--set", "train.lr=1e-3"]
+    main(words)
     text = capsys.readouterr().out
     assert f"{len(list(smoke.runs()))} runs" in text
     assert "train.lr" not in text
-    main(["plan", *STUDY, "--set", "train.lr=1e-3", "--parameters"])
+    main([*words, "--parameters"])
     text = capsys.readouterr().out
     assert any(line.split()[:2] == ["train.lr", "0.001"] for line in text.splitlines())
     assert "initial learning rate of AdamW" in text
@@ -204,7 +198,7 @@ def test_a_bank_that_failed_leaves_no_manifest_of_an_earlier_one(
     rows = pd.read_csv(manifest, keep_default_na=False)
     (prepared / "results/manifests").unlink()
     manifest.parent.mkdir(parents=True)
-    rows.assign(sha256=rows.sha256[::-1].to_numpy()).to_csv(manifest, index=False)
+    write_manifest(manifest, rows.assign(sha256=rows.sha256[::-1].to_numpy()))
     assert "changed since it was indexed" in refusal(["confetti", *STUDY, target], capsys)
     assert not bank.exists()
 
@@ -278,20 +272,15 @@ def test_a_run_is_not_evaluated_on_features_made_otherwise(
     (store,) = Paths(smoke).stores(run)
     store.parent.mkdir(parents=True)
     store.symlink_to(data / store)
-    record = json.loads((data / store).with_suffix(".json").read_text())
-    store.with_suffix(".json").write_text(json.dumps(record | {key: "others"}))
+    write_only(store.with_suffix(".json"), Record((data / store).with_suffix(".json")).values | {key: "others"})
     message = refusal(["evaluate", *STUDY, str(run)], capsys)
     assert f"its {key} differ from those that results/smoke/runs/{run} was trained on" in message
-
-
-def _interruptible() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_an_interrupted_training_ends_at_once_and_resumes(prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
     arguments = ["train", *STUDY, str(RUN), "--set", "train.epochs=60"]
     # a shell's background jobs, and so what they start, ignore SIGINT: a terminal's do not
-    process = subprocess.Popen([ADTR, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=_interruptible)
+    process = subprocess.Popen([ADTR, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=usual_signals)
     assert process.stderr
     for line in process.stderr:
         if line.startswith("epoch 3/60"):

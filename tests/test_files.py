@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,15 +16,6 @@ from adtr.files import sha256, write_text, written_atomically
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def test_the_file_appears_when_the_block_ends_and_not_before(tmp_path: Path) -> None:
@@ -84,10 +73,12 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
-    with umask(mask):
+    before = os.umask(mask)
+    try:
         write_text(tmp_path / "a.txt", "")
         (tmp_path / "plain.txt").write_text("")
-        assert os.umask(mask) == mask
+    finally:
+        assert os.umask(before) == mask
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
 
 

@@ -22,7 +22,6 @@ ORDER = [
     ["tables"],
     ["figures"],
     ["report"],
-    ["predict"],
     ["cost", "prune", "speed", "workflow"],
     ["cli"],
 ]

@@ -77,21 +77,11 @@ ADDED = "\nADDED = 1\n"
         ("evaluate/measure.py", "scores = []", "scores: list[torch.Tensor] = []"),
         ("train/loop.py", "from typing import Any", "from typing import Any, TypeAlias"),
         ("train/step.py", "Tensor, rate: float | Tensor)", "Tensor,\n        rate: float\n    )"),
-        ("errors.py", "", ADDED),
-        ("files.py", "", ADDED),
-        ("config/schema.py", "", ADDED),
-        ("data/fetch.py", "", ADDED),
-        ("features/store.py", "", ADDED),
-        ("features/weights.py", "", ADDED),
-        ("train/lock.py", "", ADDED),
-        ("train/run.py", "", ADDED),
-        ("train/stage.py", "", ADDED),
-        ("train/status.py", "", ADDED),
-        ("evaluate/stage.py", "", ADDED),
-        ("cli.py", "", ADDED),
-        ("__init__.py", "", ADDED),
-        ("features/backbones/vit.py", "", ADDED),
-        ("methods/memae.py", "", ADDED),
+        *[(f"{name}.py", "", ADDED) for name in (
+            "errors", "files", "config/schema", "data/fetch", "features/store", "features/weights", "train/lock",
+            "train/run", "train/stage", "train/status", "evaluate/stage", "cli", "__init__",
+            "features/backbones/vit", "methods/memae",
+        )],
     ],
     ids=str,
 )  # fmt: skip
@@ -300,28 +290,19 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_commit_is_marked_where_files_differ_from_it(folder: Path) -> None:
+def test_the_commit_is_marked_where_files_differ_from_it_but_for_what_a_reproduction_writes(folder: Path) -> None:
     assert provenance._commit() == "unknown"
     git(folder, "init", "--quiet")
-    (folder / "a.py").write_text("1")
+    source, *made = [folder / name for name in ("a.py", "dvc.lock", "results/demo/metrics.csv", "data/own.dvc")]
+    for file in (source, *made):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "--message", "one")
     commit = git(folder, "rev-parse", "--short=12", "HEAD")
-    (folder / "untracked.txt").touch()
+    for file in (folder / "untracked.txt", *made):
+        file.write_text("2")
+    assert len(git(folder, "status", "--porcelain").splitlines()) == 4
     assert provenance._commit() == commit
-    (folder / "a.py").write_text("2")
+    source.write_text("2")
     assert provenance._commit() == f"{commit}+"
-
-
-def test_what_a_reproduction_writes_does_not_mark_the_commit(folder: Path) -> None:
-    git(folder, "init", "--quiet")
-    made = [folder / name for name in ("dvc.lock", "results/demo/metrics.csv", "data/own.dvc")]
-    for number in (1, 2):
-        for file in made:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(str(number))
-        if number == 1:
-            git(folder, "add", ".")
-            git(folder, "commit", "--quiet", "--message", "one")
-    assert git(folder, "status", "--porcelain") != ""
-    assert provenance._commit() == git(folder, "rev-parse", "--short=12", "HEAD")

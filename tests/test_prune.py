@@ -66,39 +66,38 @@ def recorded(plan: Plan, run: Run) -> tuple[dict, dict]:
     return trained | features | {"model": "m"}, {"model": "m", "score": params["score"]}
 
 
-@pytest.mark.parametrize("change", ["nothing", "training", "features", "start", "evaluation", "model", "no record"])
-def test_a_run_of_other_parameters_is_removed_or_its_evaluation(smoke: Plan, tmp_path: Path, change: str) -> None:
+# What differs in the records of the run, of its evaluation and of its start; which files are removed
+OTHERS: dict[str, tuple[dict, dict, dict, list[str]]] = {
+    "nothing": ({}, {}, {}, []),
+    "training": ({"params": {"train": {}}}, {}, {}, [""]),
+    "features": ({"features": {"features": {}}}, {}, {}, [""]),
+    "start": ({}, {}, {"model": "t"}, [""]),
+    "evaluation": ({}, {"score": {}}, {}, EVALUATED),
+    "model": ({}, {"model": "other"}, {}, EVALUATED),
+}
+
+
+@pytest.mark.parametrize(("trained", "evaluated", "start", "removed"), OTHERS.values(), ids=OTHERS.keys())
+def test_a_run_of_other_parameters_is_removed_or_its_evaluation(
+    smoke: Plan, tmp_path: Path, trained: dict, evaluated: dict, start: dict, removed: list[str]
+) -> None:
     paths, run = Paths(smoke, tmp_path), Run("smoke_mvtec", "adtr_plus", "carpet", 0)
-    base, folder = paths.run(run._replace(experiment="adtr")), paths.run(run)
-    trained, evaluated = recorded(smoke, run)
-    trained["start"] = "s"
-    if change == "training":
-        trained["params"] = trained["params"] | {"train": {}}
-    if change == "features":
-        trained["features"] = {"features": {}}
-    if change == "evaluation":
-        evaluated["score"] = {}
-    if change == "model":
-        evaluated["model"] = "other"
-    touch([*(folder / name for name in EVALUATED), base / "run.json"])
-    (folder / "run.json").write_text(json.dumps(trained))
-    (folder / "evaluation.json").write_text(json.dumps(evaluated))
-    (base / "run.json").write_text(
-        json.dumps(recorded(smoke, run._replace(experiment="adtr"))[0] | {"model": "t" if change == "start" else "s"})
-    )
-    if change == "no record":
-        (folder / "evaluation.json").unlink()
-    removed = {
-        "nothing": set(),
-        "training": {folder},
-        "features": {folder},
-        "start": {folder},
-        "evaluation": {folder / name for name in EVALUATED},
-        "model": {folder / name for name in EVALUATED},
-        "no record": {folder / name for name in EVALUATED if name != "evaluation.json"},
-    }
-    assert set(prune(Paths(smoke, tmp_path))) == removed[change]
-    assert list(prune(Paths(smoke, tmp_path))) == []
+    base, folder = run._replace(experiment="adtr"), paths.run(run)
+    training, evaluation = recorded(smoke, run)
+    touch([*(folder / name for name in EVALUATED), paths.run(base) / "run.json"])
+    (folder / "run.json").write_text(json.dumps(training | {"start": "s"} | trained))
+    (folder / "evaluation.json").write_text(json.dumps(evaluation | evaluated))
+    (paths.run(base) / "run.json").write_text(json.dumps(recorded(smoke, base)[0] | {"model": "s"} | start))
+    assert set(prune(paths)) == {folder / name for name in removed}
+    assert list(prune(paths)) == []
+
+
+def test_an_evaluation_without_a_record_is_removed(smoke: Plan, tmp_path: Path) -> None:
+    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
+    files = [paths.run(run) / name for name in EVALUATED if name != "evaluation.json"]
+    touch(files)
+    (paths.run(run) / "run.json").write_text(json.dumps(recorded(smoke, run)[0]))
+    assert set(prune(paths)) == set(files)
 
 
 def test_an_evaluation_whose_training_is_gone_is_left_alone(smoke: Plan, tmp_path: Path) -> None:

@@ -74,9 +74,14 @@ def training_log(shop: Workshop) -> str:
     return (shop.folder / "logs/smoke/train/smoke_mvtec/adtr/carpet/0.log").read_text()
 
 
-def begun(shop: Workshop, *words: str) -> subprocess.Popen[str]:
+def submit(shop: Workshop, *words: str, setting: str = LONG) -> subprocess.Popen[str]:
+    """Snakemake, submitting a training."""
+    return shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=shop.folder / "main.log", setting=setting)
+
+
+def begun(shop: Workshop) -> subprocess.Popen[str]:
     """Snakemake, submitting the long training, once that has saved a state."""
-    started = shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=shop.folder / "main.log", setting=LONG)
+    started = submit(shop)
     wait_for(lambda: list((shop.folder / f"state/smoke/{RUN}").glob("*/state.pt")), "a saved state")
     return started
 
@@ -161,8 +166,7 @@ def test_a_job_left_behind_is_waited_for_and_its_training_is_not_repeated(
     sign: signal.Signals, shop: Workshop, undisturbed: bytes
 ) -> None:
     orphan = killed(begun(shop), shop, sign)
-    again = shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log", setting=LONG)
-    ended(again, shop)
+    ended(submit(shop), shop)
     text = training_log(shop)
     assert f"Slurm job {orphan}" in text  # whom it waited for
     assert f"scancel {orphan}" in text
@@ -174,8 +178,7 @@ def test_jobs_left_behind_can_be_cancelled_by_the_name_of_their_session(shop: Wo
     orphan = killed(begun(shop), shop)
     subprocess.run(["scancel", "--name", fact(orphan, "%j")], check=True)
     wait_for(lambda: not cluster.queue(), "an empty queue", 30)
-    again = shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log", setting=LONG)
-    ended(again, shop)
+    ended(submit(shop), shop)
     assert_resumed(shop, undisturbed)
 
 
@@ -221,9 +224,7 @@ def test_what_slurm_refuses_is_shown(shop: Workshop) -> None:
 @pytest.mark.slow
 def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop, slurm: Path) -> None:
     words = ("--set-resources", "train:runtime=attempt", "train:mem_mb=2000")
-    log = shop.folder / "main.log"
-    process = shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=log, setting=LONG.replace("2000", "12000"))
-    said = ended(process, shop)
+    said = ended(submit(shop, *words, setting=LONG.replace("2000", "12000")), shop)
     states = [job["JobState"] for job in cluster.ended(slurm) if job["WorkDir"] == str(shop.folder)]
     assert (states[0], states[-1]) == ("TIMEOUT", "COMPLETED")
     assert "resumes after epoch" in said + training_log(shop)
@@ -232,7 +233,7 @@ def test_a_training_out_of_time_goes_on_in_a_longer_job(shop: Workshop, slurm: P
 @pytest.mark.slow
 def test_a_training_out_of_memory_is_given_more(shop: Workshop, slurm: Path) -> None:
     words = ("--set-resources", "train:mem_mb=200 * attempt**2", "train:runtime=10")
-    said = ended(shop.begun("--profile", "slurm", MODEL, *QUICK, *words, log=shop.folder / "main.log"), shop)
+    said = ended(submit(shop, *words, setting=""), shop)
     assert "Trying to restart job" in said
     states = [job["JobState"] for job in cluster.ended(slurm) if job["WorkDir"] == str(shop.folder)]
     assert states[0] != "COMPLETED"
@@ -271,5 +272,5 @@ def test_what_runs_on_on_a_lost_node_and_its_successor_write_once(
 @pytest.mark.slow
 def test_a_full_queue_is_waited_for(shop: Workshop) -> None:
     occupy(seconds=40)
-    ended(shop.begun("--profile", "slurm", MODEL, *QUICK, log=shop.folder / "main.log"), shop)
+    ended(submit(shop, setting=""), shop)
     assert (shop.folder / MODEL).is_file()

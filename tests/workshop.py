@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
@@ -61,7 +62,7 @@ class Workshop:
         with log.open("w") as output:
             process = subprocess.Popen(
                 self.command(*words, setting=setting), cwd=self.folder, env=environment_of(self.folder),
-                start_new_session=True, preexec_fn=_usual_signals, stdout=output, stderr=subprocess.STDOUT, text=True,
+                start_new_session=True, preexec_fn=usual_signals, stdout=output, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -85,30 +86,24 @@ class Workshop:
         table = result.stdout.partition("Job stats:")[2].partition("total")[0]
         return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
 
-    def edited(self, name: str, old: str, new: str) -> "Edit":
-        return Edit(self.folder / name, old, new)
+    @contextmanager
+    def edited(self, name: str, old: str, new: str) -> Iterator[None]:
+        """Changes a file of the copy for the length of a block, its times as they were afterwards."""
+        path = self.folder / name
+        text, stat = path.read_text(), path.stat()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        try:
+            yield
+        finally:
+            path.write_text(text)
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def _usual_signals() -> None:
+def usual_signals() -> None:
     """Of a terminal: what runs in the background, or under nohup, ignores some of them."""
     for sign in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, signal.SIG_DFL)
-
-
-class Edit:
-    """Changes a file of the copy for the length of a block, its times as they were afterwards."""
-
-    def __init__(self, path: Path, old: str, new: str):
-        self.path, self.old, self.new = path, old, new
-
-    def __enter__(self) -> None:
-        self.text, self.stat = self.path.read_text(), self.path.stat()
-        assert self.old in self.text
-        self.path.write_text(self.text.replace(self.old, self.new, 1))
-
-    def __exit__(self, *_: object) -> None:
-        self.path.write_text(self.text)
-        os.utime(self.path, ns=(self.stat.st_atime_ns, self.stat.st_mtime_ns))
 
 
 def wait_for(true: Callable[[], object], what: str, seconds: float = 180) -> None:

@@ -21,7 +21,7 @@ def run_table(plan: Plan) -> str:
             "px": params.features.image_size,
             "grid": f"{params.features.grid_size}x{params.features.grid_size}",
             "epochs": params.train.epochs if params.trains else "",
-            "categories": len(plan.datasets[dataset].categories or []),
+            "categories": len(plan.datasets[dataset].categories),
             "seeds": ", ".join(map(str, plan.seeds(dataset, experiment))),
             "runs": sum(run[:2] == (dataset, experiment) for run in plan.runs()),
         }

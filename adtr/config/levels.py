@@ -63,7 +63,7 @@ def parse_settings(text: str) -> dict[str, Any]:
 class Errors(list[str]):
     """All that is wrong in the parameters."""
 
-    def check(self, model: type[Section], tree: Any, flat: Flat | None, source: str, whole: bool = True) -> Any:
+    def check(self, model: type[Section], tree: Any, source: str, flat: Flat | None = None, whole: bool = True) -> Any:
         """The section, or nothing; if levels are lacking (not `whole`), what keys mean together is not judged."""
         try:
             return model.model_validate(tree)

@@ -7,7 +7,7 @@ Their values are in params/default.yaml. To add a method: its section here (if i
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from adtr.config.schema import (
     Confetti,
@@ -15,13 +15,13 @@ from adtr.config.schema import (
     Flag,
     Name,
     Number,
+    Odd,
     Outliers,
     Positive,
     Score,
     Section,
     Share,
     Whole,
-    odd,
 )
 
 
@@ -110,17 +110,12 @@ class Spade(Method):
 class Patchcore(Method):
     """PatchCore: distances to a coreset of tokens (Roth et al., CVPR 2022)."""
 
-    neighbourhood: Positive = Field(description="p, side of what a token is averaged over, tokens, odd")
+    neighbourhood: Odd = Field(description="p, side of what a token is averaged over, tokens, odd")
     coreset_ratio: Share = Field(description="share of the training tokens in the memory bank")
     projection: Positive = Field(
         description="dimension in which they are selected; all channels, where there are fewer"
     )
     neighbours: Positive = Field(description="b of Eq. 7, which weights an image's score")
-
-    @field_validator("neighbourhood")
-    @classmethod
-    def _has_a_centre(cls, neighbourhood: int) -> int:
-        return odd(neighbourhood)
 
 
 class Kde(Method):

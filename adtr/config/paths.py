@@ -5,8 +5,9 @@ written.
 """
 
 import importlib.util
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from adtr.config.methods import Params
 from adtr.config.schema import Dataset, Features
@@ -44,19 +45,13 @@ def parts_of(layout: str, category: str) -> list[str]:
     return [f"train_{category}", "test"] if layout in FIRST_CLASS else [category]
 
 
-def category_of(layout: str, part: str) -> str:
-    """A category whose manifest holds the part, the same in every study."""
-    if layout not in FIRST_CLASS:
-        return part
-    return FIRST_CLASS[layout] if part == "test" else part.removeprefix("train_")
-
-
 def data_key(name: str, dataset: Dataset) -> str:
     """A data set's name with a digest of all that its manifests depend on, so that two definitions never mix."""
     decisive = dataset.model_dump(mode="json", include={"layout", "root", "generated", "seed", "train_share"})
     return f"{name}-{digest(decisive)[:6]}"
 
 
+@cache
 def feature_key(features: Features) -> str:
     """A readable name for a set of feature parameters, unique by the digest at its end."""
     grid = f"{features.grid_size}x{features.grid_size}"
@@ -73,6 +68,16 @@ def bank_key(params: Params) -> str:
 
 
 RESULTS = Path("results")
+
+
+class Store(NamedTuple):
+    """What a feature store is made of."""
+
+    dataset: str  # with `experiment`, the first to use it; they name it on the command line
+    experiment: str
+    params: Params
+    manifest: Path
+    anomalies: bool  # those of ADTR+
 
 
 class Paths:
@@ -98,8 +103,11 @@ class Paths:
         return self.root / RESULTS / f"manifests/{self.keys[dataset]}/{category}.csv"
 
     def category(self, dataset: str, part: str) -> str:
-        """A category whose manifest holds the part."""
-        return category_of(self.datasets[dataset].layout, part)
+        """A category whose manifest holds the part, the same in every study."""
+        layout = self.datasets[dataset].layout
+        if layout not in FIRST_CLASS:
+            return part
+        return FIRST_CLASS[layout] if part == "test" else part.removeprefix("train_")
 
     def store(self, dataset: str, experiment: str, part: str) -> Path:
         """The feature store of a part of a data set."""
@@ -110,6 +118,19 @@ class Paths:
         """The feature stores of a run: of its training images, and of its test images where these have another."""
         parts = parts_of(self.plan.datasets[run.dataset].layout, run.category)
         return [self.store(run.dataset, run.experiment, part) for part in parts]
+
+    @cached_property
+    def all_stores(self) -> dict[Path, Store]:
+        """What each feature store of the study is made of."""
+        found: dict[Path, Store] = {}
+        for run in self.plan.runs():
+            (dataset, experiment, category, _), params = run, self.plan.params[run[:2]]
+            for path in self.stores(run):
+                manifest = self.manifest(dataset, self.category(dataset, path.stem))
+                found.setdefault(path, Store(dataset, experiment, params, manifest, anomalies=False))
+            if bank := self.bank(dataset, experiment, category):
+                found.setdefault(bank[1], Store(dataset, experiment, params, bank[0], anomalies=True))
+        return found
 
     def bank(self, dataset: str, experiment: str, category: str) -> tuple[Path, Path] | None:
         """Manifest and feature store of the anomalies that an experiment is trained with; None of other methods."""

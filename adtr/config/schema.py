@@ -8,13 +8,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from adtr.errors import UserError
+
+
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise ValueError("an odd number is expected")
+    return side
+
 
 # Strict: YAML has numbers, and neither true nor '5' is one
 Whole = Annotated[int, Strict(), Field(ge=0)]
 Positive = Annotated[int, Strict(), Field(gt=0)]
+Odd = Annotated[Positive, AfterValidator(_odd)]
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 Flag = Annotated[bool, Strict()]
@@ -31,13 +48,6 @@ class Section(BaseModel):
     """A group of parameters that cannot be changed once read, and admits no unknown key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def odd(side: int) -> int:
-    """Refuses the side of a kernel that has no centre."""
-    if side % 2 == 0:
-        raise ValueError("an odd number is expected")
-    return side
 
 
 class Features(Section):
@@ -89,13 +99,8 @@ class Confetti(Section):
     smallest: Positive = Field(description="shortest side of a square, px")
     largest: Positive = Field(description="longest side of a square, px")
     rotation: Number = Field(ge=0, le=90, description="largest rotation, degrees")
-    blur: Positive = Field(description="side of the Gaussian kernel, px, odd")
+    blur: Odd = Field(description="side of the Gaussian kernel, px, odd")
     sigma: Number = Field(gt=0, description="its standard deviation, px")
-
-    @field_validator("blur")
-    @classmethod
-    def _has_a_centre(cls, blur: int) -> int:
-        return odd(blur)
 
     @model_validator(mode="after")
     def _sides_ascend(self) -> "Confetti":
@@ -127,7 +132,7 @@ class Dataset(Section):
     layout: Literal["mvtec", "cifar10", "cifar100", "elpv"] = Field(description="mvtec, cifar10, cifar100 or elpv")
     root: str = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
     note: str = ""  # what a reader of its numbers must know
-    categories: list[Name] | None = None  # none: every folder of `root` that holds train/good
+    categories: list[Name] = []  # empty: every folder of `root` that holds train/good
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
     seed: Seed = Field(default=0, description="of CIFAR-10's sampled anomalies")
@@ -136,11 +141,11 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _categories_known(self) -> "Dataset":
-        if self.categories is None and self.layout != "mvtec":
+        if not self.categories and self.layout != "mvtec":
             raise ValueError("categories may be left out in MVTec's layout only")
-        if self.categories is not None and len(set(self.categories)) != len(self.categories):
+        if len(set(self.categories)) != len(self.categories):
             raise ValueError("a category stands twice")
-        if "mean" in (self.categories or []):
+        if "mean" in self.categories:
             raise ValueError("no category may be called mean: tables have a column of that name")
         if self.generated and self.layout == "elpv":
             raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")

@@ -72,16 +72,41 @@ class Plan:
 
     def runs(self) -> Iterator[Run]:
         """Every run, in the order of the study."""
-        for dataset, experiments in self.study.datasets.items():
-            for experiment in experiments:
-                for category in self.datasets[dataset].categories or []:
-                    for seed in self.seeds(dataset, experiment):
-                        yield Run(dataset, experiment, category, seed)
+        for dataset, experiment in self.params:
+            for category in self.datasets[dataset].categories:
+                for seed in self.seeds(dataset, experiment):
+                    yield Run(dataset, experiment, category, seed)
+
+    def categories(self) -> Iterator[tuple[str, str]]:
+        """Every category, as data set and name."""
+        return ((name, category) for name, dataset in self.datasets.items() for category in dataset.categories)
 
     def seeds(self, dataset: str, experiment: str) -> list[int]:
         """The seeds of an experiment: a method without randomness has one run, whatever the seeds of the study."""
         seeds = self.study.seeds
         return list(seeds) if self.params[dataset, experiment].random else seeds[:1]
+
+    def names(self, target: str, *kinds: str) -> list[str]:
+        """The words of a target, known to the study.
+
+        Args:
+            kinds: of each word: dataset, experiment, category, seed; others are not checked.
+
+        Raises:
+            UserError: with all of them that the study does not have.
+        """
+        words, errors, datasets = target.split("/"), Errors(), self.datasets | self.outliers
+        if len(words) != len(kinds):
+            raise UserError(f"{target}: a name of the form {'/'.join(kinds).upper()} is expected")
+        if errors.known(words[0], datasets, "data set", f"study {self.name}"):
+            known = {"experiment": self.study.datasets.get(words[0], []), "category": datasets[words[0]].categories}
+            for word, kind in zip(words, kinds, strict=True):
+                if kind == "seed" and not errors:
+                    known[kind] = [str(seed) for seed in self.seeds(*words[:2])]
+                if kind in known:
+                    errors.known(word, known[kind], kind, f"study {self.name}, {words[0]}")
+        errors.stop(target)
+        return words
 
     def run(self, name: str) -> Run:
         """The run of a name.
@@ -89,17 +114,7 @@ class Plan:
         Raises:
             UserError: the study has no such run.
         """
-        errors, words = Errors(), name.split("/")
-        if len(words) != 4 or not words[3].isdecimal():
-            raise UserError(f"{name}: the name of a run is DATASET/EXPERIMENT/CATEGORY/SEED")
-        dataset, experiment, category, seed = words
-        where = f"study {self.name}"
-        if errors.known(dataset, self.datasets, "data set", where):
-            errors.known(experiment, self.study.datasets[dataset], "experiment", f"{where}, {dataset}")
-            errors.known(category, self.datasets[dataset].categories or [], "category", f"{where}, {dataset}")
-        if not errors:
-            errors.known(seed, map(str, self.seeds(dataset, experiment)), "seed", f"{where}, {dataset}/{experiment}")
-        errors.stop(name)
+        dataset, experiment, category, seed = self.names(name, "dataset", "experiment", "category", "seed")
         return Run(dataset, experiment, category, int(seed))
 
     def dump(self) -> str:
@@ -134,8 +149,10 @@ def resolve(name: str, folder: Path = PARAMS, settings: Mapping[str, Any] | None
     if not errors.known(name, studies, "study", str(folder / "studies")):
         errors.stop()
     study_file = f"{folder}/studies/{name}.yaml"
-    study = errors.check(Study, read_yaml(Path(study_file)), None, study_file)
-    experiments = _experiments(folder, errors)
+    study = errors.check(Study, read_yaml(Path(study_file)), study_file)
+    of_experiments = errors.mappings(folder / "experiments.yaml").items()
+    checked = {key: errors.check(Experiment, of, f"{folder}/experiments.yaml: {key}") for key, of in of_experiments}
+    experiments = {key: experiment for key, experiment in checked.items() if experiment}
     recipes = errors.mappings(folder / "recipes.yaml")
     if study is None:
         errors.stop()
@@ -163,11 +180,10 @@ def resolve(name: str, folder: Path = PARAMS, settings: Mapping[str, Any] | None
             flat |= flatten(study.overrides.get(experiment, {}), f"{study_file}: overrides.{experiment}")
             flat |= flatten(settings or {}, "command line")
             whole = dataset in datasets and study.recipe in recipes
-            resolved = errors.check(Params, unflatten(flat, errors), flat, f"{folder}/default.yaml", whole)
+            resolved = errors.check(Params, unflatten(flat, errors), f"{folder}/default.yaml", flat, whole)
             if resolved is not None and whole:
                 params[dataset, experiment] = resolved
-    layouts = {key: value.layout for key, value in datasets.items()}
-    outliers = _outliers(definitions, folder, study_file, params, layouts, errors)
+    outliers = _outliers(definitions, folder, study_file, params, datasets, errors)
     errors.stop()
     titles = {key: value.title for key, value in experiments.items()}
     return Plan(name, study, {key: datasets[key] for key in study.datasets}, titles, params, paper, outliers)
@@ -178,7 +194,7 @@ def _outliers(
     folder: Path,
     study_file: str,
     params: Mapping[tuple[str, str], Params],
-    layouts: Mapping[str, str],
+    datasets: Mapping[str, Dataset],
     errors: Errors,
 ) -> dict[str, Dataset]:
     """Checks what ADTR+ starts from; gives the data sets that its anomalies are drawn from."""
@@ -195,21 +211,13 @@ def _outliers(
             errors.append(f"{where}: its features or model are not those of {used.adtr_plus.start}, its start")
         name = used.outliers.dataset
         if used.adtr_plus.anomalies == "confetti":
-            if layouts[dataset].startswith("cifar"):
+            if datasets[dataset].layout.startswith("cifar"):
                 errors.append(f"{where}: confetti is for images in files: set adtr_plus.anomalies to outliers")
         elif errors.known(name, definitions, "data set", f"{where}: outliers"):
-            found[name] = errors.check(Dataset, definitions[name], None, f"{folder}/datasets.yaml: {name}")
+            found[name] = errors.check(Dataset, definitions[name], f"{folder}/datasets.yaml: {name}")
             if found[name] and not found[name].layout.startswith("cifar"):
                 errors.append(f"{where}: outliers are drawn from a data set of CIFAR's layout, not from {name}")
     return found
-
-
-def _experiments(folder: Path, errors: Errors) -> dict[str, Experiment]:
-    file = folder / "experiments.yaml"
-    checked = {
-        name: errors.check(Experiment, value, None, f"{file}: {name}") for name, value in errors.mappings(file).items()
-    }
-    return {name: value for name, value in checked.items() if value is not None}
 
 
 def _definitions(folder: Path, study: Study, study_file: str, errors: Errors) -> dict[str, dict[str, Any]]:
@@ -224,13 +232,12 @@ def _datasets(
     definitions: Mapping[str, dict[str, Any]], folder: Path, study: Study, study_file: str, errors: Errors
 ) -> dict[str, Dataset]:
     """The data sets that the study names."""
-    file, datasets = folder / "datasets.yaml", {}
+    datasets = {}
     for name in study.datasets:
         if not errors.known(name, definitions, "data set", f"{study_file}: datasets"):
             continue
-        dataset = errors.check(
-            Dataset, definitions[name], None, f"{study_file if name in study.define else file}: {name}"
-        )
+        source = study_file if name in study.define else f"{folder}/datasets.yaml"
+        dataset = errors.check(Dataset, definitions[name], f"{source}: {name}")
         if dataset is not None:
             datasets[name] = _with_categories(dataset, name, errors)
     standing = [dataset.benchmark for dataset in datasets.values() if dataset.benchmark]
@@ -241,7 +248,9 @@ def _datasets(
 
 def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
     """Without a list of categories, every folder of the root that holds train/good is one."""
-    if dataset.categories is not None:
+    from adtr.config.paths import root_of  # which imports this module
+
+    if dataset.categories:
         return dataset
     try:
         root = root_of(dataset.root, dataset.title)
@@ -253,18 +262,13 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
     if not found:
         errors.append(f"data set {name}: no folder in {dataset.root} holds train/good: set its root")
     names = dataset.model_dump() | {"categories": found}
-    return errors.check(Dataset, names, None, f"data set {name}: the folders of {dataset.root}") or dataset
+    return errors.check(Dataset, names, f"data set {name}: the folders of {dataset.root}") or dataset
 
 
-TRAINED = [
-    "params.yaml",
-    "model.safetensors",
-    "history.csv",
-    "snapshots.safetensors",
-    "run.json",
-]  # files of a training
-PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]  # of a study, for DVC
-EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]  # beside what a training leaves
+# Files of a training; of an evaluation, beside those; of a study, for DVC
+TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
+EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]
+PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 
 
 def run_folder(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:

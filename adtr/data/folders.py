@@ -127,7 +127,7 @@ def _with_masks(images: list[Path], masks: list[Path], findings: Findings) -> di
             continue
         mask = candidates[next((name for name in wanted if name in candidates), next(iter(candidates)))]
         if mask in used:
-            findings.problems.append(f"{name}: its mask is that of {findings.name(used[mask])}, too: rename one of the images")
+            findings.problems.append(f"{name}: its mask is that of {findings.name(used[mask])}, too: rename one")
         chosen[image], used[mask] = mask, image
     return chosen
 

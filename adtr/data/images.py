@@ -71,8 +71,10 @@ def decode(raw: bytes, reference: str) -> Image.Image:
         ) from None
     if not fits:
         raise UserError(f"{reference}: {image.width}x{image.height} px are more than {LARGEST:,}: cut or shrink it")
-    if image.mode[0] in "IF" or SIXTEEN_BIT.search(layout):
-        raise UserError(f"{reference}: not of eight bits a channel (mode {image.mode}): convert it")
+    deep = SIXTEEN_BIT.search(layout)
+    if deep or image.mode[0] in "IF":
+        mode = image.mode + (deep[0] if deep and ";" not in image.mode else "")
+        raise UserError(f"{reference}: mode {mode} is not of eight bits a channel: convert it")
     if image.mode not in EIGHT_BIT:
         raise UserError(f"{reference}: mode {image.mode} is neither grey nor RGB: convert it to RGB")
     image.info["pages"] = pages
@@ -99,10 +101,10 @@ def normalized(images: np.ndarray) -> np.ndarray:
 
 def marked(mask: Image.Image) -> np.ndarray:
     """(H, W) bool, true where red, green or blue is not zero and the pixel is not transparent."""
+    marks = np.asarray(np.asarray(mask.convert("RGB")).any(axis=2))
     if mask.has_transparency_data:
-        pixels = np.asarray(mask.convert("RGBA"))
-        return pixels[..., :3].any(axis=2) & (pixels[..., 3] > 0)
-    return np.asarray(mask.convert("RGB")).any(axis=2)
+        marks &= np.asarray(mask.convert("RGBA").getchannel("A")) > 0
+    return marks
 
 
 def read_mask(root: Path, reference: str, size: int | None = None, digest: str = "") -> np.ndarray:

@@ -12,7 +12,6 @@ in JSON, with what was warned of.
 """
 
 import hashlib
-import io
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from adtr import records
 from adtr.config.paths import root_of
 from adtr.config.schema import Dataset
 from adtr.data.findings import CONTRARY, LEAKED, Findings, shown
@@ -29,7 +29,6 @@ from adtr.data.folders import SUFFIXES, is_junk, list_mvtec
 from adtr.data.images import cifar_batch, decode, raw_bytes
 from adtr.errors import UserError
 from adtr.files import sha256
-from adtr.records import Record
 
 COLUMNS = ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256", "part"]
 
@@ -102,27 +101,34 @@ def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
     return manifest.assign(sha256=digests, **fixed)[COLUMNS]
 
 
+def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
+    """Writes a manifest, and beside it its record with what was warned of."""
+    warnings = manifest.attrs.get("warnings", {})
+    records.write(path.with_suffix(".json"), {"warnings": warnings}, {path.name: manifest.to_csv(index=False).encode()})
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
-    """A manifest as it was written.
+    """A manifest as `write_manifest` wrote it.
 
     Raises:
-        UserError: it is not the one of the record beside it.
+        UserError: it is missing or damaged.
     """
-    content = io.BytesIO(Record(path.with_suffix(".json")).read(path.name))
-    return pd.read_csv(content, keep_default_na=False, dtype=dict.fromkeys(COLUMNS, str) | {"label": int})
+    types = dict.fromkeys(COLUMNS, str) | {"label": int}
+    return records.Record(path.with_suffix(".json")).table(path.name, keep_default_na=False, dtype=types)
 
 
-def fingerprint(dataset: Dataset, manifest: Path, category: str = "") -> str:
+def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -> str:
     """Sixteen digits that change with the files of a category: their names, and the content of images.
 
-    A file that has not changed since `manifest` was written (by the system's clock, which `cp -p` does not turn back)
-    has the sha256 that stands there. Others are read.
+    An image that has not changed since `manifest` was written (by its ctime, which `cp -p` does not turn back) has the
+    sha256 that stands there. Others are read.
     """
     root = root_of(dataset.root, dataset.title)
-    mvtec = dataset.layout == "mvtec"
-    known, written = _digests_in(manifest), manifest.stat().st_mtime_ns if manifest.is_file() else 0
-    files = []
-    for path in (path for depth in ("*", "*/*", "*/*/*") for path in (root / category if mvtec else root).glob(depth)):
+    mvtec, files = dataset.layout == "mvtec", []
+    folder = root / category if mvtec else root
+    written = manifest.stat().st_mtime_ns if manifest.is_file() else 0
+    known = _digests_in(manifest) if written and dataset.layout not in CIFAR else {}
+    for path in (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth)):
         name, content = str(path.relative_to(root)), ""
         if any(map(is_junk, path.relative_to(root).parts)):
             continue
@@ -134,8 +140,6 @@ def fingerprint(dataset: Dataset, manifest: Path, category: str = "") -> str:
 
 
 def _digests_in(manifest: Path) -> Mapping[str, str]:
-    if not manifest.is_file():
-        return {}
     try:
         table = pd.read_csv(manifest, keep_default_na=False, dtype=str)
         return dict(zip([*table["image"], *table["mask"]], [*table["sha256"], *table["mask_sha256"]], strict=True))
@@ -144,7 +148,7 @@ def _digests_in(manifest: Path) -> Mapping[str, str]:
 
 
 @cache
-def _sha256(path: Path, changed: int) -> str:
+def _sha256(path: Path, changed: int) -> str:  # noqa: ARG001
     """The sha256 of a file; `changed`, ns, tells one version of it from the next."""
     return sha256(path)
 
@@ -168,7 +172,7 @@ def _check(image: str, mask: str, findings: Findings) -> list[str]:
             pixels = hashlib.sha256(repr(picture.size).encode() + picture.convert("RGB").tobytes()).hexdigest()
     if len(set(sizes)) > 1:
         findings.problems.append(f"{shown(mask)}: {sizes[1]}, its image {shown(image)} has {sizes[0]}")
-    return [*digests, "", ""][:2] + [pixels]
+    return [*[*digests, "", ""][:2], pixels]
 
 
 def _compare(manifest: pd.DataFrame, findings: Findings) -> None:

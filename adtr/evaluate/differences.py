@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adtr import records
 from adtr.config.methods import Params
 from adtr.data.images import anomalous_tokens, verified_masks
 from adtr.errors import UserError
-from adtr.features.select import select
-from adtr.files import remove_partial, write_saved
+from adtr.features.select import data_digest, select
+from adtr.files import saved
 from adtr.train.context import method_of
-from adtr.train.run import check_stores, read_model
+from adtr.train.run import check_stores, read_model, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def write_differences(
     output: Path,
     device: str = "cpu",
 ) -> None:
-    """Writes vectors (M, C) float32, anomalous (M,) bool, image (M,) and token (M,) int64 to an .npz.
+    """Writes vectors (M, C) float32, anomalous (M,) bool, image (M,) and token (M,) int64 to an .npz, with its record.
 
     An image is numbered among the test images, in the manifest's order; a token is anomalous where any pixel of its
     mask is; without masks none is, and nothing is written of normal ones either.
@@ -71,6 +72,6 @@ def write_differences(
             rows = np.isin(image, batch)
             vectors[rows] = d[np.searchsorted(batch, image[rows]), token[rows]]
     found = {"vectors": vectors, "anomalous": anomalous[image, token], "image": image, "token": token}
-    remove_partial(output)
-    write_saved(output, lambda file: np.savez(file, **found))
+    made = {"model": read_record(run)["model"], "data": data_digest(images)}
+    records.write(output.with_suffix(".json"), made, {output.name: saved(lambda file: np.savez(file, **found))})
     logger.info("%d vectors of %d channels, half of them anomalous", *vectors.shape)

@@ -1,18 +1,16 @@
 """The evaluation stage: a run's folder and features in, scores, maps and metrics out."""
 
-import json
 import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adtr import provenance
+from adtr import provenance, records
 from adtr.config.methods import Params
-from adtr.config.study import EVALUATED
 from adtr.evaluate.measure import SPLITS, Row, curve, masks_of, measure, scored
 from adtr.features.select import data_digest, select
-from adtr.files import remove_partial, write_saved, write_text
+from adtr.files import saved
 from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model, read_record, read_snapshots
 
@@ -31,7 +29,8 @@ def evaluate(
     """Scores the test images of a run, measures the scores and writes five files beside its own (study.EVALUATED).
 
     curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
-    evaluation.json says what made the others, without the time: the same evaluation gives the same bytes.
+    evaluation.json says what made the others, with their checksums and without the time: the same evaluation gives the
+    same bytes.
 
     Args:
         manifest, stores: of the category, and the feature store of each of its parts.
@@ -61,9 +60,8 @@ def evaluate(
         "device": provenance.device_name(device),
         **{key: made[key] for key in ("code", "python", "torch", "cpu")},
     }
-    remove_partial(*(run / name for name in EVALUATED))
-    write_saved(run / "maps.npy", lambda file: np.save(file, maps))
-    for name, table in (("scores", scores), ("metrics", rows), ("curve", snapshots)):
-        write_text(run / f"{name}.csv", table.to_csv(index=False))
-    write_text(run / "evaluation.json", json.dumps(record, indent=1) + "\n")
+    tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": snapshots}
+    contents = {name: table.to_csv(index=False).encode() for name, table in tables.items()}
+    maps_content = saved(lambda file: np.save(file, maps))
+    records.write(run / "evaluation.json", record, {"maps.npy": maps_content, **contents})
     logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))

@@ -1,24 +1,28 @@
 """The feature store: two files, `<part>.npy` and `<part>.json`.
 
 The first is float16 (N, G·G, C), rows in the manifest's order, memory-mapped by its readers; the second says what made
-it. N images, G side of the feature grid in tokens, C channels.
+it, with the sha256 of each block of its bytes: of a large store a process checks some blocks, drawn anew each time, and
+`adtr verify` checks all. N images, G side of the feature grid in tokens, C channels.
 """
 
 import hashlib
-import json
+import math
+import random
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from adtr.config.schema import Features, problems
+from adtr import records
 from adtr.errors import UserError
-from adtr.files import remove_partial, write_text, written_atomically
+from adtr.files import remove_partial, written_atomically
 
 HEADER = 128  # bytes; numpy pads the header of any array of three dimensions to this
+BLOCK = 1 << 23  # bytes
+CHECKED = 8  # blocks, at most
 
 
 def write_store(store: Path, batches: Iterable[np.ndarray], info: dict[str, Any]) -> None:
@@ -37,21 +41,45 @@ def write_store(store: Path, batches: Iterable[np.ndarray], info: dict[str, Any]
             header = {"descr": "<f2", "fortran_order": False, "shape": (images, *shape)}
             np.lib.format.write_array_header_1_0(file, header)
             assert file.tell() == HEADER
-        made = {"shape": (images, *shape), "content": content.hexdigest(), **info}
+        blocks = [_block(temporary, i) for i in range(-(-temporary.stat().st_size // BLOCK))]
+        made = {"shape": (images, *shape), "content": content.hexdigest(), "blocks": blocks, **info}
         made["seconds"] = round(time.monotonic() - began, 2)
-        write_text(store.with_suffix(".json"), json.dumps(made, indent=1) + "\n")
+        records.write_only(store.with_suffix(".json"), made)
 
 
 def read_store(store: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """The memory-mapped features (N, G·G, C) float16 and what made them; a UserError if these are not whole."""
+    """The memory-mapped features (N, G·G, C) float16 and what made them.
+
+    Raises:
+        UserError: the store is missing or damaged, as far as the blocks tell that are checked.
+    """
+    info = records.Record(store.with_suffix(".json")).values
     try:
-        info = json.loads(store.with_suffix(".json").read_text(encoding="utf-8"))
-        array = np.load(store, mmap_mode="r")
-        Features.model_validate(info["features"])
-        shape, _ = info["shape"], info["content"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = "; ".join(problems(error)) if isinstance(error, ValidationError) else error
-        raise UserError(f"{store}: not readable as features ({reason}): remove it and run `adtr features`") from None
-    if list(array.shape) != list(shape):
-        raise UserError(f"{store}: its shape is {array.shape}, {store.stem}.json says {shape}: remove it")
-    return array, info
+        written, blocks = store.stat(), tuple(info.pop("blocks"))
+        if written.st_size != HEADER + 2 * math.prod(info["shape"]):
+            raise ValueError("its size is not the one that was written")
+        _check(store, (written.st_mtime_ns, written.st_size), blocks)
+        return np.load(store, mmap_mode="r").reshape(info["shape"]), info
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{store}: damaged or missing ({error}): {records.AGAIN}") from None
+
+
+def check_whole(store: Path) -> None:
+    """Raises a UserError if any block of a store is not the one that was written."""
+    blocks = records.Record(store.with_suffix(".json")).values.get("blocks", [])
+    if not store.is_file() or [_block(store, i) for i in range(-(-store.stat().st_size // BLOCK))] != blocks:
+        raise UserError(f"{store}: damaged or missing: {records.AGAIN}")
+
+
+@cache
+def _check(store: Path, _version: tuple[int, int], blocks: tuple[str, ...]) -> None:
+    """Compares CHECKED blocks, or all, once a process and a version of the file, which is its time and size."""
+    drawn = random.SystemRandom().sample(range(len(blocks)), min(CHECKED, len(blocks)))
+    if any(_block(store, i) != blocks[i] for i in drawn):
+        raise ValueError("its bytes are not those that were written")
+
+
+def _block(store: Path, number: int) -> str:
+    with store.open("rb") as file:
+        file.seek(number * BLOCK)
+        return hashlib.sha256(file.read(BLOCK)).hexdigest()

@@ -1,6 +1,6 @@
 """The figures of a study: which kinds each category and each data set has, and the names of their files.
 
-Only names here, as Snakemake asks for them at every start. A module a kind draws; `stage` reads and writes the files.
+Only names here, as Snakemake asks for them at every start; `stage` reads and writes the files.
 """
 
 from adtr.config.study import Plan

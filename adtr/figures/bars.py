@@ -27,7 +27,7 @@ def panels(plan: Plan, dataset: str, metrics: pd.DataFrame, specs: Mapping[str, 
 
     Args:
         metrics: the tidy rows of all runs.
-        specs: the paper's tables, of `adtr.tables.specs.read_specs`.
+        specs: the paper's tables, of `adtr.tables.paper.read_specs`.
     """
     own = metrics[(metrics.dataset == dataset) & metrics.metric.isin(METRICS)]
     ours = own.groupby(["metric", "experiment", "category"], sort=False).value.agg(mean="mean", sd="std").reset_index()

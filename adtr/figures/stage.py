@@ -12,18 +12,13 @@ from adtr.config.study import Run
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, read_category
-from adtr.figures.confetti import confetti
-from adtr.figures.curve import curve
-from adtr.figures.gallery import gallery, thumbnails
-from adtr.figures.histogram import histogram
+from adtr.figures.charts import curve, histogram, pro, roc, training
+from adtr.figures.images import confetti, gallery, maps
 from adtr.figures.look import save, set_look
-from adtr.figures.maps import maps
-from adtr.figures.pro import pro
-from adtr.figures.roc import roc
-from adtr.figures.training import training
+from adtr.figures.thumbnails import thumbnails
 from adtr.figures.tsne import pooled, tsne
 from adtr.files import write_text
-from adtr.tables.specs import read_specs
+from adtr.tables.paper import read_specs
 from adtr.tables.summary import read_metrics
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]

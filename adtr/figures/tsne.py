@@ -31,11 +31,11 @@ def possibility(vectors: np.ndarray) -> np.ndarray:
     return np.clip((scores - low) / max(high - low, 1e-12), 0, 1)
 
 
-def embedded(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
+def embedded(vectors: np.ndarray) -> np.ndarray:
     """t-SNE of (M, C) in the plane, (M, 2), the same on every call."""
     perplexity = min(30, max(1, (len(vectors) - 1) // 3))
     with threadpool_limits(1):  # sums over threads differ in their last digits, and t-SNE magnifies them
-        return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+        return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(vectors)
 
 
 def tsne(vectors: np.ndarray, anomalous: np.ndarray) -> Figure:

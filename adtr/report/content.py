@@ -10,16 +10,15 @@ import pandas as pd
 
 from adtr.config.study import Plan
 from adtr.data.sources import read_sources
-from adtr.errors import UserError
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.protocol import about, credits, departures, mixtures, reference_of, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
 from adtr.report.sentences import certain, ranking, sentences, uncertainty, undefined
 from adtr.tables import render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
-from adtr.tables.specs import read_specs
-from adtr.tables.stage import build, of_study
-from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize
+from adtr.tables.paper import read_specs
+from adtr.tables.stage import FURTHER, build, of_study
+from adtr.tables.summary import MEAN, METRICS, made_by, read_metrics, refuse_outdated, study_metrics, summarize
 
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
@@ -38,8 +37,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     metrics, runs = read_metrics(results / "metrics.csv"), read_runs(plan, results)
     refuse_outdated(plan, results)
     summary = summarize(metrics)
-    specs, comparison = read_specs(params), pd.read_csv(read_table(results, "comparison", "csv"))
-    networks = pd.read_csv(read_table(results, "parameters", "csv"))
+    specs, tables = read_specs(params), results / "tables"
+    comparison, networks = (pd.read_csv(made_by("tables", tables / f"{name}.csv")) for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))
@@ -64,18 +63,6 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     }
 
 
-def read_table(results: Path, name: str, suffix: str) -> Path:
-    """The file of one of the study's tables.
-
-    Raises:
-        UserError: it is missing.
-    """
-    path = results / "tables" / f"{name}.{suffix}"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file: `adtr tables` makes it")
-    return path
-
-
 def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:
     """The paper's tables, none if no data set stands for one of its benchmarks."""
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
@@ -88,7 +75,7 @@ def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs
 
 
 def _away(table: Row) -> list[str]:
-    """The categories without a run of ours, if there are others."""
+    """The categories without a run of ours, if there are others: the page hides them until asked for."""
     ours = {c for row in table["rows"] for c, cell in zip(table["columns"], row["cells"], strict=True) if cell["runs"]}
     return [column for column in table["columns"] if ours and column not in ours and column != MEAN]
 
@@ -148,4 +135,4 @@ def cell_table(title: str, table: pd.DataFrame, runs: Runs) -> Row:
             is_best = round(value, 1) == best[column]
             row_cells.append({"text": mean, "sd": sd, "value": value, "best": is_best, "runs": sources})
         rows.append({"name": row, "cells": row_cells})
-    return {"title": title, "columns": [*text.columns], "rows": rows, "notes": render.notes(table)}
+    return {"title": title, "columns": [*text.columns], "rows": rows, "notes": render.notes(table), "away": []}

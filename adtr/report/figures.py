@@ -7,16 +7,15 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from PIL import Image
 
 from adtr.config.study import Plan, run_folder
-from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.report.runs import Row, Runs
 from adtr.tables.render import listed
+from adtr.tables.summary import made_by
 
 CAPTIONS = {  # the first sentence is the text in place of the picture
     "maps": "Test images and anomaly maps of {first}, seed {seed}. Sampled at even steps of their scores. All maps "
@@ -39,7 +38,6 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
 BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
 WIDTH = 1100  # px, of a figure in the report
-VERDICTS = ["true positive", "false negative", "false positive", "true negative"]
 
 
 def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row]:
@@ -56,16 +54,19 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
     seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
     labels = pd.read_csv(run_folder(results, dataset, experiments[0], category, seed) / "scores.csv")
     labels = labels[labels.split == "test"].label
-    values, untrained = {"seed": seed, "first": plan.titles[experiments[0]], "continued": "", "untrained": ""}, []
-    for experiment in experiments:
-        title, params = plan.titles[experiment], plan.params[dataset, experiment]
-        if not params.trains:
-            untrained.append(title)
-        if params.method == "adtr_plus":
-            start = plan.titles[params.adtr_plus.start]
-            values["continued"] += f" The epochs of {title} count from the end of {start}; its loss is another sum."
-    if untrained:
-        values["untrained"] = f" Without epochs: {listed(untrained)}."
+    params = {plan.titles[experiment]: plan.params[dataset, experiment] for experiment in experiments}
+    starts = {title: plan.titles[p.adtr_plus.start] for title, p in params.items() if p.method == "adtr_plus"}
+    continued = [
+        f" The epochs of {title} count from the end of {start}; its loss is another sum."
+        for title, start in starts.items()
+    ]
+    untrained = [title for title, p in params.items() if not p.trains]
+    values = {
+        "seed": seed,
+        "first": plan.titles[experiments[0]],
+        "continued": "".join(continued),
+        "untrained": f" Without epochs: {listed(untrained)}." if untrained else "",
+    }
     kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
     path, name = results / "figures/categories" / dataset / category, f"{dataset}-{category}"
     figures = [_figure(kind, path, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
@@ -75,9 +76,7 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
 
 
 def _figure(kind: str, folder: Path, subject: str, name: str, values: Row) -> Row:
-    path = folder / f"{kind}.png"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file: `adtr figures` draws it")
+    path = made_by("figures", folder / f"{kind}.png")
     caption = CAPTIONS[kind].format(**values)
     alt = f"{subject}: {caption.partition('. ')[0].rstrip('.')}"
     file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
@@ -85,14 +84,10 @@ def _figure(kind: str, folder: Path, subject: str, name: str, values: Row) -> Ro
 
 
 def _gallery(path: Path, run: Row) -> Row:
-    """The gallery's data, with the run that gave the scores."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}): `adtr figures` makes it") from None
-    order = {verdict: place for place, verdict in enumerate(VERDICTS)}
-    images = sorted(content["images"], key=lambda image: (order.get(image["verdict"], 9), -image["score"]))
-    return content | {"images": images, "run": run}
+    """The gallery's data, mistakes first, with the run that gave the scores."""
+    content: Row = json.loads(made_by("figures", path).read_text(encoding="utf-8"))
+    images = [image | {"verdict": image["verdict"] or "no verdict"} for image in content["images"]]
+    return content | {"images": sorted(images, key=lambda image: (image["verdict"], -image["score"])), "run": run}
 
 
 def selection(sections: Iterable[Row]) -> list[Row]:

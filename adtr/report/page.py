@@ -1,26 +1,60 @@
-"""The report as one HTML file: its pictures, its style and its script are inside, and it asks for nothing outside."""
+"""The report as one HTML file, which asks for nothing outside, and as a LaTeX document, from their templates."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from adtr.report.figures import VERDICTS, embedded
+from adtr.report.figures import embedded
 from adtr.report.runs import Row, span
+from adtr.tables.latex import escape, latex
+from adtr.tables.stage import FURTHER, PAPER
 
 WIDE = ("maps", "histogram", "curve", "confetti", "bars")  # figures that want a row of their own
+TEXT = r">{\raggedright\arraybackslash}p{.2\linewidth}"  # a column of sentences
+MARKS = {"variable_start_string": "<<", "variable_end_string": ">>"}  # braces are LaTeX's
+MARKS |= {"block_start_string": "<%", "block_end_string": "%>"}
 
 
-def render(content: Row) -> str:
-    """The page of a report, from page.html.j2."""
+def page(content: Row) -> str:
+    """The report in HTML, from page.html.j2."""
+    templates = _templates(autoescape=True)
+    templates.filters |= {"span": span}
+    return templates.get_template("page.html.j2").render(content, embedded=embedded, wide=WIDE)
+
+
+def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str:
+    """The report in LaTeX, from page.tex.j2.
+
+    Args:
+        figures: those that lie beside the document, as `file`.
+        tables: the study's tables in LaTeX, by name.
+    """
+    templates = _templates(**MARKS)
+    templates.filters |= {"tex": escape}
+    own = [text for name, text in tables.items() if name not in PAPER + FURTHER]
+    parts = {"figures": figures, "paper": [tables[name] for name in PAPER], "own": own, "tables": tables}
+    if table := content["departures"]:
+        text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
+        parts["departures_table"] = latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
+    parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))
+    return templates.get_template("page.tex.j2").render(content | parts)
+
+
+def _templates(**options: Any) -> Environment:
     folder = FileSystemLoader(Path(__file__).parent)
-    page = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"span": span}
-    page.globals |= {"embedded": embedded, "wide": WIDE, "verdicts_of": _verdicts}
-    return page.get_template("page.html.j2").render(content)
+    return Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
 
 
-def _verdicts(section: Row) -> dict[str, int]:
-    """How many pictures of a data set's galleries there are of each verdict, those without one last."""
-    galleries = (entry["gallery"]["images"] for entry in section["categories"])
-    names = [image["verdict"] or "no verdict" for images in galleries for image in images]
-    return {verdict: names.count(verdict) for verdict in [*VERDICTS, "no verdict"] if verdict in names}
+def _runs(runs: pd.DataFrame) -> str:
+    """The runs of each experiment on each data set, with what they share."""
+    runs = runs.assign(code=runs.code.str[:8], weights=runs.weights.str[:8])
+    rows = []
+    for (experiment, dataset), group in runs.groupby(["experiment", "dataset"], sort=False):
+        row = {"experiment": experiment, "data set": dataset, "runs": span(group.to_dict("records"))}
+        row |= {"epochs": str(group.epochs.iloc[0]), "seconds": f"{group.seconds.sum():.0f}"}
+        rows.append(row | {name: ", ".join(group[name].unique()) for name in ("device", "code", "commit", "weights")})
+    note = "Digests are shortened; report.html has them whole, run by run. Seconds are those of all fits of a row."
+    return latex(pd.DataFrame(rows), "Runs", "runs", [note])

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from adtr.config.describe import meaning
 from adtr.config.levels import flatten
 from adtr.config.schema import Dataset
 from adtr.config.study import Plan
@@ -105,12 +105,10 @@ def departures(plan: Plan) -> pd.DataFrame:
     table = changed.experiments.agg(list).reset_index()
     keys = zip(table.parameter, table["data sets"], table.experiments, strict=True)
     table["experiments"] = [_all_but(readers[key, dataset], titles) for key, dataset, titles in keys]
-    table = (
-        table.groupby(["parameter", "recipe", "here", "experiments"], sort=False)["data sets"].agg(list).reset_index()
-    )
+    alike = table.groupby(["parameter", "recipe", "here", "experiments"], sort=False, as_index=False)
+    table = alike["data sets"].agg(list)
     table["data sets"] = ["all" if len(names) == len(plan.datasets) else listed(names) for names in table["data sets"]]
-    model = type(next(iter(plan.params.values())))
-    return table.assign(meaning=[_meaning(model, key) for key in table.parameter])
+    return table.assign(meaning=table.parameter.map(meaning))
 
 
 def _all_but(titles: list[str], subset: list[str]) -> str:
@@ -118,14 +116,6 @@ def _all_but(titles: list[str], subset: list[str]) -> str:
     if not others and len(titles) > 1:
         return "all"
     return f"all but {listed(others)}" if 0 < len(others) < len(subset) else listed(subset)
-
-
-def _meaning(model: Any, parameter: str) -> str:
-    """The description of a parameter, a dotted key; empty without one."""
-    for name in parameter.split("."):
-        field = model.model_fields[name]
-        model = field.annotation
-    return field.description or ""
 
 
 def credits(plan: Plan, sources: Mapping[str, Source]) -> list[Row]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from adtr.config.levels import flatten
-from adtr.config.study import Plan, run_folder
+from adtr.config.study import Plan
 from adtr.errors import UserError
+from adtr.tables.summary import run_files
 
 Row = dict[str, Any]
 Runs = Mapping[tuple[str, ...], Row]  # by data set, experiment, category, seed
@@ -18,15 +19,12 @@ def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
     """The record of each run, numbered in the order of the study.
 
     Raises:
-        UserError: a record cannot be read.
+        UserError: a record is missing.
     """
     runs: dict[tuple[str, ...], Row] = {}
-    for dataset, experiment, category, seed in plan.runs():
-        path = run_folder(results, dataset, experiment, category, seed) / "run.json"
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not readable ({error}): train it again") from None
+    paths = run_files(plan, results, "run.json", "record")
+    for (dataset, experiment, category, seed), path in zip(plan.runs(), paths, strict=True):
+        record = json.loads(path.read_text(encoding="utf-8"))
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment], "category": category}
         place = {"params": f"params-{dataset}-{experiment}", "number": len(runs) + 1}
         runs[dataset, experiment, category, str(seed)] = facts(record) | names | place

@@ -7,11 +7,11 @@ from adtr.config.study import Plan
 from adtr.errors import UserError
 from adtr.files import write_bytes, write_text
 from adtr.report.brief import markdown
-from adtr.report.content import gather, read_table
+from adtr.report.content import gather
 from adtr.report.figures import selection, small
-from adtr.report.page import render
-from adtr.report.tex import document
+from adtr.report.page import document, page
 from adtr.tables.stage import table_names
+from adtr.tables.summary import made_by
 
 
 def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
@@ -35,13 +35,13 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
             path.unlink()
 
     def latex() -> str:
-        tables = {name: read_table(results, name, "tex").read_text(encoding="utf-8") for name in table_names(plan)}
-        return document(content, figures, tables)
+        paths = {name: made_by("tables", results / f"tables/{name}.tex") for name in table_names(plan)}
+        return document(content, figures, {name: path.read_text(encoding="utf-8") for name, path in paths.items()})
 
     _write_each(
         {
             "figures": copies,
-            "report.html": lambda: write_text(output / "report.html", render(content)),
+            "report.html": lambda: write_text(output / "report.html", page(content)),
             "report.md": lambda: write_text(output / "report.md", markdown(content, figures)),
             "report.tex": lambda: write_text(output / "report.tex", latex()),
         }

@@ -13,8 +13,7 @@ from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import REFERENCE, compare
 from adtr.files import write_text
 from adtr.tables import comparison, render, sizes
-from adtr.tables.paper import CELL, of_ablation, of_paper
-from adtr.tables.specs import experiments_of, read_specs
+from adtr.tables.paper import CELL, experiments_of, of_ablation, of_paper, read_specs
 from adtr.tables.summary import METRICS, collect, study_metrics, summarize
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
@@ -61,7 +60,7 @@ def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[s
     """Title and cells of the paper's tables and of those of the study's data sets, by name.
 
     Args:
-        specs: of `specs.read_specs`.
+        specs: of `paper.read_specs`.
     """
     summary = summarize(metrics)
     tables = {}

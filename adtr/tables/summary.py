@@ -34,10 +34,19 @@ def study_metrics(plan: Plan) -> list[tuple[str, str]]:
 
 def read_metrics(path: Path) -> pd.DataFrame:
     """Tidy metrics; only the value is a number, as a category may be called '001' or 'nan'."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file: `adtr tables` makes it")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(made_by("tables", path), dtype=str, keep_default_na=False)
     return table.assign(value=[float(text or "nan") for text in table.value])
+
+
+def made_by(stage: str, path: Path) -> Path:
+    """The path of a file that a stage has written.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: `adtr {stage}` makes it")
+    return path
 
 
 def collect(plan: Plan, results: Path) -> pd.DataFrame:

@@ -30,7 +30,7 @@ def locked(state: Path) -> Iterator[str]:
         UserError: another process held it for PATIENCE seconds, or the file system has no locks.
     """
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("a+", encoding="utf-8") as file:
+    with (state / "lock").open("a+", encoding="utf-8", errors="replace") as file:
         _wait(file, state)
         file.truncate(0)
         file.write(holder := _holder())
@@ -43,7 +43,7 @@ def check_lock(state: Path, holder: str) -> None:
 
     That ends a training that a network cut off from its lock.
     """
-    if (now := (state / "lock").read_text(encoding="utf-8")) != holder:
+    if (now := (state / "lock").read_text(encoding="utf-8", errors="replace")) != holder:
         raise UserError(f"{state}: {now} has taken over this run from {holder}")
 
 

@@ -1,11 +1,11 @@
 """Runs that lie where a study's belong, and are of other parameters: those of a variant, or from another machine."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from adtr.config.study import EVALUATED, Plan, Run, run_folder
+from adtr.records import Record
 
 
 def outdated(plan: Plan, results: Path) -> Iterator[Path]:
@@ -43,5 +43,4 @@ def evaluated_otherwise(plan: Plan, results: Path, run: Run) -> bool:
 
 
 def _record(folder: Path, name: str = "run.json") -> dict[str, Any]:
-    path = folder / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return Record(folder / name).values if (folder / name).is_file() else {}

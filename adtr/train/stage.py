@@ -15,7 +15,6 @@ import pandas as pd
 from adtr import provenance
 from adtr.config.methods import Params
 from adtr.config.schema import Features
-from adtr.config.study import TRAINED
 from adtr.errors import UserError
 from adtr.features.select import TRAIN, data_digest, select
 from adtr.features.store import read_store
@@ -67,7 +66,7 @@ def train(
     record |= _origin(start, bank, record, len(rows))
     own = state / _identity(record)[:16]
     with locked(state) as holder:
-        remove_partial(own / "state.pt", own / "progress.json", *(output / name for name in TRAINED))
+        remove_partial(own / "state.pt", own / "progress.json")
         learned, anomalies = read_model(start) if start else None, anomalies_of(bank, params) if bank else None
         held = partial(check_lock, state, holder)
         fitted = fit(features, params, Context(seed, device, own, learned, anomalies, held))

@@ -261,7 +261,7 @@ def cifar100_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outliers(root: Path, count: int, seed: int = 0, layout: str = "cifar100") -> pd.DataFrame:
-    return draw_outliers(dataset(layout, root, categories=[]), count, seed)
+    return draw_outliers(dataset(layout, root, categories=["apple"]), count, seed)
 
 
 def test_outliers_are_anomalies_with_the_names_of_their_classes(cifar100_root: Path) -> None:

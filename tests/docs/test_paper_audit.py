@@ -1,26 +1,15 @@
 """The audit of the paper's arithmetic: verdicts by hand, and the committed page against its generator."""
 
-import importlib.util
+import runpy
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import planted
 import pytest
 
-SCRIPT = planted.REPOSITORY / "docs/paper_audit.py"
-
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("paper_audit", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-audit = load()
+audit = SimpleNamespace(**runpy.run_path(str(planted.REPOSITORY / "docs/paper_audit.py")))
 
 
 def test_the_committed_page_is_the_generated_one() -> None:

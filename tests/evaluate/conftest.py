@@ -7,7 +7,7 @@ import planted
 import pytest
 from PIL import Image
 
-from adtr.data.manifest import read_manifest
+from adtr.data.manifest import read_manifest, write_manifest
 from adtr.files import sha256
 
 
@@ -23,5 +23,5 @@ def case(tmp_path: Path) -> planted.Case:
             grid = Image.fromarray(mask.reshape(planted.SIDE, planted.SIDE))
             grid.resize((32, 32), Image.Resampling.NEAREST).save(tmp_path / name)
             manifest.loc[manifest["mask"] == name, "mask_sha256"] = sha256(tmp_path / name)
-    manifest.to_csv(case.manifest, index=False)
+    write_manifest(case.manifest, manifest)
     return case

@@ -1,6 +1,5 @@
 """The evaluation stage, from a trained run to its files: the planted anomalies are found, with their own masks."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ def test_the_planted_anomalies_are_found_where_they_are(method: str, case: plant
 
 def test_differences_are_not_drawn_from_features_made_otherwise(case: planted.Case, tmp_path: Path) -> None:
     run, manifest = planted.run(case, tmp_path), read_manifest(case.manifest)
-    record = case.store.with_suffix(".json")
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"weights": "others"}))
+    planted.rewrite(case.store.with_suffix(".json"), weights="others")
     with pytest.raises(UserError, match="its weights differ from those that"):
         write_differences(run, manifest, {"planted": case.store}, tmp_path, planted.params(), tmp_path / "d.npz")

@@ -1,6 +1,5 @@
 """The feature store: whole or refused, and its rows in the manifest's order."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from adtr.config.schema import Dataset
 from adtr.data.manifest import index
 from adtr.errors import UserError
 from adtr.features.select import data_digest, select
-from adtr.features.store import read_store, write_store
+from adtr.features.store import check_whole, read_store, write_store
 
 FEATURES = {"backbone": "efficientnet_lite0", "weights": "random", "layers": [1], "image_size": 64, "grid_size": 4}
 
@@ -45,7 +44,6 @@ def test_a_store_is_an_npy_of_float16_and_what_made_it(tmp_path: Path, count: in
     assert isinstance(array, np.memmap)
     assert (array.shape, array.dtype) == ((count, 16, 512), np.float16)
     assert np.array_equal(array, expected)
-    assert info == json.loads((tmp_path / "out/x.json").read_text(encoding="utf-8"))
     assert (info["shape"], info["data"]) == ([count, 16, 512], data_digest(manifest_of(count)))
     assert (tmp_path / "out/x.npy").stat().st_size == 128 + array.nbytes
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.json", "x.npy"]
@@ -62,9 +60,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no .json": lambda store: store.with_suffix(".json").unlink(),
     "half of the .json": lambda store: store.with_suffix(".json").write_text('{"shape": ['),
     "half of the features": lambda store: os.truncate(store, 20_000),
-    "no header": lambda store: store.write_bytes(bytes(1000)),
+    "a byte more": lambda store: os.truncate(store, store.stat().st_size + 1),
+    "no header": lambda store: store.write_bytes(bytes(128) + store.read_bytes()[128:]),
     "another version": lambda store: store.with_suffix(".json").write_text('{"shape": [2, 16, 512], "features": {}}'),
     "another shape": lambda store: np.save(store, np.zeros((1, 16, 512), np.float16)),
+    "other values": lambda store: np.save(store, np.zeros((2, 16, 512), np.float16)),
 }
 
 
@@ -73,8 +73,29 @@ def test_a_damaged_store_is_refused_by_name(tmp_path: Path, damage: Callable[[Pa
     store = tmp_path / "x.npy"
     write(store, manifest_of(2))
     damage(store)
-    with pytest.raises(UserError, match=r"/x\.npy: .*remove it"):
-        read_store(store)
+    for read in (read_store, check_whole):
+        with pytest.raises(UserError, match=r"/x\.(npy|json): .*type the command again that makes it"):
+            read(store)
+
+
+def test_a_flipped_bit_of_any_block_is_noticed_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adtr.features.store.BLOCK", 1 << 12)
+    monkeypatch.setattr("adtr.features.store.CHECKED", 2)
+    store = tmp_path / "x.npy"
+    write(store, manifest_of(3))
+    damaged = bytearray(store.read_bytes())
+    damaged[-5000] ^= 1
+    store.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"x\.npy: damaged"):
+        check_whole(store)
+    noticed = 0
+    for moment in range(50):  # a version of the file each, so that other blocks are drawn
+        os.utime(store, ns=(moment, moment))
+        try:
+            read_store(store)
+        except UserError:
+            noticed += 1
+    assert 0 < noticed < 50
 
 
 # Selecting

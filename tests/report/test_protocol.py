@@ -14,8 +14,7 @@ PARAMS = planted.REPOSITORY / "params"
 
 
 def departures(name: str, settings: dict[str, Any] | None = None) -> dict[tuple[str, str], tuple[str, ...]]:
-    plan = resolve(name, PARAMS, settings)
-    found = protocol.departures(plan)
+    found = protocol.departures(resolve(name, PARAMS, settings))
     return {(row[0], row[1]): row[2:5] for row in found.itertuples(index=False, name=None)}
 
 
@@ -31,12 +30,11 @@ def test_a_departure_shows_the_paper_and_what_was_used() -> None:
     }
 
 
-def test_what_the_paper_changes_for_a_data_set_is_no_departure_there() -> None:
-    assert departures("paper", {"train.batch_size": 128}) == {("train.batch_size", "16"): ("128", "all", "MVTec-AD")}
-
-
-def test_a_baselines_parameter_departs_in_that_baseline() -> None:
-    assert departures("paper", {"padim.channels": 50}) == {("padim.channels", "100"): ("50", "PaDiM", "all")}
+def test_a_departure_names_the_data_sets_and_the_experiments_that_it_concerns() -> None:
+    assert departures("paper", {"train.batch_size": 128, "padim.channels": 50}) == {
+        ("train.batch_size", "16"): ("128", "all", "MVTec-AD"),  # CIFAR-10 has 128 in the paper
+        ("padim.channels", "100"): ("50", "PaDiM", "all"),
+    }
 
 
 def test_an_ablations_own_change_is_no_departure_but_a_studys_is() -> None:
@@ -53,10 +51,9 @@ def test_every_departure_has_its_meaning() -> None:
 
 
 def test_random_weights_and_made_up_images_are_warned_of() -> None:
-    assert [text[:16] for text in protocol.warnings(resolve("smoke", PARAMS, {"features.weights": "random"}))] == [
-        "Random weights, ",
-        "Images made by a",
-    ]
+    random, generated = protocol.warnings(resolve("smoke", PARAMS, {"features.weights": "random"}))
+    assert random.startswith("Random weights, ")
+    assert generated.startswith("Images made by a program")
     assert protocol.warnings(resolve("demo", PARAMS)) == []
 
 
@@ -64,9 +61,8 @@ def test_runs_of_one_experiment_on_different_devices_are_told() -> None:
     run = {"experiment": "ADTR", "dataset": "Cups", "device": "cpu, float32"}
     others = [run | {"experiment": "PaDiM"}, run | {"device": "a GPU, bfloat16"}]
     assert protocol.mixtures([run, run]) == []
-    assert protocol.mixtures([run, *others]) == [
-        "Trained on different devices: ADTR on Cups (a GPU, bfloat16; cpu, float32)."
-    ]
+    (said,) = protocol.mixtures([run, *others])
+    assert said == "Trained on different devices: ADTR on Cups (a GPU, bfloat16; cpu, float32)."
 
 
 def test_one_seed_is_said_to_tell_no_spread() -> None:

@@ -7,7 +7,6 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,17 @@ import pandas as pd
 import planted
 import pytest
 
-from adtr.config.study import Plan, resolve
+from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
+from adtr.evaluate.bootstrap import compare
+from adtr.tables import comparison, render, sizes
 from adtr.tables import paper as printed
-from adtr.tables import render, sizes
 from adtr.tables import stage as tables
 from adtr.tables.latex import escape, latex
-from adtr.tables.specs import read_specs
-from adtr.tables.summary import OF_LAYOUT, collect, summarize
+from adtr.tables.paper import read_specs
+from adtr.tables.summary import collect, study_metrics, summarize
 
 PARAMS = planted.REPOSITORY / "params"
-PAPER = PARAMS / "paper"
 SPECS = read_specs(PARAMS)
 B4 = {"adtr": {"backbone": "efficientnet_b4", "image_size": 256, "grid_size": 16}}
 LITE = {"adtr": B4["adtr"] | {"backbone": "efficientnet_lite0"}}
@@ -77,12 +76,6 @@ def test_the_mean_over_categories_is_taken_for_each_seed() -> None:
     assert found.n == 2
 
 
-def test_categories_weigh_the_same_however_many_seeds_they_have() -> None:
-    found = cell(summary(run("cat", 0, 90), run("dog", 0, 60)), category="mean")
-    assert (found["mean"], found.n) == (75, 1)
-    assert math.isnan(found.sd)
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_undefined_cell_makes_its_mean_undefined(seed: int) -> None:
     rows = [run("cat", 0, 90), run("cat", 1, 90), run("dog", 1 - seed, 80), run("dog", seed, math.nan)]
@@ -116,6 +109,7 @@ def test_an_experiment_of_one_seed_is_summarized_beside_one_of_several() -> None
     found = summary(*rows, run("cat", 0, 70, "spade"), run("dog", 0, 80, "spade"))
     single, several = (cell(found, category="mean", experiment=name) for name in ("spade", "adtr"))
     assert (single["mean"], single.n, several["mean"], several.n) == (75, 1, 91, 3)
+    assert math.isnan(single.sd)
     table = render.wide(found.assign(row=found.experiment, column=found.category, note="", printed=""))
     assert table.loc["spade"].tolist() == ["70.0", "80.0", "75.0"]
 
@@ -125,14 +119,14 @@ def test_an_experiment_of_one_seed_is_summarized_beside_one_of_several() -> None
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_number_of_the_paper_is_printed_to_the_digit(name: str) -> None:
-    text = render.wide(printed.of_paper(SPECS[name], summary(run("x", 0, 50))))
+    table = printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
+    text, means = render.wide(table), table.set_index(["row", "column"])["mean"]
     source = SPECS[name]["paper"]
     assert not source.duplicated(["method", "category"]).any()
     for entry in source.itertuples():
-        row = (
-            f"{entry.method} (paper)" if entry.method in SPECS[name]["ours"] else f"{entry.method} [{entry.reference}]"
-        )
+        row = f"{entry.method} " + ("(paper)" if entry.method in SPECS[name]["ours"] else f"[{entry.reference}]")
         assert text.loc[row, entry.category] == (DASH if pd.isna(entry.value) else entry.value)
+        assert means[row, entry.category] == pytest.approx(float(entry.value), rel=1e-12, nan_ok=True)
 
 
 def test_every_number_of_the_ablation_is_printed_to_the_digit() -> None:
@@ -140,14 +134,6 @@ def test_every_number_of_the_ablation_is_printed_to_the_digit() -> None:
     text = render.wide(printed.of_ablation(SPECS["table4"], summary(run("x", 0, 50)), B4))
     for entry in source.itertuples():
         assert text.loc[f"({entry.part}) {entry.label}", "paper"] == entry.value
-
-
-@pytest.mark.parametrize(("value", "expected"), [("94", "94"), ("98.0", "98.0"), ("100", "100"), ("9.10", "9.10")])
-def test_a_printed_number_keeps_its_digits(value: str, expected: str) -> None:
-    source = pd.DataFrame({"method": ["M"], "reference": "1", "category": "cat", "value": value, "note": ""})
-    table = printed.of_paper({"paper": source, "ours": {}, "metric": "image_auroc"}, summary(run("cat", 0, 50)))
-    assert shown(table, "M [1]", "cat") == expected
-    assert cell(table, row="M [1]")["mean"] == float(expected)
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -160,7 +146,7 @@ def test_a_printed_mean_that_its_cells_do_not_give_has_a_note(name: str) -> None
             assert mean.note == f"the printed categories average {cells.mean():.1f}", method
 
 
-def test_table_1_has_the_papers_rows_and_ours() -> None:
+def test_table_1_has_the_papers_rows_and_notes_and_ours() -> None:
     table = printed.of_paper(SPECS["table1"], summary(run("x", 0, 50)))
     rows = list(dict.fromkeys(table.row))
     assert rows[:2] == ["SSIM-AE [6]", "AnoGAN [31]"]
@@ -168,10 +154,7 @@ def test_table_1_has_the_papers_rows_and_ours() -> None:
         f"{method} ({kind})" for method in ("ADTR", "ADTR+") for kind in ("paper", "ours", "difference")
     ]
     assert list(dict.fromkeys(table.column))[-2:] == ["zipper", "mean"]
-
-
-def test_the_notes_of_the_paper_are_listed() -> None:
-    listed = render.notes(printed.of_paper(SPECS["table1"], summary(run("x", 0, 50))))
+    listed = render.notes(table)
     assert "P-Net [40], screw: printed '1.00'" in listed
     assert "VEVAE [21], cable: printed '9'; 90 is the value that gives the printed mean" in listed
     assert len(listed) == (SPECS["table1"]["paper"].note != "").sum() == 4
@@ -180,63 +163,44 @@ def test_the_notes_of_the_paper_are_listed() -> None:
 # Ours beside the paper's
 
 
-def ours(*rows: dict[str, Any], categories: Iterable[str] = ("cat", "dog")) -> pd.DataFrame:
-    """The paper's table of one method, printed as 90.0 in each category and as their mean."""
-    source = pd.DataFrame({"method": "ADTR", "reference": "", "category": [*categories, "mean"], "note": ""})
+def ours(*rows: dict[str, Any]) -> pd.DataFrame:
+    """The paper's table of one method, printed as 90.0 in each of two categories and as their mean."""
+    source = pd.DataFrame({"method": "ADTR", "reference": "", "category": ["cat", "dog", "mean"], "note": ""})
     spec = {"paper": source.assign(value="90.0"), "ours": {"ADTR": "adtr"}, "metric": "image_auroc"}
     return printed.of_paper(spec, summary(*rows))
 
 
-@pytest.mark.parametrize(("value", "difference"), [(91.26, "+1.3"), (88.0, "-2.0"), (90.0, "0.0")])
-def test_the_difference_is_ours_minus_the_papers_with_its_sign(value: float, difference: str) -> None:
-    table = ours(run("cat", 0, value), run("dog", 0, value))
-    for column in ("cat", "dog", "mean"):
-        assert shown(table, "ADTR (difference)", column) == difference
+BOTH = [run("cat", 0, 91.26), run("dog", 0, 88)]
+OTHERS = [run(c, 0, 99, *names) for c in ("cat", "dog") for names in (("spade",), ("adtr", "image_ap"))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "own", "differences", "runs"),
+    [
+        (BOTH + OTHERS, ["91.3", "88.0", "89.6"], ["+1.3", "-2.0", "-0.4"], [1, 1, 1]),
+        ([run("cat", 0, 90.0), run("dog", 0, 0.0)], ["90.0", "0.0", "45.0"], ["0.0", "-90.0", "-45.0"], [1, 1, 1]),
+        ([run("cat", 0, 90.04), run("cat", 1, 94)], ["92.0 ± 2.8", DASH, DASH], ["+2.0", DASH, DASH], [2, 0, 2]),
+        ([run("cat", 0, 91), run("dog", 0, math.nan)], ["91.0", DASH, DASH], ["+1.0", DASH, DASH], [1, 1, 1]),
+        (OTHERS, [DASH] * 3, [DASH] * 3, [0, 0, 0]),
+    ],
+    ids=["both", "zero is no missing value", "two seeds of one category", "one undefined", "other runs only"],
+)
+def test_ours_and_its_signed_difference_from_the_paper(
+    rows: list[dict[str, Any]], own: list[str], differences: list[str], runs: list[int]
+) -> None:
+    """Where a category was not run or is undefined there is a dash, and so for the mean."""
+    table = ours(*rows)
+    text = render.wide(table)[["cat", "dog", "mean"]]
+    assert text.loc["ADTR (paper)"].tolist() == ["90.0"] * 3
+    assert text.loc["ADTR (ours)"].tolist() == own
+    assert text.loc["ADTR (difference)"].tolist() == differences
+    assert table[table.row == "ADTR (ours)"].n.tolist() == runs
 
 
 def test_the_difference_is_taken_before_rounding() -> None:
     table = ours(run("cat", 0, 90.14), run("cat", 1, 90.16))
     assert shown(table, "ADTR (ours)", "cat") == "90.2 ± 0.0"  # 90.15
     assert cell(table, row="ADTR (difference)", column="cat")["mean"] == pytest.approx(0.15, abs=1e-12)
-
-
-def test_deviations_are_shown_from_two_runs_on() -> None:
-    table = ours(run("cat", 0, 90.04), run("cat", 1, 94.0), run("dog", 0, 80))
-    assert shown(table, "ADTR (ours)", "cat") == "92.0 ± 2.8"
-    assert shown(table, "ADTR (ours)", "dog") == "80.0"
-
-
-def test_a_category_that_was_not_run_is_a_dash_and_so_is_the_mean() -> None:
-    table = ours(run("cat", 0, 91))
-    for row in ("ADTR (ours)", "ADTR (difference)"):
-        assert [shown(table, row, column) for column in ("dog", "mean")] == [DASH, DASH]
-    missing = table[(table.column != "cat") & (table.row != "ADTR (paper)")]
-    assert missing["mean"].isna().all()  # and never zero
-    assert shown(table, "ADTR (paper)", "mean") == "90.0"
-    assert shown(table, "ADTR (ours)", "cat") == "91.0"
-
-
-def test_an_undefined_category_is_a_dash_and_so_is_the_mean() -> None:
-    table = ours(run("cat", 0, 91), run("dog", 0, math.nan))
-    assert [shown(table, "ADTR (ours)", column) for column in ("cat", "dog", "mean")] == ["91.0", DASH, DASH]
-
-
-def test_nothing_run_is_all_dashes() -> None:
-    table = ours(run("cat", 0, 91, experiment="spade"))
-    for row in ("ADTR (ours)", "ADTR (difference)"):
-        assert {shown(table, row, column) for column in ("cat", "dog", "mean")} == {DASH}
-    assert (table[table.row != "ADTR (paper)"].n == 0).all()
-
-
-def test_the_right_metric_and_experiment_are_compared() -> None:
-    rows = [run(c, 0, 50, e, m) for c in ("cat", "dog") for e in ("adtr", "spade") for m in ("image_auroc", "image_ap")]
-    for row in rows:
-        row["value"] += 7 * (row["experiment"] == "spade") + 3 * (row["metric"] == "image_ap")
-    assert shown(ours(*rows), "ADTR (ours)", "cat") == "50.0"
-
-
-def test_a_score_of_zero_is_not_a_missing_cell() -> None:
-    assert shown(ours(run("cat", 0, 0.0)), "ADTR (ours)", "cat") == "0.0"
 
 
 @pytest.mark.parametrize(("categories", "difference"), [(1, DASH), (2, "-2.2")])
@@ -294,18 +258,13 @@ def test_baselines_measured_here_follow_the_papers_rows_where_they_were_run() ->
     assert note.startswith("PatchCore and PaDiM: measured here")
 
 
-@pytest.mark.parametrize(
-    ("name", "digest"),
-    [
-        ("table1", "282e611461980113"),
-        ("table2", "1be9c4fc02d4d127"),
-        ("table3", "fa6bc7d159c1b50a"),
-        ("table4", "73fc089b62ed49dd"),
-    ],
-)
+DIGESTS = ["282e611461980113", "1be9c4fc02d4d127", "fa6bc7d159c1b50a", "73fc089b62ed49dd"]
+
+
+@pytest.mark.parametrize(("name", "digest"), [*zip(tables.PAPER, DIGESTS, strict=True)])
 def test_the_printed_numbers_are_those_that_were_copied_from_the_paper(name: str, digest: str) -> None:
     """The digest, of all but the notes, was taken of an independent copy."""
-    table = pd.read_csv(PAPER / f"{name}.csv", dtype=str).drop(columns="note").fillna("")
+    table = pd.read_csv(PARAMS / f"paper/{name}.csv", dtype=str).drop(columns="note").fillna("")
     assert hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:16] == digest
 
 
@@ -315,9 +274,10 @@ def test_the_printed_numbers_are_those_that_were_copied_from_the_paper(name: str
 def metrics_of(plan: Plan) -> pd.DataFrame:
     """Metrics of every run of a study, made up: 60, 61, 62, ..."""
     rows = [
-        run(category, seed, 60 + number, experiment, metric, dataset)
-        for number, (dataset, experiment, category, seed) in enumerate(plan.runs())
-        for metric in ["image_auroc", *OF_LAYOUT.get(plan.datasets[dataset].layout, [])]
+        run(r.category, r.seed, 60 + number, r.experiment, metric, r.dataset)
+        for number, r in enumerate(plan.runs())
+        for dataset, metric in study_metrics(plan)
+        if dataset == r.dataset
     ]
     return pd.DataFrame(rows)
 
@@ -377,19 +337,6 @@ def test_a_note_names_the_experiments_of_one_seed(plan: Plan) -> None:
     assert render.notes(table)[0].endswith("over the seeds; no randomness, so one seed: SPADE and KDE.")
 
 
-def test_missing_runs_are_counted_and_one_is_named(plan: Plan, tmp_path: Path) -> None:
-    runs = list(plan.runs())
-    for dataset, experiment, category, seed in runs[1:]:
-        folder = tmp_path / "runs" / dataset / experiment / category / str(seed)
-        folder.mkdir(parents=True)
-        pd.DataFrame([run(category, seed, 50, experiment, dataset=dataset)]).to_csv(folder / "metrics.csv")
-    first = "/".join(map(str, runs[0]))
-    with pytest.raises(
-        UserError, match=rf"1 of {len(runs)} runs have no metrics yet, such as {tmp_path}/runs/{first}/metrics"
-    ):
-        collect(plan, tmp_path)
-
-
 def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path) -> None:
     for number, run_of in enumerate(plan.runs()):
         path = tmp_path.joinpath("runs", *map(str, run_of), "run.json")
@@ -402,14 +349,38 @@ def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path)
         sizes.networks(plan, tmp_path)
 
 
-def test_metrics_are_collected_of_every_run(plan: Plan, tmp_path: Path) -> None:
-    for rows in (group for _, group in metrics_of(plan).groupby(["dataset", "experiment", "category", "seed"])):
-        first = rows.iloc[0]
-        folder = tmp_path / "runs" / first.dataset / first.experiment / first.category / str(first.seed)
+def test_metrics_are_collected_of_every_run_and_missing_ones_are_counted(plan: Plan, tmp_path: Path) -> None:
+    for names, rows in metrics_of(plan).groupby(["dataset", "experiment", "category", "seed"]):
+        folder = tmp_path.joinpath("runs", *map(str, names))
         folder.mkdir(parents=True)
         rows.to_csv(folder / "metrics.csv", index=False)
-    found = collect(plan, tmp_path)
-    pd.testing.assert_frame_equal(found, metrics_of(plan), check_dtype=False)
+    pd.testing.assert_frame_equal(collect(plan, tmp_path), metrics_of(plan), check_dtype=False)
+    (folder / "metrics.csv").unlink()
+    with pytest.raises(
+        UserError, match=rf"1 of {len(list(plan.runs()))} runs have no metrics yet, such as {folder}/metrics"
+    ):
+        collect(plan, tmp_path)
+
+
+# Comparisons
+
+
+def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(plan: Plan) -> None:
+    values = {"adtr": 90.0, "cnn": 88.25}
+    rows = [run(c, s, values[e] + s, e, dataset=d) for d, e, c, s in plan.runs() if e in values]
+    sheet = comparison.sheet(plan, compare(pd.DataFrame(rows), study_metrics(plan)))
+    assert sheet.text.to_numpy().tolist() == [
+        ["CNN", "generated images in MVTec-AD's layout", "image AUROC", "-1.8", "[-1.8, -1.8]", "4", "0/0/4"]
+    ]
+    assert "categories with replacement, and seeds with replacement within each" in sheet.notes[0]
+    assert sheet.notes[1].endswith("2 categories are few: the interval is shorter than it should be.")
+
+
+def test_a_single_pair_is_told(plan: Plan) -> None:
+    rows = [run("cat", 0, value, e, dataset="smoke_mvtec") for e, value in (("adtr", 90.0), ("cnn", 91.0))]
+    sheet = comparison.sheet(plan, compare(pd.DataFrame(rows), study_metrics(plan)))
+    assert sheet.text["95 % interval"].tolist() == ["–"]
+    assert sheet.notes[1].endswith("one category and one seed give no interval.")
 
 
 # Rendering
@@ -499,8 +470,7 @@ def test_signs_are_set_as_signs(text: str, expected: str) -> None:
 def networks(plan: Plan) -> pd.DataFrame:
     """Sizes of the networks of every run, made up."""
     rows = [(*r, 0 if r[1] in UNTRAINED else 48_000 + 1_000 * len(r[1]), 64, 512) for r in plan.runs()]
-    names = ["dataset", "experiment", "category", "seed", "parameters", "tokens", "channels"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=[*Run._fields, "parameters", "tokens", "channels"])
 
 
 def test_parameters_of_trained_networks_beside_those_of_adtr(plan: Plan) -> None:

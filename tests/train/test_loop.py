@@ -1,5 +1,6 @@
 """The training loop of every network, on a line through two points: learning rate, precision, saving, resuming."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,11 @@ from tqdm import tqdm
 
 from adtr.config.methods import Train
 from adtr.errors import UserError
+from adtr.files import saved
 from adtr.methods import adtr, adtr_plus, autoencoder
 from adtr.train import loop as training
 from adtr.train.context import Anomalies, Context, Fitted, precision
+from adtr.train.run import load_state
 
 IMAGES = 10
 
@@ -271,7 +274,7 @@ def test_a_training_resumed_at_any_epoch_gives_the_bytes_of_an_undisturbed_one(
         patch.setattr(training, "_report", interrupted_in(stop + 1, training._report))
         with pytest.raises(KeyboardInterrupt):
             optimize(Context(0, state=tmp_path), lr_drop_at=0.75, snapshots=4)
-    assert len(torch.load(tmp_path / "state.pt", weights_only=True)["history"]) == stop
+    assert len((load_state(tmp_path) or {})["history"]) == stop
     torch.rand(stop)  # whatever happened in between
     assert [*whole.snapshots] == [1, 2, 3]
     assert same(whole, optimize(Context(0, state=tmp_path), lr_drop_at=0.75, snapshots=4))
@@ -280,7 +283,7 @@ def test_a_training_resumed_at_any_epoch_gives_the_bytes_of_an_undisturbed_one(
 def test_the_last_state_holds_no_optimizer_and_is_not_trained_again(tmp_path: Path) -> None:
     context = Context(0, state=tmp_path)
     first = optimize(context, snapshots=2)
-    assert set(torch.load(tmp_path / "state.pt", weights_only=True)) == {"model", "history", "snapshots", "seconds"}
+    assert set(load_state(tmp_path) or {}) == {"model", "history", "snapshots", "seconds"}
     drawn: list[None] = []
     again = optimize(context, lambda: drawn.append(None) or torch.randperm(IMAGES), snapshots=2)  # type: ignore[func-returns-value]
     assert not drawn
@@ -305,11 +308,38 @@ def test_the_state_is_saved_every_so_many_epochs(
     monkeypatch.setattr(training, "_report", interrupted_in(6, training._report))
     with pytest.raises(KeyboardInterrupt):
         optimize(Context(0, state=tmp_path), epochs=9, save_every=every)
-    state = tmp_path / "state.pt"
-    assert (len(torch.load(state, weights_only=True)["history"]) if state.exists() else 0) == saved
+    assert len((load_state(tmp_path) or {"history": []})["history"]) == saved
 
 
-def test_a_state_that_cannot_be_read_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "state.pt").write_bytes(b"half a file")
-    assert same(optimize(Context(0)), optimize(Context(0, state=tmp_path)))
-    assert "starts again" in caplog.text
+def broken_off(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the states after epochs 2 and 3 of 4."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_report", interrupted_in(4, training._report))
+        with pytest.raises(KeyboardInterrupt):
+            optimize(Context(0, state=state))
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "another training's", "a list", "gone"])
+@pytest.mark.parametrize("both", [False, True])
+def test_a_damaged_state_is_told_and_costs_epochs_only(
+    damage: str, both: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken_off(tmp_path / "own", monkeypatch)
+    broken_off(tmp_path / "other", monkeypatch)
+    for name in ("state.pt", "before.pt")[: 1 + both]:
+        path = tmp_path / "own" / name
+        whole, flipped = path.read_bytes(), bytearray(path.read_bytes())
+        flipped[len(whole) // 2] ^= 4
+        damages: dict[str, bytes] = {"bit": bytes(flipped), "cut": whole[:-100], "empty": b"", "a list": with_checksum([1])}
+        path.unlink()
+        if damage != "gone":
+            path.write_bytes(damages.get(damage, (tmp_path / "other" / name).read_bytes()))
+    caplog.set_level("INFO")
+    assert same(optimize(Context(0)), optimize(Context(0, state=tmp_path / "own")))
+    assert damage == "gone" or "state.pt is damaged and not used" in caplog.text
+    assert ("resumes after epoch 2" in caplog.text) is not both
+
+
+def with_checksum(content: object) -> bytes:
+    raw = saved(lambda file: torch.save(content, file))
+    return raw + hashlib.sha256(raw).digest()

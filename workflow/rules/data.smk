@@ -75,7 +75,7 @@ rule features:
     resources:
         mem_mb=study.features_memory,
         runtime=study.features_minutes,
-        gpu=study.gpus,
+        gpu=study.cluster.gpus,
     params:
         decisive=study.store_decisive,
         study=lambda wc, output: study.options,

@@ -24,7 +24,7 @@ rule train:
     resources:
         mem_mb=study.train_memory,
         runtime=study.train_minutes,
-        gpu=study.gpus,
+        gpu=study.cluster.gpus,
     params:
         decisive=study.train_decisive,
         study=lambda wc, output: study.options,
@@ -36,6 +36,11 @@ use rule train as fit with:
     wildcard_constraints:
         run=RUNS.format(study.experiments(trained=False)),
     priority: 0
+    threads: 1
+    resources:
+        mem_mb=study.train_memory,
+        runtime=study.train_minutes,
+        gpu=0,
 
 
 rule evaluate:
