@@ -18,7 +18,7 @@ from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, Store, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve
-from adtr.data.findings import recorded, sentences
+from adtr.data import findings
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
@@ -235,6 +235,17 @@ class Workflow:
     def _dump(self) -> str:
         return self.plan.dump()
 
+    @property
+    def manifest_records(self) -> list[str]:
+        return [str(path.with_suffix(".json")) for path in self.paths.manifests.values()]
+
+    def data_warnings(self) -> list[str]:
+        """What was warned of as the study's images were indexed, in short."""
+        try:
+            return findings.of_study(self.paths, most=3)
+        except UserError as error:
+            return [str(error)]
+
     def category_runs(self, wildcards: Wildcards) -> list[str]:
         """The files of the runs that a category's figures show, and the confetti."""
         from adtr.figures import confetti_of
@@ -293,27 +304,6 @@ class Workflow:
     def _images(self, wildcards: Wildcards) -> cost.Images:
         run = self.run(wildcards)
         return cost.images_of(self.plan.datasets[run.dataset], Path(self.manifest(wildcards)), self.cluster)
-
-    @cached_property
-    def manifests(self) -> list[tuple[str, Path]]:
-        """The manifest of each category, by the category's name DATASET/CATEGORY."""
-        datasets = self.plan.datasets.items()
-        return [(f"{d}/{c}", self.paths.manifest(d, c)) for d, of in datasets for c in of.categories]
-
-    @cached_property
-    def manifest_records(self) -> list[str]:
-        return [str(path.with_suffix(".json")) for _, path in self.manifests]
-
-    def data_warnings(self) -> list[str]:
-        """What was warned of as the study's images were indexed, in short."""
-        lines = []
-        for name, path in self.manifests:
-            try:
-                found = sentences(recorded(path), most=3) if path.is_file() else []
-            except UserError as error:
-                found = [str(error)]
-            lines += [f"{name}: {line}" for line in found]
-        return lines
 
     # Before the first job
 

@@ -102,6 +102,12 @@ class Paths:
     def manifest(self, dataset: str, category: str) -> Path:
         return self.root / RESULTS / f"manifests/{self.keys[dataset]}/{category}.csv"
 
+    @property
+    def manifests(self) -> dict[str, Path]:
+        """The manifests of the study's categories, by DATASET/CATEGORY."""
+        datasets = self.plan.datasets.items()
+        return {f"{name}/{c}": self.manifest(name, c) for name, dataset in datasets for c in dataset.categories}
+
     def category(self, dataset: str, part: str) -> str:
         """A category whose manifest holds the part, the same in every study."""
         layout = self.datasets[dataset].layout

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from adtr.config.paths import Paths
 from adtr.data.images import marked
 from adtr.records import Record
 
@@ -76,15 +77,6 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable)
 
 
-def recorded(manifest: Path) -> Warnings:
-    """The warnings in the record of a manifest.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    return Record(manifest.with_suffix(".json")).values.get("warnings", {})
-
-
 def sentences(warnings: Warnings, most: int | None = None) -> list[str]:
     """A line a kind of warning, with the first `most` names, or all of them."""
     lines = []
@@ -92,3 +84,14 @@ def sentences(warnings: Warnings, most: int | None = None) -> list[str]:
         hidden = len(names) - len(names[:most])
         lines.append(f"{what} ({len(names)}): {', '.join(names[:most])}" + (f" and {hidden} more" if hidden else ""))
     return lines
+
+
+def of_study(paths: Paths, most: int | None = None) -> list[str]:
+    """The warnings in the records of a study's manifests, as far as these are there; `most` as for `sentences`.
+
+    Raises:
+        UserError: a record is missing or damaged.
+    """
+    manifests = {name: path for name, path in paths.manifests.items() if path.is_file()}
+    recorded = {name: Record(path.with_suffix(".json")).values.get("warnings", {}) for name, path in manifests.items()}
+    return [f"{name}: {line}" for name, warnings in recorded.items() for line in sentences(warnings, most)]
