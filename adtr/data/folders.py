@@ -6,6 +6,7 @@ which systems leave behind, and files of text.
 
 from collections import defaultdict
 from pathlib import Path
+from unicodedata import category as kind_of
 
 import pandas as pd
 
@@ -98,14 +99,12 @@ def _images(folder: Path, findings: Findings) -> list[Path]:
 
 def _visible(folder: Path, findings: Findings) -> list[Path]:
     """What lies in a folder, in the order of its names, but for junk."""
-    paths = []
-    for path in sorted(path for path in folder.iterdir() if not is_junk(path.name)):
-        try:
-            path.name.encode()
-            paths.append(path)
-        except UnicodeEncodeError:
-            findings.problems.append(f"{findings.name(path)}: the name is not UTF-8: rename it")
-    return paths
+    paths = sorted(path for path in folder.iterdir() if not is_junk(path.name))
+    odd = [path for path in paths if any(kind_of(letter) in ("Cc", "Cs") for letter in path.name)]
+    findings.problems += [
+        f"{findings.name(path)}: the name is not UTF-8, or has a line break or the like: rename it" for path in odd
+    ]
+    return [path for path in paths if path not in odd]
 
 
 def _pass_over(path: Path, findings: Findings) -> None:

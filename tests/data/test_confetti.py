@@ -13,7 +13,7 @@ from scipy.signal import convolve2d
 
 from adtr.config.schema import Confetti, Dataset, read_yaml
 from adtr.data.confetti import add, confetti, write_bank
-from adtr.data.manifest import index, read_manifest
+from adtr.data.manifest import index, read_manifest, write_manifest
 from adtr.errors import UserError
 from adtr.files import sha256
 
@@ -179,7 +179,7 @@ def test_a_bank_lists_the_variants_of_each_training_image_in_turn(
     for row in bank.itertuples():
         assert row.sha256 == sha256(tmp_path / str(row.image))
         assert row.mask_sha256 == sha256(tmp_path / str(row.mask))
-    bank.to_csv(tmp_path / "screw.csv", index=False)
+    write_manifest(tmp_path / "screw.csv", bank)
     pd.testing.assert_frame_equal(read_manifest(tmp_path / "screw.csv"), bank)
 
 
