@@ -132,9 +132,12 @@ def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -
         name, content = str(path.relative_to(root)), ""
         if any(map(is_junk, path.relative_to(root).parts)):
             continue
-        if path.is_file() and (path.suffix.lower() in SUFFIXES or not mvtec):
-            changed = path.stat().st_ctime_ns
-            content = known[name] if name in known and changed < written else _sha256(path, changed)
+        try:
+            if path.is_file() and (path.suffix.lower() in SUFFIXES or not mvtec):
+                changed = path.stat().st_ctime_ns
+                content = known[name] if name in known and changed < written else _sha256(path, changed)
+        except OSError:
+            content = "not readable"  # `index` says why
         files.append((name, content))
     return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16] if files else "absent"
 

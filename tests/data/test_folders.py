@@ -356,6 +356,12 @@ def test_images_of_which_a_part_is_not_read_are_warned_of(cat: Path, kind: str) 
     assert warnings_of(cat) == {what: [f"cat/train/good/000{suffix}"]}
 
 
+def test_the_photograph_of_a_phone_with_its_preview_is_one_image(cat: Path) -> None:
+    save_all(cat, "train/good", lambda image: image, ".jpg", format="MPO", save_all=True, append_images=[picture(0)])
+    assert Image.open(cat / "train/good/000.jpg").format == "MPO"
+    assert warnings_of(cat) == {}
+
+
 def test_alpha_that_says_nothing_is_not_warned_of(cat: Path) -> None:
     save_all(cat, "train/good", lambda image: image.convert("RGBA"))
     save_all(cat, "test/good", lambda image: image.convert("LA"))
