@@ -25,7 +25,7 @@ INVERTED = "a mask of more than half of its image, border included: is it invert
 LOSSY = "a mask stored as JPEG, which blurs its edges: what is not black is anomalous"
 LEVELS = "a mask of more than two values: all but black is anomalous"
 NORMAL = "a mask of a normal image that is not black: normal images have no mask, it is not read"
-LEAKED = "a test image that is also a training image"
+LEAKED = "test images that are also training images"
 CONTRARY = "normal and anomalous: the same picture stands under both labels"
 
 
