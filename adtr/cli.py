@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("status", _status, "show which runs of a study are finished, and how far the others are", target="")
     cost = add("cost", _cost, "estimate what a study takes on a cluster: runs, hours, jobs", target="")
     cost.add_argument("--here", action="store_true", help="minutes on this machine, measured in some seconds, instead")
+    add("verify", _verify, "compare all files of a study, and its images, with their records", target="")
     add("prune", _prune, "remove what a study no longer names, and runs of other parameters", target="")
     return parser
 
@@ -265,12 +266,9 @@ def _bank_rows(options: Options, paths: Paths, name: str, experiment: str, part:
     from adtr.data.manifest import read_manifest
 
     manifest, store = _bank(paths, name, experiment, part)
-    params = paths.plan.params[name, experiment]
-    if params.adtr_plus.anomalies == "confetti":
-        target, root = f"{name}/{experiment}/{part}", manifest.parent
-    else:
-        target, root = f"{name}/{experiment}", root_of(paths.datasets[params.outliers.dataset].root)
-    return read_manifest(_needed(options, manifest, params.adtr_plus.anomalies, target)), root, store
+    kind = paths.plan.params[name, experiment].adtr_plus.anomalies
+    target = f"{name}/{experiment}/{part}" if kind == "confetti" else f"{name}/{experiment}"
+    return read_manifest(_needed(options, manifest, kind, target)), paths.bank_root(name, experiment, manifest), store
 
 
 # Runs
@@ -389,6 +387,15 @@ def _cost(options: Options, paths: Paths) -> None:
         print(expected(plan, speeds, read_specs(PARAMS)))
     if assumed := assumptions(plan):
         print(assumed)
+
+
+def _verify(_: Options, paths: Paths) -> None:
+    from adtr.verify import verify
+
+    made, problems = verify(paths)
+    if problems:
+        raise UserError("\n  ".join([f"{len(problems)} of {made} checks failed:", *problems]))
+    print(f"{paths.plan.name}: {made} checks, every file is the one that its stage wrote")
 
 
 def _prune(_: Options, paths: Paths) -> None:

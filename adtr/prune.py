@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adtr.config.paths import Paths
 from adtr.tables.stage import table_names
+from adtr.tables.summary import TABLES
 from adtr.train.outdated import outdated
 
 
@@ -14,10 +15,10 @@ def prune(paths: Paths) -> Iterator[Path]:
     plan, results = paths.plan, paths.results
     wanted_in = {
         "runs": {paths.run(run) for run in plan.runs()},
-        "differences": {paths.differences(run) for run in plan.runs()},
+        "differences": {paths.differences(run).with_suffix(end) for run in plan.runs() for end in (".npz", ".json")},
         "figures/categories": {paths.category_figures(*names) for names in plan.categories()},
         "figures/datasets": {paths.dataset_figures(dataset) for dataset in plan.datasets},
-        "tables": {path for name in table_names(plan) for path in paths.table(name)},
+        "tables": {results / TABLES, *(path for name in table_names(plan) for path in paths.table(name))},
     }
     for folder, wanted in wanted_in.items():
         yield from _remove(results / folder, wanted)

@@ -8,16 +8,18 @@ report rests on bytes that were damaged, exchanged or edited.
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from adtr.errors import UserError
-from adtr.files import digest, remove_partial, write_bytes, write_text
+from adtr.files import digest, remove_partial, sha256, write_bytes, write_text
 
-AGAIN = "remove it, and type the command again that makes it"
+MAKERS = {"manifests": "index", "run.json": "train", "evaluation.json": "evaluate"}
+MAKERS |= {name: name for name in ("confetti", "outliers", "features", "differences", "tables", "plots", "figures")}
 
 
 class Record:
@@ -37,7 +39,7 @@ class Record:
         self.path = path
         self.values: dict[str, Any] = read_json(path)
         if self.values.pop("sha256", None) != digest(self.values):
-            raise UserError(f"{path}: damaged or edited, as it does not fit its own checksum: {AGAIN}")
+            raise UserError(f"{path}: damaged or edited, as it does not fit its own checksum: {again(path)}")
         self.files: Mapping[str, str] = self.values.pop("files", {})
 
     def read(self, name: str) -> bytes:
@@ -46,14 +48,20 @@ class Record:
         Raises:
             UserError: it is missing or not the one that the record names.
         """
-        path = self.path.parent / name
+        path = Path(os.path.normpath(self.path.parent / name))  # a study's metrics.csv lies beside its tables
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path}: not readable ({error.strerror}): type the command again that makes it") from None
+            raise UserError(f"{path}: not readable ({error.strerror}): {again(self.path)}") from None
         if hashlib.sha256(content).hexdigest() != self.files.get(name):
-            raise UserError(f"{path}: damaged or edited, as its sha256 is not the one in {self.path.name}: {AGAIN}")
+            reason = f"damaged or edited, as its sha256 is not the one in {self.path.name}"
+            raise UserError(f"{path}: {reason}: {again(self.path)}")
         return content
+
+    def check(self, name: str) -> Path:
+        """The path of one of its files, whose content was compared; errors as `read`."""
+        self.read(name)
+        return self.path.parent / name
 
     def table(self, name: str, **options: Any) -> pd.DataFrame:
         """One of its files that is a CSV; `options` as of pandas' read_csv."""
@@ -79,6 +87,12 @@ def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) 
     write_only(path, {**values, "files": files})
 
 
+def vouch(path: Path, files: Iterable[Path]) -> None:
+    """Writes the record of files that were just written, in its folder or beside that."""
+    remove_partial(path)
+    write_only(path, {"files": {os.path.relpath(file, path.parent): sha256(file) for file in files}})
+
+
 def write_only(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a record; `values` has the sha256 of files that are there as `files`, if there are any."""
     whole = json.loads(json.dumps(values))  # as it will be read: tuples are lists, keys are text
@@ -94,9 +108,15 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}): type the command again that makes it") from None
+        raise UserError(f"{path}: not readable ({error.strerror}): {again(path)}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: damaged, as it is no JSON: {AGAIN}") from None
+        raise UserError(f"{path}: damaged, as it is no JSON: {again(path)}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: damaged, as it is no JSON object: {AGAIN}")
+        raise UserError(f"{path}: damaged, as it is no JSON object: {again(path)}")
     return values
+
+
+def again(path: Path) -> str:
+    """How to get the files of a record again."""
+    stage = next((MAKERS[part] for part in reversed(path.parts) if part in MAKERS), None)
+    return f"remove it, then {f'`adtr {stage}` or ' if stage else ''}Snakemake makes it again"

@@ -23,6 +23,7 @@ from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
 from adtr.tables.stage import table_names
+from adtr.tables.summary import TABLES
 
 Wildcards = Any  # of Snakemake: an attribute for each wildcard
 # A message, or a traceback's end
@@ -55,7 +56,7 @@ class Workflow:
         self.options = f"--study {shlex.quote(self.name)}" + (f" --set {shlex.quote(settings)}" if settings else "")
         self.plan: Plan = resolve(self.name, settings=parse_settings(settings))
         self.paths = Paths(self.plan)
-        self.plots = [f"{self.paths.results}/{name}" for name in PLOTS]
+        self.plots = [f"{self.paths.results}/{name}" for name in (*PLOTS, "plots/record.json")]
         self.reports = [f"{self.paths.report}/report.{suffix}" for suffix in ("html", "md", "tex")]
         self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
         here = Path.cwd()
@@ -81,7 +82,8 @@ class Workflow:
     @cached_property
     def tables(self) -> list[str]:
         results = self.paths.results
-        return [f"{results}/metrics.csv", f"{results}/study.yaml", *self.table_files(*table_names(self.plan))]
+        files = [f"{results}/{name}" for name in ("metrics.csv", "study.yaml", TABLES)]
+        return [*files, *self.table_files(*table_names(self.plan))]
 
     def table_files(self, *names: str) -> list[str]:
         return [str(path) for name in names for path in self.paths.table(name)]
@@ -95,8 +97,7 @@ class Workflow:
     def features(self) -> list[str]:
         """The manifests and feature stores of all runs."""
         stores = self.paths.all_stores
-        manifests = dict.fromkeys(made.manifest for made in stores.values())
-        return [str(file) for file in [*manifests, *stores, *(store.with_suffix(".json") for store in stores)]]
+        return with_records(*dict.fromkeys(made.manifest for made in stores.values()), *stores)
 
     # Data
 
@@ -159,8 +160,8 @@ class Workflow:
             )
         return self.paths.all_stores[path]
 
-    def store_manifest(self, wildcards: Wildcards) -> str:
-        return str(self.store(wildcards).manifest)
+    def store_manifest(self, wildcards: Wildcards) -> list[str]:
+        return with_records(self.store(wildcards).manifest)
 
     def store_name(self, wildcards: Wildcards) -> str:
         """As the command line names a store: DATASET/EXPERIMENT/PART."""
@@ -192,22 +193,22 @@ class Workflow:
     def params(self, wildcards: Wildcards) -> Params:
         return self.plan.params[self.run(wildcards)[:2]]
 
-    def manifest(self, wildcards: Wildcards) -> str:
+    def manifest(self, wildcards: Wildcards) -> list[str]:
         run = self.run(wildcards)
-        return str(self.paths.manifest(run.dataset, run.category))
+        return with_records(self.paths.manifest(run.dataset, run.category))
 
-    def train_store(self, wildcards: Wildcards) -> str:
-        return str(self.paths.stores(self.run(wildcards))[0])
+    def train_store(self, wildcards: Wildcards) -> list[str]:
+        return with_records(self.paths.stores(self.run(wildcards))[0])
 
     def stores(self, wildcards: Wildcards) -> list[str]:
-        return [str(path) for path in self.paths.stores(self.run(wildcards))]
+        return with_records(*self.paths.stores(self.run(wildcards)))
 
     def origin(self, wildcards: Wildcards) -> list[str]:
         """What ADTR+ starts from: a finished run, and the manifest and features of its anomalies."""
         run = self.run(wildcards)
         start, bank = self.paths.start(run), self.paths.bank(*run[:3]) or ()
         begun = [start / "run.json", start / "model.safetensors"] if start else []
-        return [str(path) for path in [*begun, *bank]]
+        return [*map(str, begun), *with_records(*bank)]
 
     def train_decisive(self, wildcards: Wildcards) -> str:
         decisive = self.params(wildcards).decisive()
@@ -253,10 +254,13 @@ class Workflow:
         dataset, category = wildcards.dataset, wildcards.category
         experiments = self.plan.study.datasets[dataset]
         folders = [self.paths.run(Run(dataset, e, category, self.plan.study.seeds[0])) for e in experiments]
-        files = ("scores.csv", "maps.npy", "history.csv", "curve.csv")
+        files = ("scores.csv", "maps.npy", "curve.csv", "evaluation.json", "history.csv", "run.json")
         noisy = confetti_of(self.plan, dataset)
         bank = self.paths.bank(dataset, noisy, category) if noisy else None
-        return [str(folder / name) for folder in folders for name in files] + [str(path) for path in (bank or ())[:1]]
+        return [str(folder / name) for folder in folders for name in files] + with_records(*(bank or ())[:1])
+
+    def category_manifest(self, wildcards: Wildcards) -> list[str]:
+        return with_records(self.paths.manifest(wildcards.dataset, wildcards.category))
 
     def dataset_inputs(self, wildcards: Wildcards) -> list[str]:
         """What the figures of a data set show: the metrics, and difference vectors where there are masks."""
@@ -265,7 +269,8 @@ class Workflow:
         dataset, experiment = wildcards.dataset, explained(self.plan, wildcards.dataset)
         categories, seed = self.plan.datasets[dataset].categories, self.plan.study.seeds[0]
         runs = [Run(dataset, experiment, category, seed) for category in categories] if experiment else []
-        return [f"{self.paths.results}/metrics.csv", *(str(self.paths.differences(run)) for run in runs)]
+        tables = [f"{self.paths.results}/{name}" for name in ("metrics.csv", TABLES)]
+        return [*tables, *with_records(*map(self.paths.differences, runs))]
 
     def printed(self, *tables: int) -> list[str]:
         """The paper's tables as printed, and how ours are laid out beside them."""
@@ -303,7 +308,8 @@ class Workflow:
 
     def _images(self, wildcards: Wildcards) -> cost.Images:
         run = self.run(wildcards)
-        return cost.images_of(self.plan.datasets[run.dataset], Path(self.manifest(wildcards)), self.cluster)
+        manifest = self.paths.manifest(run.dataset, run.category)
+        return cost.images_of(self.plan.datasets[run.dataset], manifest, self.cluster)
 
     # Before the first job
 
@@ -326,6 +332,11 @@ class Workflow:
             if source and not Path(source.destination).is_file() and not stores.is_dir():
                 needed[f"Weights of {features.backbone}: {source.destination}"] = None
         return list(needed)
+
+
+def with_records(*paths: Path) -> list[str]:
+    """Files and the records that vouch for them."""
+    return [str(file) for path in paths for file in (path, path.with_suffix(".json"))]
 
 
 def failures(folder: Path, since: float) -> list[str]:

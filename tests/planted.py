@@ -14,7 +14,6 @@ from adtr.config.schema import read_yaml
 from adtr.data.manifest import read_manifest, write_manifest
 from adtr.features.select import data_digest
 from adtr.features.store import write_store
-from adtr.records import Record, write_only
 from adtr.train.stage import train as train_stage
 
 REPOSITORY = Path(__file__).parent.parent
@@ -91,12 +90,6 @@ def write(folder: Path, train: np.ndarray, test: np.ndarray) -> Case:
     write_manifest(folder / "manifest.csv", manifest)
     write_store(folder / "planted.npy", [np.concatenate([train, test])], info)
     return Case(folder / "manifest.csv", folder / "planted.npy")
-
-
-def rewrite(record: Path, **changes: Any) -> None:
-    """A record with other values, that vouches for them."""
-    whole = Record(record)
-    write_only(record, whole.values | changes | ({"files": whole.files} if whole.files else {}))
 
 
 def run(case: Case, folder: Path, method: str = "adtr", seed: int = 0, **changes: Any) -> Path:

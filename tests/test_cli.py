@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from vouched import vouch
 from workshop import usual_signals
 
 from adtr import __version__
@@ -21,13 +22,13 @@ from adtr.config.schema import read_yaml
 from adtr.config.study import Plan, Run
 from adtr.data import findings
 from adtr.data.manifest import write_manifest
-from adtr.records import Record, write_only
+from adtr.records import Record
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 ADTR = Path(sys.executable).with_name("adtr")
 NO_STUDY = ["fetch"]
-OF_A_STUDY = ["tables", "plots", "report", "plan", "status", "cost", "prune"]
+OF_A_STUDY = ["tables", "plots", "report", "plan", "status", "cost", "verify", "prune"]
 OF_A_TARGET = ["generate", "index", "confetti", "outliers", "features", "train", "evaluate", "differences", "figures"]
 STUDY = ["--study", "smoke"]
 RUN, PLUS = (Run("smoke_mvtec", experiment, "carpet", 0) for experiment in ("adtr", "adtr_plus"))
@@ -288,7 +289,7 @@ def test_a_run_is_not_evaluated_on_features_made_otherwise(
     (store,) = Paths(smoke).stores(run)
     store.parent.mkdir(parents=True)
     store.symlink_to(data / store)
-    write_only(store.with_suffix(".json"), Record((data / store).with_suffix(".json")).values | {key: "others"})
+    vouch(store.with_suffix(".json"), Record((data / store).with_suffix(".json")).values | {key: "others"})
     message = refusal(["evaluate", *STUDY, str(run)], capsys)
     assert f"its {key} differ from those that results/smoke/runs/{run} was trained on" in message
 

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "adtr"
 ORDER = [
     ["errors"],
     ["files"],
+    ["records"],
     ["provenance"],
     ["config"],
     ["data"],
@@ -22,7 +23,7 @@ ORDER = [
     ["tables"],
     ["figures"],
     ["report"],
-    ["cost", "prune", "speed", "workflow"],
+    ["cost", "prune", "speed", "verify", "workflow"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

@@ -1,10 +1,10 @@
 """What a study no longer names is removed, and nothing else."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from vouched import vouch
 
 from adtr.config.paths import Paths
 from adtr.config.study import EVALUATED, Plan, Run
@@ -85,9 +85,9 @@ def test_a_run_of_other_parameters_is_removed_or_its_evaluation(
     base, folder = run._replace(experiment="adtr"), paths.run(run)
     training, evaluation = recorded(smoke, run)
     touch([*(folder / name for name in EVALUATED), paths.run(base) / "run.json"])
-    (folder / "run.json").write_text(json.dumps(training | {"start": "s"} | trained))
-    (folder / "evaluation.json").write_text(json.dumps(evaluation | evaluated))
-    (paths.run(base) / "run.json").write_text(json.dumps(recorded(smoke, base)[0] | {"model": "s"} | start))
+    vouch(folder / "run.json", training | {"start": "s"} | trained)
+    vouch(folder / "evaluation.json", evaluation | evaluated)
+    vouch(paths.run(base) / "run.json", recorded(smoke, base)[0] | {"model": "s"} | start)
     assert set(prune(paths)) == {folder / name for name in removed}
     assert list(prune(paths)) == []
 
@@ -96,14 +96,14 @@ def test_an_evaluation_without_a_record_is_removed(smoke: Plan, tmp_path: Path) 
     paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
     files = [paths.run(run) / name for name in EVALUATED if name != "evaluation.json"]
     touch(files)
-    (paths.run(run) / "run.json").write_text(json.dumps(recorded(smoke, run)[0]))
+    vouch(paths.run(run) / "run.json", recorded(smoke, run)[0])
     assert set(prune(paths)) == set(files)
 
 
 def test_an_evaluation_whose_training_is_gone_is_left_alone(smoke: Plan, tmp_path: Path) -> None:
     folder = Paths(smoke, tmp_path).run(next(iter(smoke.runs())))
     folder.mkdir(parents=True)
-    (folder / "evaluation.json").write_text(json.dumps({"model": "m", "score": {}}))
+    vouch(folder / "evaluation.json", {"model": "m", "score": {}})
     assert list(prune(Paths(smoke, tmp_path))) == []
 
 

@@ -40,7 +40,7 @@ def test_every_flipped_bit_is_noticed(record: Path, name: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"files": {}}', None])
 def test_what_is_no_record_is_told(record: Path, content: bytes | None) -> None:
     record.unlink() if content is None else record.write_bytes(content)
-    with pytest.raises(UserError, match=r"evaluation\.json: .*type the command again"):
+    with pytest.raises(UserError, match=r"evaluation\.json: .*makes it again"):
         records.Record(record)
 
 

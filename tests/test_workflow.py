@@ -41,20 +41,21 @@ def test_an_unknown_word_of_the_configuration_is_refused_with_the_order_of_words
 
 def test_a_run_reads_its_category_and_the_features_of_its_parameters() -> None:
     run = of("smoke_mvtec/adtr/carpet/0")
-    assert SMOKE.manifest(run) == f"results/manifests/{MVTEC}/carpet.csv"
-    (store,) = SMOKE.stores(run)
+    assert SMOKE.manifest(run) == [f"results/manifests/{MVTEC}/carpet.{suffix}" for suffix in ("csv", "json")]
+    store, record = SMOKE.stores(run)
     assert store.startswith(f"results/features/{MVTEC}/efficientnet_lite0-64px-8x8-")
-    assert SMOKE.train_store(run) == store
+    assert Path(record) == Path(store).with_suffix(".json")
+    assert SMOKE.train_store(run) == [store, record]
     assert SMOKE.origin(run) == []
-    assert SMOKE.stores(of("smoke_mvtec/no_query/carpet/0")) == [store]
-    assert SMOKE.stores(of("smoke_mvtec/pixels/carpet/0")) != [store]
+    assert SMOKE.stores(of("smoke_mvtec/no_query/carpet/0")) == [store, record]
+    assert SMOKE.stores(of("smoke_mvtec/pixels/carpet/0")) != [store, record]
     cifar = of("smoke_cifar10/adtr/airplane/0")
-    assert [Path(store).stem for store in SMOKE.stores(cifar)] == ["train_airplane", "test"]
-    assert Path(SMOKE.train_store(cifar)).stem == "train_airplane"
+    assert [Path(store).stem for store in SMOKE.stores(cifar)[::2]] == ["train_airplane", "test"]
+    assert Path(SMOKE.train_store(cifar)[0]).stem == "train_airplane"
 
 
 def test_adtr_plus_starts_from_the_run_of_its_category_and_seed() -> None:
-    *begun, manifest, store = SMOKE.origin(of("smoke_mvtec/adtr_plus/carpet/0"))
+    *begun, manifest, _, store, _ = SMOKE.origin(of("smoke_mvtec/adtr_plus/carpet/0"))
     folder = "results/smoke/runs/smoke_mvtec/adtr/carpet/0"
     assert begun == [f"{folder}/run.json", f"{folder}/model.safetensors"]
     assert manifest.startswith(f"results/confetti/{MVTEC}/confetti-64px-")

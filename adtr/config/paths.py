@@ -149,6 +149,12 @@ class Paths:
         results = self.root / RESULTS
         return results / f"{kind}/{data}/{key}/{part}.csv", results / f"features/{data}/{features}/{key}/{part}.npy"
 
+    def bank_root(self, dataset: str, experiment: str, manifest: Path) -> Path:
+        """The folder of the images of a bank, of its manifest."""
+        params = self.plan.params[dataset, experiment]
+        outliers = params.adtr_plus.anomalies == "outliers"
+        return root_of(self.datasets[params.outliers.dataset].root) if outliers else manifest.parent
+
     def start(self, run: Run) -> Path | None:
         """The folder of the run that ADTR+ starts from; None of other methods."""
         params = self.plan.params[run.dataset, run.experiment]

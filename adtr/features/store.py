@@ -61,14 +61,14 @@ def read_store(store: Path) -> tuple[np.ndarray, dict[str, Any]]:
         _check(store, (written.st_mtime_ns, written.st_size), blocks)
         return np.load(store, mmap_mode="r").reshape(info["shape"]), info
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{store}: damaged or missing ({error}): {records.AGAIN}") from None
+        raise UserError(f"{store}: damaged or missing ({error}): {records.again(store)}") from None
 
 
 def check_whole(store: Path) -> None:
     """Raises a UserError if any block of a store is not the one that was written."""
     blocks = records.Record(store.with_suffix(".json")).values.get("blocks", [])
     if not store.is_file() or [_block(store, i) for i in range(-(-store.stat().st_size // BLOCK))] != blocks:
-        raise UserError(f"{store}: damaged or missing: {records.AGAIN}")
+        raise UserError(f"{store}: damaged or missing: {records.again(store)}")
 
 
 @cache

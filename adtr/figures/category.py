@@ -3,6 +3,7 @@
 Shapes: N test images, G side of the feature grid in tokens, S side of the input in px.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from adtr.config.paths import Paths, root_of
 from adtr.data.images import verified_masks
 from adtr.data.manifest import read_manifest
 from adtr.figures import confetti_of
+from adtr.records import Record
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Category:
 
     def tested(self) -> pd.DataFrame:
         """The first run's scores with the mask of each image, N rows."""
-        return self.runs[0].scores.merge(self.images[["image", "mask", "mask_sha256"]], on="image", how="left")
+        return self.runs[0].scores.merge(self.images[["image", "sha256", "mask", "mask_sha256"]], on="image", how="left")
 
     def masks(self, size: int) -> np.ndarray:
         """(N, S, S) bool."""
@@ -71,8 +73,9 @@ def read_category(paths: Paths, dataset: str, name: str) -> Category:
 
 
 def _read_run(folder: Path, title: str, size: int) -> Run:
-    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
+    evaluated = Record(folder / "evaluation.json")
+    scores = evaluated.table("scores.csv", keep_default_na=False)
     tested = (scores.split == "test").to_numpy()
-    maps = np.load(folder / "maps.npy")[tested]
-    history, curve = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "curve.csv")
+    maps = np.load(io.BytesIO(evaluated.read("maps.npy")))[tested]
+    history, curve = Record(folder / "run.json").table("history.csv"), evaluated.table("curve.csv")
     return Run(title, size, scores[tested].reset_index(drop=True), maps, history, curve)

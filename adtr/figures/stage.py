@@ -1,7 +1,8 @@
 """The entry points of the figures: they read a study's files and write one figure after the other."""
 
+import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 from adtr.config.paths import Paths
 from adtr.config.study import Run
-from adtr.figures import dataset_kinds, explained, kinds_of
+from adtr.figures import SUFFIXES, dataset_kinds, explained, kinds_of
 from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, read_category
 from adtr.figures.charts import curve, histogram, pro, roc, training
@@ -18,8 +19,9 @@ from adtr.figures.look import save, set_look
 from adtr.figures.thumbnails import thumbnails
 from adtr.figures.tsne import pooled, tsne
 from adtr.files import write_text
+from adtr.records import Record, vouch
 from adtr.tables.paper import read_specs
-from adtr.tables.summary import read_metrics
+from adtr.tables.summary import read_metrics, tables_record
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]
 KINDS = {drawing.__name__: drawing for drawing in DRAWINGS}
@@ -31,12 +33,13 @@ def draw_category(paths: Paths, dataset: str, name: str) -> None:
     draw(read_category(paths, dataset, name), kinds_of(paths.plan, dataset), paths.category_figures(dataset, name))
 
 
-def draw(category: Category, kinds: Iterable[str], folder: Path) -> None:
+def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
     """Writes figures of these kinds, and the gallery's data, to `folder`."""
     set_look()
     for kind in kinds:
         save(KINDS[kind](category), folder, kind)
     write_text(folder / "gallery.json", json.dumps(thumbnails(category), indent=1))
+    _vouch(folder, kinds, "gallery.json")
 
 
 def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
@@ -47,17 +50,24 @@ def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
     """
     plan, folder = paths.plan, paths.dataset_figures(dataset)
     set_look()
-    metrics = read_metrics(paths.results / "metrics.csv")
+    metrics, kinds = read_metrics(tables_record(paths.results), "../metrics.csv"), dataset_kinds(plan, dataset)
     save(bars(panels(plan, dataset, metrics, read_specs(params))), folder, "bars")
-    if "tsne" in dataset_kinds(plan, dataset):
+    if "tsne" in kinds:
         save(tsne(*_differences(paths, dataset)), folder, "tsne")
+    _vouch(folder, kinds)
+
+
+def _vouch(folder: Path, kinds: Iterable[str], *others: str) -> None:
+    names = [f"{kind}.{suffix}" for kind in kinds for suffix in SUFFIXES]
+    vouch(folder / "record.json", [folder / name for name in (*names, *others)])
 
 
 def _differences(paths: Paths, dataset: str) -> tuple[np.ndarray, np.ndarray]:
     """Vectors (M, C) and marks (M,) of Fig. 5, drawn from all categories of a data set, first seed."""
     experiment, seed = str(explained(paths.plan, dataset)), paths.plan.study.seeds[0]
-    runs = [Run(dataset, experiment, category, seed) for category in paths.plan.datasets[dataset].categories or []]
-    files = [np.load(paths.differences(run)) for run in runs]
+    runs = [Run(dataset, experiment, category, seed) for category in paths.plan.datasets[dataset].categories]
+    drawn = map(paths.differences, runs)
+    files = [np.load(io.BytesIO(Record(path.with_suffix(".json")).read(path.name))) for path in drawn]
     vectors, anomalous = ([file[name] for file in files] for name in ("vectors", "anomalous"))
-    drawn = pooled(anomalous, EACH, seed=0)
-    return np.concatenate(vectors)[drawn], np.concatenate(anomalous)[drawn]
+    chosen = pooled(anomalous, EACH, seed=0)
+    return np.concatenate(vectors)[chosen], np.concatenate(anomalous)[chosen]

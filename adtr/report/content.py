@@ -20,7 +20,7 @@ from adtr.tables import render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.paper import read_specs
 from adtr.tables.stage import FURTHER, build, of_study
-from adtr.tables.summary import MEAN, METRICS, made_by, read_metrics, refuse_outdated, study_metrics, summarize
+from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize, tables_record
 
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
@@ -36,11 +36,12 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     Raises:
         UserError: a file is missing, or belongs to other parameters or another run.
     """
-    metrics, runs = read_metrics(results / "metrics.csv"), read_runs(plan, results)
+    tables, runs = tables_record(results), read_runs(plan, results)
+    metrics = read_metrics(tables, "../metrics.csv")
     refuse_outdated(plan, results)
     summary = summarize(metrics)
-    specs, tables = read_specs(params), results / "tables"
-    comparison, networks = (pd.read_csv(made_by("tables", tables / f"{name}.csv")) for name in FURTHER)
+    specs = read_specs(params)
+    comparison, networks = (tables.table(f"{name}.csv") for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))

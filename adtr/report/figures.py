@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image
 
 from adtr.config.study import Plan, run_folder
 from adtr.figures import dataset_kinds, explained, kinds_of
+from adtr.records import Record
 from adtr.report.runs import Row, Runs
 from adtr.tables.render import listed
-from adtr.tables.summary import made_by
 
 CAPTIONS = {  # the first sentence is the text in place of the picture
     "maps": "Test images and anomaly maps of {first}, seed {seed}. Sampled at even steps of their scores. All maps "
@@ -45,15 +44,16 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
     values = {"seed": plan.study.seeds[0], "explained": plan.titles.get(explained(plan, dataset) or "", "")}
     values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
     kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or masks]
-    path = results / "figures/datasets" / dataset
-    return [_figure(kind, path, plan.datasets[dataset].title, dataset, values) for kind in kinds]
+    record = Record(results / "figures/datasets" / dataset / "record.json")
+    return [_figure(kind, record, plan.datasets[dataset].title, dataset, values) for kind in kinds]
 
 
 def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs, results: Path) -> Row:
     """The figures of a category, its numbers of test images, and its gallery."""
     seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
-    labels = pd.read_csv(run_folder(results, dataset, experiments[0], category, seed) / "scores.csv")
-    labels = labels[labels.split == "test"].label
+    folder = run_folder(results, dataset, experiments[0], category, seed)
+    scores = Record(folder / "evaluation.json").table("scores.csv")
+    labels = scores[scores.split == "test"].label
     params = {plan.titles[experiment]: plan.params[dataset, experiment] for experiment in experiments}
     starts = {title: plan.titles[p.adtr_plus.start] for title, p in params.items() if p.method == "adtr_plus"}
     continued = [
@@ -68,24 +68,25 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
         "untrained": f" Without epochs: {listed(untrained)}." if untrained else "",
     }
     kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
-    path, name = results / "figures/categories" / dataset / category, f"{dataset}-{category}"
-    figures = [_figure(kind, path, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
-    gallery = _gallery(path / "gallery.json", runs[dataset, experiments[0], category, seed])
+    record = Record(results / "figures/categories" / dataset / category / "record.json")
+    name = f"{dataset}-{category}"
+    figures = [_figure(kind, record, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
+    gallery = _gallery(record.read("gallery.json"), runs[dataset, experiments[0], category, seed])
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
     return {"category": category, "seed": seed, "counts": counts, "figures": figures, "gallery": gallery}
 
 
-def _figure(kind: str, folder: Path, subject: str, name: str, values: Row) -> Row:
-    path = made_by("figures", folder / f"{kind}.png")
+def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> Row:
+    path = record.check(f"{kind}.png")
     caption = CAPTIONS[kind].format(**values)
     alt = f"{subject}: {caption.partition('. ')[0].rstrip('.')}"
     file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
     return {"kind": kind, "path": path, "subject": subject, "caption": caption, "alt": alt, "file": f"figures/{file}"}
 
 
-def _gallery(path: Path, run: Row) -> Row:
+def _gallery(raw: bytes, run: Row) -> Row:
     """The gallery's data, mistakes first, with the run that gave the scores."""
-    content: Row = json.loads(made_by("figures", path).read_text(encoding="utf-8"))
+    content: Row = json.loads(raw)
     images = [image | {"verdict": image["verdict"] or "no verdict"} for image in content["images"]]
     return content | {"images": sorted(images, key=lambda image: (image["verdict"], -image["score"])), "run": run}
 

@@ -9,6 +9,7 @@ from typing import Any
 from adtr.config.levels import flatten
 from adtr.config.study import Plan
 from adtr.errors import UserError
+from adtr.records import Record
 from adtr.tables.summary import run_files
 
 Row = dict[str, Any]
@@ -24,7 +25,7 @@ def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
     runs: dict[tuple[str, ...], Row] = {}
     paths = run_files(plan, results, "run.json", "record")
     for (dataset, experiment, category, seed), path in zip(plan.runs(), paths, strict=True):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = Record(path).values
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment], "category": category}
         place = {"params": f"params-{dataset}-{experiment}", "number": len(runs) + 1}
         runs[dataset, experiment, category, str(seed)] = facts(record) | names | place

@@ -11,7 +11,7 @@ from adtr.report.content import gather
 from adtr.report.figures import selection, small
 from adtr.report.page import document, page
 from adtr.tables.stage import table_names
-from adtr.tables.summary import made_by
+from adtr.tables.summary import tables_record
 
 
 def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
@@ -35,8 +35,8 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
             path.unlink()
 
     def latex() -> str:
-        paths = {name: made_by("tables", results / f"tables/{name}.tex") for name in table_names(plan)}
-        return document(content, figures, {name: path.read_text(encoding="utf-8") for name, path in paths.items()})
+        tables = {name: tables_record(results).read(f"{name}.tex").decode() for name in table_names(plan)}
+        return document(content, figures, tables)
 
     _write_each(
         {

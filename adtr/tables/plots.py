@@ -11,6 +11,7 @@ import pandas as pd
 from adtr.config.study import PLOTS, Plan, run_folder
 from adtr.evaluate.metrics import roc_curve
 from adtr.files import write_text
+from adtr.records import Record, vouch
 from adtr.tables.summary import collect, study_metrics, summarize
 
 GRID = np.linspace(0, 1, 101)  # false positive rates
@@ -33,6 +34,7 @@ def write_plots(plan: Plan, results: Path) -> None:
     categories = titled[["dataset", "experiment", "category", "metric", "mean"]]
     for name, table in zip(PLOTS[1:], [categories, training(plan, results), roc(plan, results)], strict=True):
         write_text(results / name, table.to_csv(index=False, float_format="%.5g"))
+    vouch(results / "plots/record.json", [results / name for name in PLOTS])
 
 
 def nested(summary: pd.DataFrame) -> dict[str, Any]:
@@ -46,7 +48,8 @@ def nested(summary: pd.DataFrame) -> dict[str, Any]:
 
 def training(plan: Plan, results: Path) -> pd.DataFrame:
     """The training loss after each epoch, averaged over categories and seeds: dataset, experiment, epoch, loss."""
-    histories = (pd.read_csv(folder / "history.csv").assign(**names) for names, folder in _runs(plan, results))
+    runs = _runs(plan, results)
+    histories = (Record(folder / "run.json").table("history.csv").assign(**names) for names, folder in runs)
     return pd.concat(histories).groupby(["dataset", "experiment", "epoch"], sort=False).loss.mean().reset_index()
 
 
@@ -57,7 +60,7 @@ def roc(plan: Plan, results: Path) -> pd.DataFrame:
     """
     curves = [pd.DataFrame(columns=["dataset", "experiment", "fpr", "tpr"])]
     for names, folder in _runs(plan, results):
-        scores = pd.read_csv(folder / "scores.csv").query("split == 'test'")
+        scores = Record(folder / "evaluation.json").table("scores.csv").query("split == 'test'")
         if scores.label.nunique() == 2:
             fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy(float))
             curves.append(pd.DataFrame({"fpr": GRID, "tpr": np.interp(GRID, fpr, tpr)}).assign(**names))

@@ -1,12 +1,12 @@
 """How large the trained networks are: parameters and features of every experiment."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from adtr.config.study import Plan, Run
 from adtr.evaluate.bootstrap import REFERENCE
+from adtr.records import Record
 from adtr.tables.render import DASH, Sheet
 from adtr.tables.summary import run_files
 
@@ -19,7 +19,7 @@ def networks(plan: Plan, results: Path) -> pd.DataFrame:
     """
     rows = []
     for run, path in zip(plan.runs(), run_files(plan, results, "run.json", "record"), strict=True):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = Record(path).values
         rows.append((*run, record["parameters"], *record["features"]["shape"][1:]))
     return pd.DataFrame(rows, columns=[*Run._fields, "parameters", "tokens", "channels"])
 

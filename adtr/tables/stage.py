@@ -12,9 +12,10 @@ import pandas as pd
 from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import REFERENCE, compare
 from adtr.files import write_text
+from adtr.records import vouch
 from adtr.tables import comparison, render, sizes
 from adtr.tables.paper import CELL, experiments_of, of_ablation, of_paper, read_specs
-from adtr.tables.summary import METRICS, collect, study_metrics, summarize
+from adtr.tables.summary import METRICS, TABLES, collect, study_metrics, summarize
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
 FURTHER = ["comparison", "parameters"]  # tables of the study as a whole, whose rows are no cells
@@ -26,7 +27,7 @@ def table_names(plan: Plan) -> list[str]:
 
 
 def write(plan: Plan, results: Path, params: Path) -> None:
-    """Writes metrics.csv, study.yaml and tables/ of a study whose runs are finished.
+    """Writes metrics.csv, study.yaml and tables/, with their record, of a study whose runs are finished.
 
     Args:
         results: the study's folder of results.
@@ -39,6 +40,9 @@ def write(plan: Plan, results: Path, params: Path) -> None:
     write_text(results / "metrics.csv", metrics.to_csv(index=False))
     write_text(results / "study.yaml", plan.dump())
     write_tables(plan, metrics, networks, params, results / "tables")
+    written = [results / "metrics.csv", results / "study.yaml"]
+    written += [results / f"tables/{name}.{suffix}" for name in table_names(plan) for suffix in ("csv", "md", "tex")]
+    vouch(results / TABLES, written)
 
 
 def write_tables(plan: Plan, metrics: pd.DataFrame, networks: pd.DataFrame, params: Path, folder: Path) -> None:

@@ -6,9 +6,11 @@ import pandas as pd
 
 from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
+from adtr.records import Record
 from adtr.train.outdated import outdated
 
 MEAN = "mean"
+TABLES = "tables/record.json"  # of a study
 METRICS = {
     "image_auroc": "image AUROC",
     "image_auroc_all": "image AUROC, all anomalous test images",
@@ -32,21 +34,15 @@ def study_metrics(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
-def read_metrics(path: Path) -> pd.DataFrame:
+def read_metrics(record: Record, name: str) -> pd.DataFrame:
     """Tidy metrics; only the value is a number, as a category may be called '001' or 'nan'."""
-    table = pd.read_csv(made_by("tables", path), dtype=str, keep_default_na=False)
+    table = record.table(name, dtype=str, keep_default_na=False)
     return table.assign(value=[float(text or "nan") for text in table.value])
 
 
-def made_by(stage: str, path: Path) -> Path:
-    """The path of a file that a stage has written.
-
-    Raises:
-        UserError: it is missing.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file: `adtr {stage}` makes it")
-    return path
+def tables_record(results: Path) -> Record:
+    """What vouches for a study's metrics.csv and tables; a UserError if they were not made."""
+    return Record(results / TABLES)
 
 
 def collect(plan: Plan, results: Path) -> pd.DataFrame:
@@ -55,9 +51,9 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
     Raises:
         UserError: runs are missing, or were made with other parameters.
     """
-    paths = run_files(plan, results, "metrics.csv", "metrics")
+    paths = run_files(plan, results, "evaluation.json", "metrics")
     refuse_outdated(plan, results)
-    rows = pd.concat([read_metrics(path) for path in paths], ignore_index=True)
+    rows = pd.concat([read_metrics(Record(path), "metrics.csv") for path in paths], ignore_index=True)
     return rows.assign(seed=rows.seed.astype(int))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
+from vouched import vouch_again
 
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
@@ -39,6 +40,6 @@ def test_the_planted_anomalies_are_found_where_they_are(method: str, case: plant
 
 def test_differences_are_not_drawn_from_features_made_otherwise(case: planted.Case, tmp_path: Path) -> None:
     run, manifest = planted.run(case, tmp_path), read_manifest(case.manifest)
-    planted.rewrite(case.store.with_suffix(".json"), weights="others")
+    vouch_again(case.store.with_suffix(".json"), weights="others")
     with pytest.raises(UserError, match="its weights differ from those that"):
         write_differences(run, manifest, {"planted": case.store}, tmp_path, planted.params(), tmp_path / "d.npz")

@@ -74,7 +74,7 @@ def test_a_damaged_store_is_refused_by_name(tmp_path: Path, damage: Callable[[Pa
     write(store, manifest_of(2))
     damage(store)
     for read in (read_store, check_whole):
-        with pytest.raises(UserError, match=r"/x\.(npy|json): .*type the command again that makes it"):
+        with pytest.raises(UserError, match=r"/x\.(npy|json): .*makes it again"):
             read(store)
 
 

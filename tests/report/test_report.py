@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from PIL import Image
+from vouched import vouch, vouch_again
 
 from adtr.config.paths import Paths
 from adtr.config.study import Plan, resolve
@@ -28,6 +29,7 @@ from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
 from adtr.evaluate import bootstrap as statistics
 from adtr.figures import dataset_kinds, kinds_of
+from adtr.records import Record
 from adtr.report import content as report_content
 from adtr.report import figures, stage
 from adtr.report import runs as report_runs
@@ -79,9 +81,6 @@ def write_results(plan: Plan, results: Path) -> None:
         folder = results / "runs" / dataset / experiment / category / str(seed)
         folder.mkdir(parents=True)
         model = hashlib.sha256(str(folder.relative_to(results / "runs")).encode()).hexdigest()
-        (folder / "run.json").write_text(json.dumps(run_record(plan, dataset, experiment, seed, model)))
-        evaluation = {"model": model, "score": plan.params[dataset, experiment].score.model_dump(mode="json")}
-        (folder / "evaluation.json").write_text(json.dumps(evaluation))
         (folder / "history.csv").write_text("epoch,lr,loss\n" + "1,0.1,2.0\n2,0.1,1.5\n" * (experiment == "adtr"))
         curve = "1,image_auroc,70.0\n2,image_auroc,90.0\n" * (experiment == "adtr")
         (folder / "curve.csv").write_text("epoch,metric,value\n" + curve)
@@ -92,10 +91,15 @@ def write_results(plan: Plan, results: Path) -> None:
         own = [run | {"metric": metric} for metric in (MASKED if dataset == "smoke_mvtec" else UNMASKED)]
         pd.DataFrame(own).to_csv(folder / "metrics.csv", index=False)
         rows += own
+        vouch(folder / "run.json", run_record(plan, dataset, experiment, seed, model), "history.csv")
+        evaluation = {"model": model, "score": plan.params[dataset, experiment].score.model_dump(mode="json")}
+        vouch(folder / "evaluation.json", evaluation, "curve.csv", "scores.csv", "metrics.csv")
     write_figures(plan, results / "figures")
     metrics = pd.DataFrame(rows)
     metrics.to_csv(results / "metrics.csv", index=False)
     write_tables(plan, metrics, sizes.networks(plan, results), PARAMS, results / "tables")
+    tables = results / "tables"
+    vouch(tables / "record.json", {}, "../metrics.csv", *(path.name for path in tables.iterdir()))
 
 
 def write_figures(plan: Plan, folder: Path) -> None:
@@ -110,6 +114,8 @@ def write_figures(plan: Plan, folder: Path) -> None:
         pictures[0].parent.mkdir(parents=True)
         for path in pictures:
             Image.new("RGB", (2, 2)).save(path)
+        for path in {path.parent for path in pictures}:
+            vouch(path / "record.json", {}, *(each.name for each in path.iterdir() if each.name != "record.json"))
 
 
 def gallery(category: str) -> dict[str, Any]:
@@ -305,6 +311,7 @@ def test_the_best_of_a_column_is_bold_unless_all_print_alike(results: Path, tmp_
     screw = (metrics.category == "screw") & (metrics.metric == "image_auroc")
     metrics.loc[screw, "value"] = 99.96 + metrics.seed / 1000
     metrics.to_csv(results / "metrics.csv", index=False)
+    vouch_again(results / "tables/record.json")
     page = written(study(), results, tmp_path / "out")[0]
     own = Page(page[page.index('<section id="data-1">') :])
     best = [" best" in f" {attrs['class']}" for attrs in own.all("td", "data-value")][:9]
@@ -316,6 +323,7 @@ def test_an_undefined_value_is_a_dash_with_its_reason(results: Path, tmp_path: P
     lost = (metrics.experiment == "padim") & (metrics.category == "screw") & (metrics.metric == "image_auroc")
     metrics.loc[lost, ["value", "note"]] = [math.nan, "undefined: no anomalous image"]
     metrics.to_csv(results / "metrics.csv", index=False)
+    vouch_again(results / "tables/record.json")
     page, brief = written(study(), results, tmp_path / "out")
     assert Page(page).own()[2] == ["PaDiM5–8", "93.0 ± 1.4", "–", "–"]
     for text in (page, brief):
@@ -326,6 +334,7 @@ def test_an_undefined_value_is_a_dash_with_its_reason(results: Path, tmp_path: P
 def test_a_data_set_without_masks_says_so(results: Path, tmp_path: Path) -> None:
     metrics = pd.read_csv(results / "metrics.csv")
     metrics[metrics.metric == "image_auroc"].to_csv(results / "metrics.csv", index=False)
+    vouch_again(results / "tables/record.json")
     for text in written(study(), results, tmp_path / "out"):
         assert text.count("no masks, so that nothing is measured by pixels") == 1
         assert "Pixel AUROC" not in text
@@ -371,7 +380,8 @@ def test_the_brief_report_names_the_runs_of_each_row(made: Made) -> None:
 def test_a_category_may_be_called_nan_or_001(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("category,seed,metric,value,note\n001,0,aupro,1.5,\nnan,0,aupro,,undefined: why\n")
-    metrics = summary.read_metrics(path)
+    vouch(tmp_path / "record.json", {}, path.name)
+    metrics = summary.read_metrics(Record(tmp_path / "record.json"), path.name)
     assert list(metrics.category) == ["001", "nan"]
     assert list(metrics.value.isna()) == [False, True]
 
@@ -382,7 +392,7 @@ def test_a_category_may_be_called_nan_or_001(tmp_path: Path) -> None:
 def test_metrics_of_another_model_are_refused(results: Path, tmp_path: Path) -> None:
     for name in ("run", "evaluation"):
         path = results / f"runs/smoke_mvtec/padim/screw/1/{name}.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "0" * 64}))
+        vouch_again(path, model="0" * 64)
     with pytest.raises(UserError, match=r"padim/screw/1: its metrics are of another model"):
         written(study(), results, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -413,7 +423,9 @@ def test_a_missing_file_is_named(results: Path, tmp_path: Path, name: str) -> No
 def test_a_form_that_fails_blocks_no_other(made: Made, results: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     (results / "tables/table3.tex").unlink()
-    (results / "figures/datasets/smoke_mvtec/bars.png").write_text("no picture")
+    bars = results / "figures/datasets/smoke_mvtec/bars.png"
+    bars.write_text("no picture")
+    vouch_again(bars.with_name("record.json"))
     (output / "report.tex").parent.mkdir()
     (output / "report.tex").write_text("old")
     message = r"(?s)^not written:\n  figures: .*bars\.png.*\n  report\.html: .*\n  report\.tex: "

@@ -1,10 +1,12 @@
 """What DVC compares."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from vouched import vouch, vouch_again
 
 from adtr.config.study import PLOTS, Plan, run_folder
 from adtr.tables import plots
@@ -23,7 +25,20 @@ def results(plan: Plan, tmp_path: Path) -> Path:
         run = {"dataset": dataset, "experiment": experiment, "category": category, "seed": seed, "note": ""}
         rows = [run | {"metric": m, "value": 90 + seed, "provenance": ""} for m in ("image_auroc", "image_ap")]
         pd.DataFrame(rows).to_csv(folder / "metrics.csv", index=False)
+        params = plan.params[dataset, experiment].decisive()
+        vouch(folder / "run.json", trained(plan, dataset, experiment, seed), "history.csv")
+        evaluated = {"model": "m", "score": params["score"]}
+        vouch(folder / "evaluation.json", evaluated, "scores.csv", "metrics.csv")
     return tmp_path
+
+
+def trained(plan: Plan, dataset: str, experiment: str, seed: int) -> dict[str, Any]:
+    """What a run's record says of its parameters."""
+    params = plan.params[dataset, experiment]
+    sections = {name: params.decisive()[name] for name in params.method_sections()}
+    made = {"features": params.decisive()["features"]}
+    start = {"start": "m"} if params.method == "adtr_plus" else {}
+    return {"method": params.method, "seed": seed, "params": sections, "features": made, "model": "m"} | start
 
 
 def test_metrics_are_named_by_data_set_experiment_metric_and_category(plan: Plan, results: Path) -> None:
@@ -51,6 +66,7 @@ def test_curves_are_averaged_vertically(plan: Plan, results: Path) -> None:
 def test_an_undefined_metric_has_no_value(plan: Plan, results: Path) -> None:
     path = run_folder(results, "smoke_mvtec", "adtr", "screw", 0) / "metrics.csv"
     path.write_text(path.read_text().replace(",90,", ",,"))
+    vouch_again(path.with_name("evaluation.json"))
     plots.write_plots(plan, results)
     found = pd.read_json(results / "metrics.json", typ="series")["smoke_mvtec"]["adtr"]["image_auroc"]
     assert found["mean"] is None or np.isnan(found["mean"])

@@ -1,7 +1,6 @@
 """The tables: summaries by hand, the paper's numbers to the digit, three renderings of the same cells."""
 
 import hashlib
-import json
 import math
 import re
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 import planted
 import pytest
+from vouched import vouch
 
 from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
@@ -341,7 +341,7 @@ def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path)
     for number, run_of in enumerate(plan.runs()):
         path = tmp_path.joinpath("runs", *map(str, run_of), "run.json")
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"parameters": number, "features": {"shape": [9, 64, 512]}}))
+        vouch(path, {"parameters": number, "features": {"shape": [9, 64, 512]}})
     found = sizes.networks(plan, tmp_path)
     assert list(found.itertuples(index=False, name=None)) == [(*r, i, 64, 512) for i, r in enumerate(plan.runs())]
     path.unlink()
@@ -354,10 +354,14 @@ def test_metrics_are_collected_of_every_run_and_missing_ones_are_counted(plan: P
         folder = tmp_path.joinpath("runs", *map(str, names))
         folder.mkdir(parents=True)
         rows.to_csv(folder / "metrics.csv", index=False)
+        vouch(folder / "evaluation.json", {}, "metrics.csv")
     pd.testing.assert_frame_equal(collect(plan, tmp_path), metrics_of(plan), check_dtype=False)
-    (folder / "metrics.csv").unlink()
+    (folder / "metrics.csv").write_text("metric,value\n")
+    with pytest.raises(UserError, match=rf"{folder}/metrics\.csv: damaged or edited"):
+        collect(plan, tmp_path)
+    (folder / "evaluation.json").unlink()
     with pytest.raises(
-        UserError, match=rf"1 of {len(list(plan.runs()))} runs have no metrics yet, such as {folder}/metrics"
+        UserError, match=rf"1 of {len(list(plan.runs()))} runs have no metrics yet, such as {folder}/evaluation"
     ):
         collect(plan, tmp_path)
 

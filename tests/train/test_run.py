@@ -7,6 +7,7 @@ from typing import Any
 import planted
 import pytest
 import torch
+from vouched import vouch_again
 
 from adtr.config.study import TRAINED
 from adtr.errors import UserError
@@ -50,7 +51,7 @@ def test_a_run_that_is_not_whole_is_refused_by_name(damage: str, name: str, tmp_
     (folder / name).unlink()
     if damage != "gone":
         (folder / name).write_bytes(flipped if damage == "bit" else whole[:-9])
-    with pytest.raises(UserError, match=rf"{name}: .*type the command again that makes it"):
+    with pytest.raises(UserError, match=rf"{name}: .*makes it again"):
         (read_snapshots if name.startswith("snapshots") else read_model)(folder)
 
 
@@ -59,6 +60,6 @@ def test_features_that_were_made_otherwise_are_refused(key: str, tmp_path: Path)
     case, folder = planted.write(tmp_path / "case", *planted.features()), written(tmp_path / "run")
     check_stores(folder, {"planted": case.store})
     other = planted.FEATURES | {"layers": [2]} if key == "features" else "other"
-    planted.rewrite(case.store.with_suffix(".json"), **{key: other})
+    vouch_again(case.store.with_suffix(".json"), **{key: other})
     with pytest.raises(UserError, match=rf"its {key} differ from those that .*run was trained on"):
         check_stores(folder, {"planted": case.store})

@@ -24,11 +24,13 @@ from forker import Forker, running, wait_for
 from PIL import Image
 from planted import run
 from safetensors.torch import load_file
+from vouched import vouch
 
 from adtr.config.study import TRAINED
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
 from adtr.features.select import data_digest
+from adtr.features.store import write_store
 from adtr.files import sha256
 from adtr.records import Record
 from adtr.train import loop
@@ -116,9 +118,8 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
         rows.append((f"{i}.png", f"{i}_mask.png", f"{i:064}", sha256(folder / f"{i}_mask.png")))
     manifest = pd.DataFrame(rows, columns=["image", "mask", "sha256", "mask_sha256"])
     features = np.repeat(planted.features()[0], 2, axis=0)
-    np.save(folder / "planted.npy", features)
-    info = {"shape": features.shape, "features": planted.FEATURES, "data": data_digest(manifest), "weights": "random"}
-    (folder / "planted.json").write_text(json.dumps(info | {"code": "by hand", "content": ""}))
+    info = {"features": planted.FEATURES, "data": data_digest(manifest), "weights": "random", "code": "by hand"}
+    write_store(folder / "planted.npy", [features], info)
     return Bank(manifest, folder, folder / "planted.npy")
 
 
@@ -196,8 +197,7 @@ def test_a_bank_that_does_not_fit_is_refused(
 ) -> None:
     store = tmp_path / "planted.npy"
     store.write_bytes(bank.store.read_bytes())
-    info = json.loads(bank.store.with_suffix(".json").read_text())
-    store.with_suffix(".json").write_text(json.dumps(info | made))
+    vouch(store.with_suffix(".json"), Record(bank.store.with_suffix(".json")).values | made)
     with pytest.raises(UserError, match=message):
         plus(case, tmp_path, started, Bank(bank.manifest[rows], bank.root, store))
 

@@ -33,6 +33,7 @@ rule index:
 rule confetti:
     input:
         "results/manifests/{data}/{category}.csv",
+        "results/manifests/{data}/{category}.json",
     output:
         "results/confetti/{data}/{bank}/{category}.csv",
         "results/confetti/{data}/{bank}/{category}.json",

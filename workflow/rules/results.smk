@@ -5,7 +5,7 @@ RESULTS = study.paths.results
 
 rule tables:
     input:
-        metrics=study.runs("metrics.csv"),
+        metrics=study.runs("metrics.csv", "evaluation.json"),
         runs=study.runs("run.json"),
         paper=study.printed(1, 2, 3, 4),
     output:
@@ -21,9 +21,8 @@ rule tables:
 
 rule plots:
     input:
-        metrics=study.runs("metrics.csv"),
-        scores=study.runs("scores.csv"),
-        histories=study.runs("history.csv"),
+        metrics=study.runs("metrics.csv", "scores.csv", "evaluation.json"),
+        histories=study.runs("history.csv", "run.json"),
     output:
         study.plots,
     log:
@@ -44,6 +43,7 @@ rule differences:
         model=f"{RUN}/model.safetensors",
     output:
         f"{RESULTS}/differences/{{run}}.npz",
+        f"{RESULTS}/differences/{{run}}.json",
     log:
         f"logs/{study.name}/differences/{{run}}.log",
     params:
@@ -56,7 +56,7 @@ rule differences:
 rule category_figures:
     input:
         runs=study.category_runs,
-        manifest=lambda wc: study.paths.manifest(wc.dataset, wc.category),
+        manifest=study.category_manifest,
     output:
         report(
             directory(f"{RESULTS}/figures/categories/{{dataset}}/{{category}}"),
