@@ -25,7 +25,7 @@ from adtr import records
 from adtr.config.paths import root_of
 from adtr.config.schema import Dataset
 from adtr.data.findings import CONTRARY, LEAKED, Findings, shown
-from adtr.data.folders import SUFFIXES, is_junk, list_mvtec
+from adtr.data.folders import SUFFIXES, TEXT, is_junk, list_mvtec
 from adtr.data.images import cifar_batch, decode, raw_bytes
 from adtr.errors import UserError
 from adtr.files import sha256
@@ -130,7 +130,7 @@ def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -
     known = _digests_in(manifest) if written and dataset.layout not in CIFAR else {}
     for path in (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth)):
         name, content = str(path.relative_to(root)), ""
-        if any(map(is_junk, path.relative_to(root).parts)):
+        if any(map(is_junk, path.relative_to(root).parts)) or (mvtec and path.suffix.lower() in TEXT):
             continue
         try:
             if path.is_file() and (path.suffix.lower() in SUFFIXES or not mvtec):

@@ -231,9 +231,11 @@ def test_the_fingerprint_does_not_know_where_or_when_the_files_were_written(tmp_
 def test_the_fingerprint_passes_over_what_systems_leave_and_waits_for_no_pipe(tmp_path: Path) -> None:
     before = printed(write(tmp_path, WHOLE))
     write(tmp_path, ["cup/test/.ipynb_checkpoints/0.png", "cup/test/@eaDir/0.png", "cup/test/hole/._0.png"])
-    (tmp_path / "cup/test/loop").symlink_to(tmp_path / "cup")
-    (tmp_path / "cup/test/loop").unlink()
+    (tmp_path / "cup/test/notes.txt").touch()
     assert printed(tmp_path) == before
+    (tmp_path / "cup/test/loop").symlink_to(tmp_path / "cup")
+    assert printed(tmp_path) != before
+    before = printed(tmp_path)
     os.mkfifo(tmp_path / "cup/test/hole/009.png")
     assert printed(tmp_path) != before
     (tmp_path / "cifar").mkdir()
