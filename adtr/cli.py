@@ -204,10 +204,14 @@ def _generate(options: Options, paths: Paths) -> None:
 
 
 def _index(options: Options, paths: Paths) -> None:
+    from adtr.data.findings import sentences
     from adtr.data.manifest import index, write_manifest
 
     name, category = paths.plan.names(options.target, "dataset", "category")
-    write_manifest(paths.manifest(name, category), index(paths.datasets[name], category))
+    manifest = index(paths.datasets[name], category)
+    write_manifest(paths.manifest(name, category), manifest)
+    for line in sentences(manifest.attrs["warnings"]):
+        logger.warning("%s/%s: %s", name, category, line)
 
 
 def _confetti(options: Options, paths: Paths) -> None:
@@ -217,7 +221,8 @@ def _confetti(options: Options, paths: Paths) -> None:
     name, experiment, category = paths.plan.names(options.target, "dataset", "experiment", "category")
     params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
     manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
-    output.unlink(missing_ok=True)  # it would outlive the copies that it names
+    for path in (output, output.with_suffix(".json")):  # they would outlive the copies that they name
+        path.unlink(missing_ok=True)
     bank = write_bank(manifest, root, params.features.image_size, params.confetti, output.parent)
     write_manifest(output, bank)
 

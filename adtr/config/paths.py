@@ -22,13 +22,19 @@ def root_of(root: str, title: str = "the data set") -> Path:
     """The folder of a data set; 'package:NAME/FOLDER' is a folder of an installed package.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: the package is not installed, or ~NAME names no user.
     """
     package, colon, inside = root.partition(":")
     if not colon or package != "package":
-        return Path(root).expanduser()
+        try:
+            return Path(root).expanduser()
+        except RuntimeError:
+            raise UserError(f"{title}: root {root}: no such user: write the folder in full") from None
     name, _, folder = inside.partition("/")
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # no name, or a part of a package that is not there
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{title}: the package {name} is not installed: `make install`")
     return Path(spec.submodule_search_locations[0]) / folder
@@ -95,6 +101,12 @@ class Paths:
 
     def manifest(self, dataset: str, category: str) -> Path:
         return self.root / RESULTS / f"manifests/{self.keys[dataset]}/{category}.csv"
+
+    @property
+    def manifests(self) -> dict[str, Path]:
+        """The manifests of the study's categories, by DATASET/CATEGORY."""
+        datasets = self.plan.datasets.items()
+        return {f"{name}/{c}": self.manifest(name, c) for name, dataset in datasets for c in dataset.categories}
 
     def category(self, dataset: str, part: str) -> str:
         """A category whose manifest holds the part, the same in every study."""

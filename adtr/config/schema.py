@@ -121,7 +121,7 @@ class Generated(Section):
     """Images that are made here, for tests."""
 
     images: Positive
-    size: Positive
+    size: Annotated[int, Strict(), Field(ge=32)]
     seed: Seed = 0
 
 

@@ -254,9 +254,17 @@ def _datasets(
 
 def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
     """Without a list of categories, every folder of the root that holds train/good is one."""
+    from adtr.config.paths import root_of  # which imports this module
+
     if dataset.categories:
         return dataset
-    found = sorted(path.parent.parent.name for path in Path(dataset.root).glob("*/train/good"))
+    try:
+        root = root_of(dataset.root, dataset.title)
+    except UserError as error:
+        errors.append(f"data set {name}: {error}")
+        return dataset
+    named = (path.parent.parent.name for path in root.glob("*/train/good"))
+    found = sorted(category for category in named if not category.startswith((".", "__MACOSX")))
     if not found:
         errors.append(f"data set {name}: no folder in {dataset.root} holds train/good: set its root")
     names = dataset.model_dump() | {"categories": found}

@@ -36,6 +36,8 @@ def markdown(content: Row, figures: list[Row]) -> str:
                 lines += [f"![{figure['alt']}]({figure['file']})", f"{figure['subject']}: {figure['caption']}"]
     if content["compared"]:
         lines += [f"## {content['comparison']['title']}", _list(content["certain"]), *_text(content["comparison"])]
+    if content["data"]:
+        lines += ["## The data", _list(content["data"])]
     lines += [f"## {content['parameters']['title']}", *_text(content["parameters"])]
     credits = (f"{c['title']}: {c['by']}. Licence: {c['licence']}. {c['page']}".strip() for c in content["credits"])
     runs = pd.DataFrame(content["runs"])[RUN].astype(str)
