@@ -57,7 +57,14 @@ onstart:
         )
 
 
+onsuccess:
+    for message in study.data_warnings():
+        logger.warning(message)
+
+
 onerror:
+    for message in study.data_warnings():
+        logger.warning(message)
     for message in failures(Path("logs"), BEGAN) or [NO_LOG]:
         logger.error(message)
 

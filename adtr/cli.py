@@ -218,10 +218,14 @@ def _generate(options: Options, paths: Paths) -> None:
 
 
 def _index(options: Options, paths: Paths) -> None:
+    from adtr.data.findings import sentences
     from adtr.data.manifest import index, write_manifest
 
     name, category = paths.plan.names(options.target, "dataset", "category")
-    write_manifest(paths.manifest(name, category), index(paths.datasets[name], category))
+    manifest = index(paths.datasets[name], category)
+    write_manifest(paths.manifest(name, category), manifest)
+    for line in sentences(manifest.attrs["warnings"]):
+        logger.warning("%s/%s: %s", name, category, line)
 
 
 def _confetti(options: Options, paths: Paths) -> None:
@@ -231,7 +235,8 @@ def _confetti(options: Options, paths: Paths) -> None:
     name, experiment, category = paths.plan.names(options.target, "dataset", "experiment", "category")
     params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
     manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
-    output.unlink(missing_ok=True)  # it would outlive the copies that it names
+    for path in (output, output.with_suffix(".json")):  # they would outlive the copies that they name
+        path.unlink(missing_ok=True)
     bank = write_bank(manifest, root, params.features.image_size, params.confetti, output.parent)
     write_manifest(output, bank)
 
@@ -290,7 +295,8 @@ def _train(options: Options, paths: Paths) -> None:
     run = paths.plan.run(options.target)
     params, bank, start = paths.plan.params[run[:2]], None, paths.start(run)
     if start:
-        _needed(options, start / "run.json", "train", str(run._replace(experiment=params.adtr_plus.start)))
+        _needed(options, start / "run.json", "train", str(run._replace(experiment=params.start)))
+    if params.method == "adtr_plus":
         rows, root, store = _bank_rows(options, paths, *run[:3])
         bank = Bank(rows, root, _needed(options, store, "features --anomalies", "/".join(run[:3])))
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run, most=1)

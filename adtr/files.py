@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` once the block has ended well.
 
     The bytes are on disk before the rename, so a kill or a power cut leaves the old file or the new one, never half.
+    A file has one writer at a time: what a killed one left is removed.
 
     Raises:
         UserError: it cannot be written, or the disk or the quota is full. Nothing is left behind.
@@ -28,6 +30,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{escape(path.name)}.*.partial{escape(path.suffix)}"):
+            left.unlink(missing_ok=True)
         temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
@@ -44,11 +48,10 @@ def written_atomically(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_partial(*paths: Path) -> None:
-    """Removes what a killed process left beside files that it was writing. For files with one writer at a time."""
-    for path in paths:
-        for left in path.parent.glob(f".{path.name}.*.partial{path.suffix}"):
-            left.unlink()
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes left half written in a folder."""
+    for left in folder.glob(".*.partial*"):
+        left.unlink()
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

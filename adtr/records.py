@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from adtr.errors import UserError
-from adtr.files import digest, remove_partial, sha256, write_bytes, write_text
+from adtr.files import digest, sha256, write_bytes, write_text
 
 MAKERS = {"manifests": "index", "run.json": "train", "evaluation.json": "evaluate"}
 MAKERS |= {name: name for name in ("confetti", "outliers", "features", "differences", "tables", "plots", "figures")}
@@ -48,7 +48,7 @@ class Record:
         Raises:
             UserError: it is missing or not the one that the record names.
         """
-        path = self.path.parent / name
+        path = Path(os.path.normpath(self.path.parent / name))  # a study's metrics.csv lies beside its tables
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -79,17 +79,14 @@ def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) 
     Raises:
         UserError: the disk is full.
     """
-    paths = {name: path.parent / name for name in contents}
-    remove_partial(path, *paths.values())
     for name, content in contents.items():
-        write_bytes(paths[name], content)
+        write_bytes(path.parent / name, content)
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     write_only(path, {**values, "files": files})
 
 
 def vouch(path: Path, files: Iterable[Path]) -> None:
     """Writes the record of files that were just written, in its folder or beside that."""
-    remove_partial(path)
     write_only(path, {"files": {os.path.relpath(file, path.parent): sha256(file) for file in files}})
 
 

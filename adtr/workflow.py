@@ -19,6 +19,7 @@ from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, Store
 from adtr.config.schema import root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve, studies
+from adtr.data import findings
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
@@ -118,18 +119,19 @@ class Workflow:
         return digest(fields, provenance.code("generate"))
 
     def index_decisive(self, wildcards: Wildcards) -> str:
-        return digest(self._files(wildcards, wildcards.category), provenance.code("index"))
+        manifest = self.paths.manifest(self.dataset(wildcards), wildcards.category)
+        return digest(self._files(wildcards, manifest, wildcards.category), provenance.code("index"))
 
     def outliers_decisive(self, wildcards: Wildcards) -> str:
         _, params = self._bank(wildcards)
         outliers = params.outliers.model_dump(mode="json")
         return digest(self._files(wildcards), outliers, self.versions, provenance.code("outliers"))
 
-    def _files(self, wildcards: Wildcards, category: str = "") -> list[Any]:
-        """What a manifest is made of: names and sizes of the files, and how the data set is read."""
+    def _files(self, wildcards: Wildcards, manifest: Path = Path(), category: str = "") -> list[Any]:
+        """What a manifest is made of: the files, and how the data set is read."""
         definition = self.paths.datasets[self.dataset(wildcards)]
         fields = definition.model_dump(mode="json", include={"layout", "root", "seed", "train_share"})
-        return [fields, "generated" if definition.generated else fingerprint(definition, category)]
+        return [fields, "generated" if definition.generated else fingerprint(definition, manifest, category)]
 
     def confetti_decisive(self, wildcards: Wildcards) -> str:
         _, params = self._bank(wildcards)
@@ -237,6 +239,17 @@ class Workflow:
     @cached_property
     def _dump(self) -> str:
         return self.plan.dump()
+
+    @property
+    def manifest_records(self) -> list[str]:
+        return [str(path.with_suffix(".json")) for path in self.paths.manifests.values()]
+
+    def data_warnings(self) -> list[str]:
+        """What was warned of as the study's images were indexed, in short."""
+        try:
+            return findings.of_study(self.paths, most=3)
+        except UserError as error:
+            return [str(error)]
 
     def category_runs(self, wildcards: Wildcards) -> list[str]:
         """The files of the runs that a category's figures show, and the confetti."""

@@ -1,6 +1,7 @@
 """The command line: help, refusals, and the stages typed by hand, from generated images to metrics."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from adtr.config import PARAMS
 from adtr.config.paths import Paths
 from adtr.config.reader import read_yaml
 from adtr.config.study import Plan, Run
+from adtr.data import findings
 from adtr.data.manifest import write_manifest
 from adtr.records import Record
 
@@ -228,6 +230,20 @@ def test_a_bank_that_failed_leaves_no_manifest_of_an_earlier_one(
     write_manifest(manifest, rows.assign(sha256=rows.sha256[::-1].to_numpy()))
     assert "changed since it was indexed" in refusal(["confetti", *STUDY, target], capsys)
     assert not bank.exists()
+
+
+def test_what_is_warned_of_is_shown_and_recorded(
+    prepared: Path, data: Path, smoke: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("generated", "manifests"):
+        (prepared / "results" / name).unlink()
+    shutil.copytree(data / "results/generated", prepared / "results/generated")
+    images = prepared / "results/generated/smoke_mvtec/carpet"
+    shutil.copy(images / "test/good/000.png", images / "train/good/900.png")
+    main(["index", *STUDY, "smoke_mvtec/carpet"])
+    assert caplog.messages == [f"smoke_mvtec/carpet: {findings.LEAKED} (1): carpet/test/good/000.png"]
+    record = Record(Paths(smoke).manifest("smoke_mvtec", "carpet").with_suffix(".json"))
+    assert record.values["warnings"] == {findings.LEAKED: ["carpet/test/good/000.png"]}
 
 
 def test_outliers_are_drawn_from_generated_images(smoke: Plan) -> None:

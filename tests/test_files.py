@@ -82,24 +82,32 @@ def test_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
 
 
-def test_readers_see_whole_files_while_several_writers_write(tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """And nothing else, whatever the names."""
+    left, others = ".a[1].txt.0a1b2c3d.partial.txt", [".a1.txt.0a1b2c3d.partial.txt", ".b.txt.0a1b2c3d.partial.txt"]
+    for name in (left, *others):
+        (tmp_path / name).touch()
+    write_text(tmp_path / "a[1].txt", "whole")
+    assert sorted(names(tmp_path)) == sorted([*others, "a[1].txt"])
+
+
+def test_readers_see_whole_files_while_a_writer_writes(tmp_path: Path) -> None:
     path, seen, done = tmp_path / "a.txt", set(), threading.Event()
     contents = {letter: letter * 200_000 for letter in "abcd"}
     path.write_text(contents["a"])
 
-    def write(letter: str) -> None:
-        for _ in range(10):
+    def write() -> None:
+        for letter in 10 * "bcda":
             write_text(path, contents[letter])
 
     def read() -> None:
         while not done.is_set():
             seen.add(path.read_text())
 
-    reader, writers = threading.Thread(target=read), [threading.Thread(target=write, args=(x,)) for x in contents]
-    for thread in (reader, *writers):
+    reader, writer = threading.Thread(target=read), threading.Thread(target=write)
+    for thread in (reader, writer):
         thread.start()
-    for thread in writers:
-        thread.join()
+    writer.join()
     done.set()
     reader.join()
     assert seen <= set(contents.values())

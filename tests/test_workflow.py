@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from snakemake.cli import parse_config
 
 from adtr.config import PARAMS, study
 from adtr.config.paths import Paths
+from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
 from adtr.workflow import Workflow, digest, failures
 
@@ -161,6 +163,22 @@ def test_weights_that_are_neither_here_nor_used_before_are_missing() -> None:
         flow.paths.store(dataset, experiment, "train").parent.mkdir(parents=True, exist_ok=True)
     assert flow.missing_weights() == []
     assert workflow("smoke").missing_weights() == []  # random weights
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_was_warned_of_as_images_were_indexed_is_shown_in_short() -> None:
+    flow = workflow("smoke")
+    assert flow.data_warnings() == []
+    for name, names in {"smoke_mvtec/carpet": ["a"], "smoke_mvtec/screw": ["a", "b", "c", "d"]}.items():
+        manifest = pd.DataFrame(columns=COLUMNS)
+        manifest.attrs["warnings"] = {"odd": names}
+        write_manifest(flow.paths.manifests[name], manifest)
+    assert flow.data_warnings() == ["smoke_mvtec/carpet: odd (1): a", "smoke_mvtec/screw: odd (4): a, b, c and 1 more"]
+    flow.paths.manifests["smoke_mvtec/screw"].with_suffix(".json").write_text("{}")
+    (line,) = flow.data_warnings()
+    assert "screw.json: damaged" in line
+    assert set(map(str, flow.paths.manifests.values())) <= set(flow.features)
+    assert [Path(name).suffix for name in flow.manifest_records] == [".json"] * len(flow.paths.manifests)
 
 
 def test_settings_are_quoted_for_the_shell() -> None:

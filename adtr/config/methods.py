@@ -59,12 +59,15 @@ class Train(Section):
     warmup_steps: Whole = Field(description="steps of linear warm-up, at most a tenth of all")
     grad_clip: Number = Field(ge=0, description="largest L2 norm of the gradient, 0 for none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        description="of the matrix products; auto is bfloat16 where the device multiplies it natively"
+        description="of the matrix products; auto is bfloat16 where the device is faster in it"
     )
     capture: Flag = Field(description="on a GPU, record a step once and replay it (CUDA graphs)")
     save_every: Positive = Field(description="epochs between two saved states")
     snapshots: Whole = Field(description="models kept and measured on the way, evenly spaced; 0 for none")
     threads: Positive = Field(description="CPU threads of the training")
+
+
+MEAN = "mean"  # in place of an experiment whose reconstruction is measured
 
 
 class Method(Section):
@@ -89,6 +92,20 @@ class AdtrPlus(Method):
     share: Number = Field(
         ge=0, le=1, description="probability that confetti replaces a normal image; 0 trains on normal images alone"
     )
+
+
+class Residual(Method):
+    """What a reconstruction leaves, by its distance to what it leaves of normal images. Not the paper's."""
+
+    uses: ClassVar[tuple[str, ...]] = ("model",)
+
+    start: Name = Field(description="experiment whose finished reconstruction it measures; mean: of each position")
+    distance: Literal["l2", "standardized", "mahalanobis"] = Field(
+        description="norm (Eq. 3), of standardised channels, or Mahalanobis distance"
+    )
+    channels: Positive = Field(description="channels drawn at random; all, where there are fewer")
+    epsilon: Number = Field(gt=0, description="added to each variance, as a share of their mean")
+    shared: Flag = Field(description="one distribution for all positions, in place of one for each")
 
 
 class Padim(Method):
@@ -139,7 +156,7 @@ class Autoencoder(Method):
 class Params(Section):
     """All parameters of an experiment on a data set."""
 
-    method: Literal["adtr", "adtr_plus", "padim", "spade", "patchcore", "kde", "autoencoder"] = Field(
+    method: Literal["adtr", "adtr_plus", "residual", "padim", "spade", "patchcore", "kde", "autoencoder"] = Field(
         description="module of adtr/methods"
     )
     features: Features
@@ -149,6 +166,7 @@ class Params(Section):
     adtr_plus: AdtrPlus
     confetti: Confetti
     outliers: Outliers
+    residual: Residual
     padim: Padim
     spade: Spade
     patchcore: Patchcore
@@ -177,6 +195,12 @@ class Params(Section):
     def trains(self) -> bool:
         """Whether the method trains a network in epochs."""
         return "train" in self.method_sections()
+
+    @property
+    def start(self) -> str:
+        """The experiment whose finished run the method starts from; empty if it starts from none."""
+        start: str = getattr(getattr(self, self.method, None), "start", "")
+        return "" if start == MEAN else start
 
     @property
     def random(self) -> bool:

@@ -78,6 +78,12 @@ class Paths:
     def manifest(self, dataset: str, category: str) -> Path:
         return self.root / RESULTS / f"manifests/{self.keys[dataset]}/{category}.csv"
 
+    @property
+    def manifests(self) -> dict[str, Path]:
+        """The manifests of the study's categories, by DATASET/CATEGORY."""
+        datasets = self.plan.datasets.items()
+        return {f"{name}/{c}": self.manifest(name, c) for name, dataset in datasets for c in dataset.categories}
+
     def category(self, dataset: str, part: str) -> str:
         """A category whose manifest holds the part, the same in every study."""
         layout = self.datasets[dataset].layout
@@ -126,10 +132,9 @@ class Paths:
         return root_of(self.datasets[params.outliers.dataset].root) if outliers else manifest.parent
 
     def start(self, run: Run) -> Path | None:
-        """The folder of the run that ADTR+ starts from; None of other methods."""
-        params = self.plan.params[run.dataset, run.experiment]
-        plus = params.method == "adtr_plus"
-        return self.run(run._replace(experiment=params.adtr_plus.start)) if plus else None
+        """The folder of the run that a run starts from; None of methods that start from none."""
+        start = self.plan.params[run[:2]].start
+        return self.run(run._replace(experiment=start)) if start else None
 
     def run(self, run: Run) -> Path:
         """The folder of a run."""

@@ -16,7 +16,7 @@ from adtr.config import PARAMS
 from adtr.config.levels import A_NAME, Errors, flatten, is_name, short, unflatten
 from adtr.config.methods import Params
 from adtr.config.reader import read_yaml
-from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title, root_of
+from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title
 from adtr.errors import UserError
 
 
@@ -57,6 +57,9 @@ class Run(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join(map(str, self))
+
+
+STARTS = {"adtr_plus": ["adtr"], "residual": ["adtr", "adtr_plus"]}  # methods of the runs that a method starts from
 
 
 @dataclass(frozen=True)
@@ -222,18 +225,21 @@ def _outliers(
     datasets: Mapping[str, Dataset],
     errors: Errors,
 ) -> dict[str, Dataset]:
-    """Checks what ADTR+ starts from; gives the data sets that its anomalies are drawn from."""
+    """Checks what experiments start from; gives the data sets that the anomalies of ADTR+ are drawn from."""
     found = {}
     for (dataset, experiment), used in params.items():
+        if not used.start:
+            continue
+        where, start = f"{study_file}: datasets.{dataset}: {experiment}", params.get((dataset, used.start))
+        if start is None:
+            errors.append(f"{where}: starts from {used.start}, which the study does not run there: add it")
+        elif start.method not in STARTS[used.method]:
+            expected = " or ".join(STARTS[used.method])
+            errors.append(f"{where}: starts from {used.start}, whose method is {start.method}, not {expected}")
+        elif (start.features, start.model) != (used.features, used.model):
+            errors.append(f"{where}: its features or model are not those of {used.start}, its start")
         if used.method != "adtr_plus":
             continue
-        where, start = f"{study_file}: datasets.{dataset}: {experiment}", params.get((dataset, used.adtr_plus.start))
-        if start is None:
-            errors.append(f"{where}: starts from {used.adtr_plus.start}, which the study does not run there: add it")
-        elif start.method != "adtr":
-            errors.append(f"{where}: starts from {used.adtr_plus.start}, whose method is {start.method}, not adtr")
-        elif (start.features, start.model) != (used.features, used.model):
-            errors.append(f"{where}: its features or model are not those of {used.adtr_plus.start}, its start")
         name = used.outliers.dataset
         if used.adtr_plus.anomalies == "confetti":
             if datasets[dataset].layout.startswith("cifar"):
@@ -280,7 +286,8 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
         return dataset
     try:
         good = root_of(dataset.root, dataset.title).glob("*/train/good")
-        found = sorted(path.parent.parent.name for path in good if not path.parent.parent.name.startswith("."))
+        named = (path.parent.parent.name for path in good)
+        found = sorted(category for category in named if not category.startswith((".", "__MACOSX")))
     except (UserError, OSError) as error:
         errors.append(f"data set {name}: {error}")
         return dataset

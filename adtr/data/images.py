@@ -15,42 +15,69 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from adtr.errors import UserError
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 ROW = re.compile(r"(?P<batch>.+):(?P<number>\d+)")  # a file's name may hold a colon, but ends in its suffix
-EIGHT_BIT = {"1", "L", "LA", "P", "RGB", "RGBA"}
+EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+SIXTEEN_BIT = re.compile(r";16[BLNS]")  # in Pillow's name of how a file holds its pixels; it would keep the upper byte
+LARGEST = 1 << 30  # px of an image: 3 GB as RGB
+Image.MAX_IMAGE_PIXELS = None  # `decode` has a limit of its own: line-scan cameras exceed Pillow's
 
 
 def raw_bytes(root: Path, reference: str) -> bytes:
-    """What the sha256 of an image is taken of: the file, or the 3,072 bytes of a CIFAR row."""
+    """What the sha256 of an image is taken of: the file, or the 3,072 bytes of a CIFAR row.
+
+    Raises:
+        UserError: it is not a file (a pipe would block), or the batch has no such row.
+    """
     row = ROW.fullmatch(reference)
     if row:
-        return cifar_batch(root / row["batch"])[b"data"][int(row["number"])].tobytes()
+        data = cifar_batch(root / row["batch"])[b"data"]
+        if int(row["number"]) >= len(data):
+            raise UserError(f"{root / reference}: the batch has {len(data)} images: remove its manifest and run again")
+        return data[int(row["number"])].tobytes()
+    if not (root / reference).is_file():
+        raise UserError(f"{root / reference}: no such file, or a broken link, a pipe or a folder")
     return (root / reference).read_bytes()
 
 
 def decode(raw: bytes, reference: str) -> Image.Image:
-    """The image that `raw_bytes` gave, decoded whole.
+    """The image that `raw_bytes` gave, decoded whole and turned upright as its EXIF orientation says.
+
+    Of several pages or frames it is the first; their number is in `info["pages"]`.
 
     Raises:
-        UserError: truncated, not an image, or not of eight bits a channel.
+        UserError: truncated, not an image, too large, or not of eight bits a channel.
     """
     if ROW.fullmatch(reference):
         planes = np.frombuffer(raw, np.uint8).reshape(3, 32, 32)
         return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
     try:
         image = Image.open(io.BytesIO(raw))
-        image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        layout = " ".join(str(tile.args) for tile in image.tile)
+        fits = image.width * image.height <= LARGEST
+        # A phone's JPEG of several pictures (MPO) begins with the photograph
+        pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        if fits:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+    except Exception as error:  # a broken image raises almost anything
         raise UserError(
             f"{reference}: not readable as an image ({str(error).partition(' <')[0]}): replace or remove it"
         ) from None
+    if not fits:
+        raise UserError(f"{reference}: {image.width}x{image.height} px are more than {LARGEST:,}: cut or shrink it")
+    deep = SIXTEEN_BIT.search(layout)
+    if deep or image.mode[0] in "IF":
+        mode = image.mode + (deep[0] if deep and ";" not in image.mode else "")
+        raise UserError(f"{reference}: mode {mode} is not of eight bits a channel: convert it")
     if image.mode not in EIGHT_BIT:
-        raise UserError(f"{reference}: mode {image.mode} is not of eight bits a channel: convert it")
+        raise UserError(f"{reference}: mode {image.mode} is neither grey nor RGB: convert it to RGB")
+    image.info["pages"] = pages
     return image
 
 
@@ -72,16 +99,23 @@ def normalized(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
+def marked(mask: Image.Image) -> np.ndarray:
+    """(H, W) bool, true where red, green or blue is not zero and the pixel is not transparent."""
+    marks = np.asarray(np.asarray(mask.convert("RGB")).any(axis=2))
+    if mask.has_transparency_data:
+        marks &= np.asarray(mask.convert("RGBA").getchannel("A")) > 0
+    return marks
+
+
 def read_mask(root: Path, reference: str, size: int | None = None, digest: str = "") -> np.ndarray:
-    """A mask (H, W) bool, true where red, green or blue is not zero; resized to (size, size) by nearest if asked.
+    """A mask (H, W) bool, as `marked` reads it; resized to (size, size) by nearest if asked.
 
     Raises:
         UserError: it is missing, its sha256 is not `digest`, or it cannot be decoded.
     """
     if not (root / reference).is_file():
         raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
-    pixels = np.asarray(decode(_verified(root, reference, digest), reference).convert("RGB"))
-    mask = Image.fromarray(pixels.any(axis=2).astype(np.uint8))
+    mask = Image.fromarray(marked(decode(_verified(root, reference, digest), reference)).astype(np.uint8))
     return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
 
 
@@ -128,22 +162,27 @@ def cifar_batch(path: Path) -> Mapping[bytes, Any]:
     Raises:
         UserError: the file is missing, holds anything but arrays and plain values, or arrays of another shape.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: `adtr fetch` gets CIFAR's python archives")
     try:
         with path.open("rb") as file:
             content = _CifarUnpickler(file, encoding="bytes").load()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file: `adtr fetch` gets CIFAR's python archives") from None
+        meta = not {b"data", b"labels", b"fine_labels"} & {*content}
+        whole = isinstance(content, dict) and (_holds_names if meta else _holds_images)(content)
     except Exception as error:  # a broken pickle raises almost anything
         raise UserError(f"{path}: not a CIFAR batch ({error})") from None
-    if not isinstance(content, dict) or not (
-        {b"label_names", b"fine_label_names"} & {*content} or _holds_images(content)
-    ):
+    if not whole:
         raise UserError(f"{path}: not a CIFAR batch (it holds no (n, 3072) uint8 images with n labels)")
     return content
 
 
+def _holds_names(meta: Mapping[bytes, Any]) -> bool:
+    names: Any = meta.get(b"label_names", meta.get(b"fine_label_names"))
+    return isinstance(names, list) and all(isinstance(name, bytes) and name.decode() for name in names)
+
+
 def _holds_images(batch: Mapping[bytes, Any]) -> bool:
     data: Any = batch.get(b"data")
-    labels = batch.get(b"labels", batch.get(b"fine_labels"))
+    labels: Any = batch.get(b"labels", batch.get(b"fine_labels"))
     shaped = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3072,)
     return shaped and isinstance(labels, list) and len(labels) == len(data)

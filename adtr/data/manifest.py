@@ -7,13 +7,15 @@ A manifest is a CSV, one row an image:
     defect       the kind of anomaly, 'good' for normal images; CIFAR-10's class name
     sha256       of the image's bytes; mask_sha256 of the mask's
     part         the images whose features are extracted and stored together
-The order of rows is part of the manifest: features and scores follow it.
+The order of rows is part of the manifest: features and scores follow it. Beside it lies its record, of the same name
+in JSON, with what was warned of.
 """
 
 import hashlib
-import logging
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,10 +23,11 @@ from tqdm import tqdm
 
 from adtr import records
 from adtr.config.schema import Dataset, root_of
+from adtr.data.findings import CONTRARY, LEAKED, Findings, shown
+from adtr.data.folders import SUFFIXES, TEXT, is_junk, list_mvtec
 from adtr.data.images import cifar_batch, decode, raw_bytes
 from adtr.errors import UserError
-
-logger = logging.getLogger(__name__)
+from adtr.files import sha256
 
 COLUMNS = ["image", "mask", "label", "split", "defect", "sha256", "mask_sha256", "part"]
 
@@ -44,11 +47,13 @@ CIFAR = {
     "cifar10": CifarFiles("batches.meta", b"label_names", BATCHES, "test_batch", b"labels"),
     "cifar100": CifarFiles("meta", b"fine_label_names", ["train"], "test", b"fine_labels"),
 }
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def index(dataset: Dataset, category: str) -> pd.DataFrame:
     """The manifest of one category, each image and mask read and checked.
+
+    Returns:
+        The manifest; its `attrs["warnings"]` holds the names of the files by what is warned of.
 
     Raises:
         UserError: with every problem of every image in one message.
@@ -56,19 +61,22 @@ def index(dataset: Dataset, category: str) -> pd.DataFrame:
     root = root_of(dataset.root, dataset.title)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Put {dataset.title} there, get it with `adtr fetch`, or set `root`")
-    listed = {"mvtec": _list_mvtec, "elpv": _list_elpv}.get(dataset.layout, _list_cifar)
-    manifest, problems = listed(root, category, dataset)
+    findings = Findings(root)
+    if dataset.layout == "mvtec":
+        manifest = list_mvtec(root, category, findings)
+    else:
+        manifest = (_list_elpv if dataset.layout == "elpv" else _list_cifar)(root, category, dataset)
     rows = tqdm(manifest.itertuples(), total=len(manifest), unit="image", disable=None)
-    digests = [_check(root, row.image, row.mask, problems) for row in rows]
-    if problems:
-        head = f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}, category {category}:"
-        raise UserError("\n  ".join([head, *problems]))
-    manifest[["sha256", "mask_sha256"]] = digests
-    train = manifest[manifest.split == "train"]
-    leaked = manifest[(manifest.split != "train") & manifest.sha256.isin(train.sha256)]
-    if len(leaked):
-        logger.warning("%s: %d test images are also training images: %s", category, len(leaked), leaked.image.iloc[0])
-    return manifest[COLUMNS]
+    digests = [_check(row.image, row.mask, findings) for row in rows]
+    if findings.problems:
+        count = len(findings.problems)
+        head = f"{count} problem{'s' * (count > 1)} in {root}, category {category}:"
+        raise UserError("\n  ".join([head, *findings.problems]))
+    manifest[["sha256", "mask_sha256", "pixels"]] = digests
+    _compare(manifest, findings)
+    manifest = manifest[COLUMNS]
+    manifest.attrs["warnings"] = findings.warnings
+    return manifest
 
 
 def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
@@ -93,8 +101,9 @@ def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
-    """Writes a manifest, and its record beside it."""
-    records.write(path.with_suffix(".json"), {}, {path.name: manifest.to_csv(index=False).encode()})
+    """Writes a manifest, and beside it its record with what was warned of."""
+    warnings = manifest.attrs.get("warnings", {})
+    records.write(path.with_suffix(".json"), {"warnings": warnings}, {path.name: manifest.to_csv(index=False).encode()})
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -107,69 +116,78 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return records.Record(path.with_suffix(".json")).table(path.name, keep_default_na=False, dtype=types)
 
 
-def fingerprint(dataset: Dataset, category: str = "") -> str:
-    """Sixteen digits that change when a file of the category is added, removed, renamed or changes its size."""
+def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -> str:
+    """Sixteen digits that change with the files of a category: their names, and the content of images.
+
+    An image that has not changed since `manifest` was written (by its ctime, which `cp -p` does not turn back) has the
+    sha256 that stands there. Others are read.
+    """
     root = root_of(dataset.root, dataset.title)
-    images = dataset.layout == "mvtec"
-    found = (path for path in (root / category if images else root).rglob("*") if path.is_file())
-    known = (path for path in found if not images or path.suffix.lower() in SUFFIXES)
-    files = sorted((str(path.relative_to(root)), path.stat().st_size) for path in known)
-    return hashlib.sha256(repr(files).encode()).hexdigest()[:16] if files else "absent"
+    mvtec, files = dataset.layout == "mvtec", []
+    folder = root / category if mvtec else root
+    written = manifest.stat().st_mtime_ns if manifest.is_file() else 0
+    known = _digests_in(manifest) if written and dataset.layout not in CIFAR else {}
+    for path in (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth)):
+        name, content = str(path.relative_to(root)), ""
+        if any(map(is_junk, path.relative_to(root).parts)) or (mvtec and path.suffix.lower() in TEXT):
+            continue
+        try:
+            if path.is_file() and (path.suffix.lower() in SUFFIXES or not mvtec):
+                changed = path.stat().st_ctime_ns
+                content = known[name] if name in known and changed < written else _sha256(path, changed)
+        except OSError:
+            content = "not readable"  # `index` says why
+        files.append((name, content))
+    return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16] if files else "absent"
 
 
-def _check(root: Path, image: str, mask: str, problems: list[str]) -> list[str]:
-    """The sha256 of an image and of its mask, empty where there is none; what is wrong with them joins `problems`."""
-    digests, sizes = [], []
+def _digests_in(manifest: Path) -> Mapping[str, str]:
+    try:
+        table = pd.read_csv(manifest, keep_default_na=False, dtype=str)
+        return dict(zip([*table["image"], *table["mask"]], [*table["sha256"], *table["mask_sha256"]], strict=True))
+    except (ValueError, KeyError):  # damaged: the stages that read it refuse it
+        return {}
+
+
+@cache
+def _sha256(path: Path, changed: int) -> str:  # noqa: ARG001
+    """The sha256 of a file; `changed`, ns, tells one version of it from the next."""
+    return sha256(path)
+
+
+def _check(image: str, mask: str, findings: Findings) -> list[str]:
+    """The sha256 of an image, of its mask and of the image's pixels; empty where there is none."""
+    digests, sizes, pixels = [], [], ""
     for reference in filter(None, (image, mask)):
         try:
-            raw = raw_bytes(root, reference)
-            sizes.append("{}x{} px".format(*decode(raw, reference).size))
-            digests.append(hashlib.sha256(raw).hexdigest())
+            raw = raw_bytes(findings.root, reference)
+            picture = decode(raw, shown(reference))
         except (UserError, OSError) as error:
-            problems.append(str(error))
+            findings.problems.append(str(error))
+            continue
+        digests.append(hashlib.sha256(raw).hexdigest())
+        sizes.append("{}x{} px".format(*picture.size))
+        if reference == mask:
+            findings.look_at_mask(picture, reference)
+        else:
+            findings.look_at_image(picture, reference)
+            pixels = hashlib.sha256(repr(picture.size).encode() + picture.convert("RGB").tobytes()).hexdigest()
     if len(set(sizes)) > 1:
-        problems.append(f"{mask}: {sizes[1]}, its image {image} has {sizes[0]}")
-    return [*digests, "", ""][:2]
+        findings.problems.append(f"{shown(mask)}: {sizes[1]}, its image {shown(image)} has {sizes[0]}")
+    return [*[*digests, "", ""][:2], pixels]
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+def _compare(manifest: pd.DataFrame, findings: Findings) -> None:
+    """Warns of pictures that are in training and testing, or normal and anomalous."""
+    trained = manifest.pixels[manifest.split == "train"]
+    for image in manifest.image[(manifest.split != "train") & manifest.pixels.isin(trained)]:
+        findings.warn(LEAKED, image)
+    labels = manifest.groupby("pixels").label.transform("nunique")
+    for image in manifest[labels > 1].sort_values("pixels", kind="stable").image:
+        findings.warn(CONTRARY, image)
 
 
-def _list_mvtec(root: Path, category: str, _: Dataset) -> tuple[pd.DataFrame, list[str]]:
-    """MVTec-AD's layout: train/good, test/<defect>, ground_truth/<defect>/<name>_mask.png or the same name.
-
-    Without a folder ground_truth the category has labels of images only; with one, every anomaly needs its mask.
-    """
-    base, rows, problems, used = root / category, [], [], set()
-    if not base.is_dir():
-        known = sorted(path.name for path in root.iterdir() if (path / "train").is_dir())
-        raise UserError(f"{root}: no category {category!r}; known: {', '.join(known)}")
-    truth = base / "ground_truth"
-    tests = sorted(path.name for path in (base / "test").glob("*") if path.is_dir())
-    for split, defect in [("train", "good"), *(("test", name) for name in tests)]:
-        for path in _images(base / split / defect):
-            mask = _mask_of(path, truth / defect) if defect != "good" and truth.is_dir() else None
-            if mask is None and defect != "good" and truth.is_dir():
-                problems.append(f"{path.relative_to(root)}: no mask {path.stem}_mask.png in {truth.name}/{defect}")
-            used.add(mask)
-            reference = str(mask.relative_to(root)) if mask else ""
-            rows.append((str(path.relative_to(root)), reference, int(defect != "good"), split, defect, category))
-    masks = [path for folder in sorted(truth.glob("*")) if folder.name != "good" for path in _images(folder)]
-    problems += [f"{path.relative_to(root)}: a mask without its image" for path in masks if path not in used]
-    for wanted, label, where in (("train", 0, "train/good"), ("test", 0, "test/good"), ("test", 1, "test/<defect>")):
-        if not any(row[3] == wanted and row[2] == label for row in rows):
-            problems.append(f"{base}: no images in {where}")
-    return pd.DataFrame(rows, columns=["image", "mask", "label", "split", "defect", "part"]), problems
-
-
-def _mask_of(image: Path, folder: Path) -> Path | None:
-    candidates = [folder / f"{image.stem}_mask{suffix}" for suffix in (".png", image.suffix)]
-    candidates += [folder / image.name, folder / f"{image.stem}.png"]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _list_cifar(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFrame, list[str]]:
+def _list_cifar(root: Path, category: str, dataset: Dataset) -> pd.DataFrame:
     """One class is normal; as many test images as it has are drawn from the others as anomalies (Sec. 4.1).
 
     The anomalies not drawn stay in the manifest, as split 'rest'.
@@ -182,36 +200,57 @@ def _list_cifar(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFra
     train = train[train.defect == category].assign(split="train", label=0, part=f"train_{category}")
     test = _cifar_rows(root, files, [files.test]).assign(part="test", split="rest")
     test["label"] = (test.defect != category).astype(int)
-    anomalous = np.flatnonzero(test.label)
-    drawn = np.random.default_rng(dataset.seed).choice(anomalous, int((test.label == 0).sum()), replace=False)
+    anomalous, normal = np.flatnonzero(test.label), int((test.label == 0).sum())
+    if train.empty or not normal or len(anomalous) < normal:
+        counts = f"{len(train)} training images, {normal} test images and {len(anomalous)} of other classes"
+        raise UserError(f"{root}: {category} has {counts}: too few of one of them")
+    drawn = np.random.default_rng(dataset.seed).choice(anomalous, normal, replace=False)
     test.loc[(test.label == 0) | test.index.isin(drawn), "split"] = "test"
-    return pd.concat([train, test], ignore_index=True).assign(mask=""), []
+    return pd.concat([train, test], ignore_index=True).assign(mask="")
 
 
 def _cifar_names(root: Path, files: CifarFiles) -> list[str]:
-    return [name.decode() for name in cifar_batch(root / files.meta)[files.names]]
+    return [name.decode() for name in _cifar_list(root / files.meta, files.names)]
+
+
+def _cifar_list(path: Path, key: bytes) -> list[Any]:
+    content = cifar_batch(path)
+    if key not in content:
+        raise UserError(f"{path}: holds no {key.decode()}: is it of another data set?")
+    return list(content[key])
 
 
 def _cifar_rows(root: Path, files: CifarFiles, batches: list[str]) -> pd.DataFrame:
     """The images of some batches and the names of their classes, as `defect`."""
-    names, labels = _cifar_names(root, files), {batch: cifar_batch(root / batch)[files.labels] for batch in batches}
-    rows = [(f"{batch}:{i}", names[label]) for batch in batches for i, label in enumerate(labels[batch])]
+    names, rows = _cifar_names(root, files), []
+    for batch in batches:
+        for i, label in enumerate(_cifar_list(root / batch, files.labels)):
+            if type(label) is not int or not 0 <= label < len(names):
+                raise UserError(f"{root / batch}: image {i} has the label {label!r}, not one of 0 to {len(names) - 1}")
+            rows.append((f"{batch}:{i}", names[label]))
     return pd.DataFrame(rows, columns=["image", "defect"])
 
 
-def _list_elpv(root: Path, category: str, dataset: Dataset) -> tuple[pd.DataFrame, list[str]]:
+def _list_elpv(root: Path, category: str, dataset: Dataset) -> pd.DataFrame:
     """Cells of defect probability 0 are normal, of 1 anomalous; those between are left out.
 
     Of the normal ones, in the order of the file, `train_share` are for training, those for testing evenly between
     them: cells of a solar module stand together, so each module is in both.
     """
-    cells = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["image", "probability", "type"])
+    table = root / "labels.csv"
+    if not table.is_file():
+        raise UserError(f"{table}: no such file: it lists the cells, each as image, probability and type")
+    try:
+        types = {"image": str, "probability": float, "type": str}
+        cells = pd.read_csv(table, sep=r"\s+", names=[*types], dtype=types, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{table}: not a table of image, probability and type: {error}") from None
     cells = cells[(cells.type == category) & cells.probability.isin([0, 1])].reset_index(drop=True)
-    if cells.empty:
-        raise UserError(f"{root}: no cells of type {category!r}")
     cells["label"] = (cells.probability == 1).astype(int)
     trained = np.ceil(np.cumsum(cells.label == 0) * dataset.train_share)  # so many up to here
     cells["split"] = np.where(np.diff(trained, prepend=0) > 0, "train", "test")
     cells["defect"] = np.where(cells.label == 0, "good", "defective")
+    if len(cells.groupby(["split", "label"])) < 3:
+        raise UserError(f"{root}: no cells of type {category!r} for each of training, normal and anomalous testing")
     ordered = cells.sort_values(["split", "image"], ascending=[False, True], ignore_index=True)
-    return ordered.assign(mask="", part=category), []
+    return ordered.assign(mask="", part=category)

@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from adtr.config.schema import CLASSES
+from adtr.data.sources import leaves_folder
 from adtr.errors import UserError
 
 Array = np.ndarray
@@ -46,8 +47,10 @@ def write_mvtec(root: Path, categories: list[str], images: int, size: int, seed:
         size: H = W, 32 pixels or more.
 
     Raises:
-        UserError: `root` holds files that this module did not write.
+        UserError: `root` holds files that this module did not write, or a category would lie outside of it.
     """
+    if outside := [category for category in categories if leaves_folder(category)]:
+        raise UserError(f"{root}: {', '.join(outside)}: a category is the name of a folder")
     tests = max(4, images // 2)
     with _whole_folder(root) as folder:
         for category in categories:

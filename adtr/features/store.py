@@ -18,7 +18,7 @@ import numpy as np
 
 from adtr import records
 from adtr.errors import UserError
-from adtr.files import remove_partial, written_atomically
+from adtr.files import written_atomically
 
 HEADER = 128  # bytes; numpy pads the header of any array of three dimensions to this
 BLOCK = 1 << 23  # bytes
@@ -28,7 +28,6 @@ CHECKED = 8  # blocks, at most
 def write_store(store: Path, batches: Iterable[np.ndarray], info: dict[str, Any]) -> None:
     """Writes batches (B, G·G, C) float16, and what made them, with the seconds that it took; the .npy appears last."""
     began = time.monotonic()
-    remove_partial(store)
     with written_atomically(store) as temporary:
         images, shape, content = 0, (0, 0), hashlib.sha256()
         with temporary.open("wb") as file:  # plain writes: a full disk raises an error, under a memory map it kills

@@ -44,7 +44,9 @@ class Category:
 
     def tested(self) -> pd.DataFrame:
         """The first run's scores with the mask of each image, N rows."""
-        return self.runs[0].scores.merge(self.images[["image", "mask", "mask_sha256"]], on="image", how="left")
+        return self.runs[0].scores.merge(
+            self.images[["image", "sha256", "mask", "mask_sha256"]], on="image", how="left"
+        )
 
     def masks(self, size: int) -> np.ndarray:
         """(N, S, S) bool."""

@@ -54,12 +54,13 @@ def confetti(category: Category) -> Figure:
     """Normal images, their noisy copies and the masks of the noise, at even steps through the bank."""
     assert category.bank, f"{category.name} has no confetti"
     (manifest, folder), size = category.bank, category.runs[0].size
-    copies = spread(manifest, COPIES)
+    copies, digests = spread(manifest, COPIES), category.images.set_index("image").sha256
+    masks = zip(copies["mask"], copies.mask_sha256, strict=True)
     return _grid(
         [
-            Row("normal sample", [read_rgb(category.root, source, size) for source in copies.source]),
-            Row("with confetti", [read_rgb(folder, image, size) for image in copies.image]),
-            Row("mask", [read_mask(folder, mask, size) for mask in copies["mask"]], MASK),
+            Row("normal sample", [read_rgb(category.root, name, size, digests[name]) for name in copies.source]),
+            Row("with confetti", [read_rgb(folder, row.image, size, row.sha256) for row in copies.itertuples()]),
+            Row("mask", [read_mask(folder, mask, size, digest) for mask, digest in masks], MASK),
         ]
     )
 
@@ -104,7 +105,7 @@ def _with_maps(category: Category, label: str, shown: pd.DataFrame, heads: pd.Se
     """Rows of images under their heads, of their masks if they are `masked`, and of the first experiment's maps."""
     run = category.runs[0]
     colours = [ANOMALOUS if anomalous else NORMAL for anomalous in shown.label]
-    images = [read_rgb(category.root, image, run.size) for image in shown.image]
+    images = [read_rgb(category.root, row.image, run.size, row.sha256) for row in shown.itertuples()]
     rows = [Row(label, images, heads=list(zip(heads, colours, strict=True)))]
     if masked:
         rows.append(Row("ground truth", list(category.masks(run.size)[shown.index]), MASK))

@@ -32,6 +32,10 @@ def thumbnails(category: Category) -> dict[str, Any]:
     ranked = tested.sort_values("pred_score", ascending=False, kind="stable")
     sample = pd.concat([spread(ranked[ranked.label == label], EACH) for label in (1, 0)])
     threshold, f1 = best_threshold(tested.label.to_numpy() == 1, tested.pred_score.to_numpy())
+    masks = [
+        _webp(read_mask(category.root, row["mask"], SIDE, row.mask_sha256), lossless=True) if row["mask"] else None
+        for _, row in sample.iterrows()
+    ]
     coloured = matplotlib.colormaps[SCORES](scale_of(run)(upsampled(run.maps[sample.index], SIDE)), bytes=True)[..., :3]
     images = [
         {
@@ -41,12 +45,12 @@ def thumbnails(category: Category) -> dict[str, Any]:
             "score": float(row.pred_score),
             "verdict": None if threshold is None else verdict(row.label == 1, row.pred_score >= threshold),
             "pictures": {
-                "image": _webp(read_rgb(category.root, row.image, SIDE)),
+                "image": _webp(read_rgb(category.root, row.image, SIDE, row.sha256)),
                 "map": _webp(anomaly_map),
-                "mask": _webp(read_mask(category.root, row.mask, SIDE), lossless=True) if row.mask else None,
+                "mask": mask,
             },
         }
-        for row, anomaly_map in zip(sample.itertuples(), coloured, strict=True)
+        for row, anomaly_map, mask in zip(sample.itertuples(), coloured, masks, strict=True)
     ]
     return {"experiment": run.title, "threshold": threshold, "f1": f1, "note": NOTE, "images": images}
 

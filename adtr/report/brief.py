@@ -40,6 +40,8 @@ def markdown(content: Row, figures: list[Row]) -> str:
     if content["compared"]:
         title, table_of_pairs = escape(content["comparison"]["title"]), _text(content["comparison"])
         lines += [f"## {title}", _list(content["certain"]), *table_of_pairs]
+    if content["data"]:
+        lines += ["## The data", _list(content["data"])]
     lines += [f"## {content['parameters']['title']}", *_text(content["parameters"])]
     credits = (f"{c['title']}: {c['by']}. Licence: {c['licence']}. {c['page']}".strip() for c in content["credits"])
     runs = pd.DataFrame(content["runs"])[RUN].astype(str)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from adtr.config.paths import Paths
 from adtr.config.study import Plan
+from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.protocol import about, credits, departures, mixtures, reference_of, warnings
@@ -45,12 +47,14 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))
+    data = data_warnings(Paths(plan, results.parents[1]))
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     return {
         "study": plan.name,
         "title": plan.study.title,
         "about": about(plan, masked),
-        "warnings": [*warnings(plan), *mixtures(runs.values())],
+        "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
+        "data": data,
         "departures": departed if departed["rows"] else None,
         "datasets": [_dataset(plan, name, name in masked, metrics, summary, runs, results) for name in plan.datasets],
         "papers": _papers(plan, built, specs, runs),
@@ -64,6 +68,11 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "runs": list(runs.values()),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
+
+
+def _doubts(data: list[str]) -> list[str]:
+    count = f"{len(data)} warning{'s' * (len(data) > 1)}"
+    return [f"The check of the images gave {count}, listed under “The data”."] if data else []
 
 
 def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,9 +30,14 @@ def precision(asked: str, device: str) -> str:
     """What the matrix products of a training are computed in: float32, or bfloat16 with float32 sums."""
     if asked != "auto":
         return asked
-    cuda = device.startswith("cuda")
-    native = torch.cuda.is_bf16_supported(False) if cuda else torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
+    faster = torch.cuda.is_bf16_supported(False) if device.startswith("cuda") else _faster_in_bfloat16()
+    return "bfloat16" if faster else "float32"
+
+
+def _faster_in_bfloat16() -> bool:
+    """Whether this processor is: of those with AVX-512 for it AMD's are, Intel's only where they have AMX as well."""
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and "Intel" not in str(has.get("cpu_name", "Intel"))))
 
 
 @dataclass(frozen=True)

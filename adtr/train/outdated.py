@@ -11,7 +11,7 @@ from adtr.records import Record
 def outdated(plan: Plan, results: Path) -> Iterator[Path]:
     """The folder of each run below `results` whose training does not fit the plan, else the files of its evaluation.
 
-    Of ADTR+, the run that it started from counts, too. What data and anomalies were made with does not.
+    The run that a run started from counts, too. What data and anomalies were made with does not.
     """
     for run in plan.runs():
         folder = run_folder(results, *run)
@@ -24,12 +24,12 @@ def outdated(plan: Plan, results: Path) -> Iterator[Path]:
 def trained_otherwise(plan: Plan, results: Path, run: Run) -> bool:
     """Whether a run is there, trained with other parameters than the plan's."""
     record, params = _record(run_folder(results, *run)), plan.params[run[:2]]
-    asked, start = params.decisive(), run._replace(experiment=params.adtr_plus.start)
+    asked, start = params.decisive(), run._replace(experiment=params.start)
     expected = {
         "method": params.method,
         "seed": run.seed,
         "params": {name: asked[name] for name in params.method_sections()},
-        "start": _record(run_folder(results, *start)).get("model") if params.method == "adtr_plus" else None,
+        "start": _record(run_folder(results, *start)).get("model") if params.start else None,
     }
     as_asked = all(record.get(key) == value for key, value in expected.items())
     return bool(record) and not (as_asked and record["features"]["features"] == asked["features"])

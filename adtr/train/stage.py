@@ -66,7 +66,7 @@ def train(
     record |= _origin(start, bank, record, len(rows))
     own = state / _identity(record)[:16]
     with locked(state) as holder:
-        remove_partial(own / "state.pt", own / "progress.json")
+        remove_partial(own)
         learned, anomalies = read_model(start) if start else None, anomalies_of(bank, params) if bank else None
         held = partial(check_lock, state, holder)
         fitted = fit(features, params, Context(seed, device, own, learned, anomalies, held))

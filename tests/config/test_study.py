@@ -181,6 +181,19 @@ def test_categories_are_the_folders_that_hold_training_images(tmp_path: Path) ->
     assert {category for _, _, category, _ in plan.runs()} == {"jug", "pan"}
 
 
+def test_categories_are_found_below_a_home_folder_and_hidden_ones_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("pan", ".ipynb_checkpoints", "__MACOSX"):
+        (tmp_path / "cups" / name / "train/good").mkdir(parents=True)
+    text = "cups: {title: Cups, layout: mvtec, root: ~/cups}"
+    assert read(tmp_path, {"datasets.yaml": text}).datasets["cups"].categories == ["pan"]
+    text = "cups: {title: Cups, layout: mvtec, root: ~no.such.user/cups}"
+    _, line = errors(tmp_path, {"datasets.yaml": text})
+    assert line.endswith("root ~no.such.user/cups: no such user: write the folder in full")
+
+
 @pytest.mark.parametrize(
     ("folder", "told"),
     [
@@ -408,6 +421,11 @@ IN_A_FILE = [
         "datasets.yaml",
         "cups: {title: C, layout: cifar10, root: x}",
         "cups: categories may be left out in MVTec's layout",
+    ),
+    (
+        "datasets.yaml",
+        cups(generated="{images: 9, size: 31}"),
+        "cups: generated.size: Input should be greater than or equal to 32 (it is 31)",
     ),
     (
         "datasets.yaml",

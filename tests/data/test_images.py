@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,15 @@ def test_normalisation_is_that_of_imagenet() -> None:
 
 
 RED = (BINARY[..., None] * [9, 0, 0]).astype(np.uint8)
+CUT = np.stack([np.full((2, 2), 255, np.uint8)] * 3 + [BINARY * np.uint8(255)], axis=2)
 MASKS: dict[str, Image.Image] = {
     "1": Image.fromarray(BINARY),
     "L": Image.fromarray(BINARY * np.array([[1, 9], [9, 255]], np.uint8)),
     "RGB, one channel": Image.fromarray(RED),
     "RGBA, opaque": Image.fromarray(np.concatenate([RED, np.full((2, 2, 1), 255, np.uint8)], axis=2)),
     "LA, opaque": Image.merge("LA", [Image.fromarray(BINARY.astype(np.uint8)), Image.new("L", (2, 2), 255)]),
+    "RGBA, transparent is normal": Image.fromarray(CUT),
+    "LA, transparent is normal": Image.merge("LA", [Image.new("L", (2, 2), 255), Image.fromarray(CUT[..., 3])]),
     "P, black first": palette([[1, 0], [0, 1]], [(0, 0, 0), (255, 255, 255)]),
     "P, white first": palette([[0, 1], [1, 0]], [(255, 255, 255), (0, 0, 0)]),
 }
@@ -163,6 +167,77 @@ def test_a_truncated_image_is_refused_by_name(share: float) -> None:
 def test_text_is_no_image() -> None:
     with pytest.raises(UserError, match=r"not readable as an image \(cannot identify image file\)"):
         decode(b"version https://git-lfs.github.com/spec/v1\n", "000.png")
+
+
+def test_an_image_of_a_turned_camera_is_read_upright(tmp_path: Path) -> None:
+    """Orientation 6: stored a quarter turn to the left of how it is looked at. The mask was drawn upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for suffix in ("png", "tiff", "webp"):
+        stored = Image.fromarray(RED_AND_GREY).transpose(Image.Transpose.ROTATE_90)
+        stored.save(tmp_path / f"a.{suffix}", exif=exif, lossless=True)
+        assert np.array_equal(read_rgb(tmp_path, f"a.{suffix}"), RED_AND_GREY)
+    Image.fromarray(RED_AND_GREY[..., 0]).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "m.png", exif=exif)
+    assert np.array_equal(read_mask(tmp_path, "m.png"), RED_AND_GREY[..., 0] > 0)
+
+
+def test_an_image_larger_than_pillow_admits_is_read(tmp_path: Path) -> None:
+    """179 million pixels are Pillow's limit; line-scan cameras have more."""
+    reference = save(Image.new("1", (20000, 10000), 1), tmp_path / "a.png")
+    assert read_rgb(tmp_path, reference, size=4).tolist() == [[[255] * 3] * 4] * 4
+
+
+def test_an_image_without_end_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    reference = save(GREY, tmp_path / "a.png")
+    raw = bytearray((tmp_path / reference).read_bytes())
+    raw[16:29] = struct.pack(">IIBBBBB", 1 << 18, 1 << 18, 8, 0, 0, 0, 0)
+    raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
+    with pytest.raises(UserError, match=r"^a\.png: 262144x262144 px are more than 1,073,741,824: cut or shrink it"):
+        decode(bytes(raw), "a.png")
+
+
+def png_of_16_bits(pixels: np.ndarray, colour: int) -> bytes:
+    """A PNG of (H, W, C) uint16; of colour type 2 RGB, 4 grey with alpha, 6 RGBA."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = (struct.pack(">I", len(c)) + t + c + struct.pack(">I", zlib.crc32(t + c)) for t, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_of_colour_are_refused(colour: int, channels: int) -> None:
+    """Pillow would keep the upper byte, of a camera's twelve bits the upper four."""
+    raw = png_of_16_bits(np.full((3, 4, channels), 4095, np.uint16), colour)
+    with pytest.raises(UserError, match=r"^a\.png: mode (RGB|LA|RGBA);16B is not of eight bits a channel: convert it"):
+        decode(raw, "a.png")
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("CMYK", "jpg"), ("LAB", "tiff"), ("YCbCr", "tiff")])
+def test_other_colours_than_rgb_are_refused_with_the_true_reason(tmp_path: Path, mode: str, suffix: str) -> None:
+    reference = save(Image.new(mode, (4, 4)), tmp_path / f"a.{suffix}")
+    if Image.open(tmp_path / reference).mode == mode:
+        with pytest.raises(UserError, match=rf"^a\.{suffix}: mode {mode} is neither grey nor RGB: convert it to RGB"):
+            read_rgb(tmp_path, reference)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "broken link", "loop", "nothing"])
+def test_what_is_not_a_file_is_refused_and_does_not_block(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "009.png"
+    make = {
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "broken link": lambda: path.symlink_to("gone.png"),
+        "loop": lambda: path.symlink_to("009.png"),
+    }
+    make.get(kind, lambda: None)()
+    with pytest.raises(UserError, match=r"/009\.png: no such file, or a broken link, a pipe or a folder"):
+        read_rgb(tmp_path, path.name)
+    with pytest.raises(UserError, match=r"/009\.png: no such mask"):
+        read_mask(tmp_path, path.name)
+    with pytest.raises(UserError, match=r"/009\.png: no such file"):
+        cifar_batch(path)
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I", "tiff"), ("F", "tiff")])
@@ -289,6 +364,11 @@ def test_a_damaged_batch_is_refused_by_name(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "test_batch").write_bytes(raw)
     with pytest.raises(UserError, match=r"/test_batch: not a CIFAR batch \("):
         raw_bytes(tmp_path, "test_batch:0")
+
+
+def test_a_row_beyond_the_batch_is_refused(batch_root: Path) -> None:
+    with pytest.raises(UserError, match=r"/data_batch_1:2: the batch has 2 images"):
+        raw_bytes(batch_root, "data_batch_1:2")
 
 
 def test_a_missing_batch_says_how_to_get_it(tmp_path: Path) -> None:

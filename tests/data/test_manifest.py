@@ -1,7 +1,8 @@
 """Manifests: every image with its mask, label and split, in one order, or every problem in one message."""
 
 import hashlib
-import logging
+import os
+import pickle
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,10 +15,12 @@ from PIL import Image
 
 from adtr.config.paths import parts_of
 from adtr.config.schema import Dataset, root_of
+from adtr.data import manifest as manifest_module
 from adtr.data.images import cifar_batch
 from adtr.data.manifest import draw_outliers, fingerprint, index, read_manifest, write_manifest
 from adtr.data.synthetic import write_cifar100
 from adtr.errors import UserError
+from adtr.files import sha256
 
 WHOLE = [
     "cup/train/good/0.png",
@@ -104,8 +107,8 @@ def test_the_order_is_not_that_of_the_file_system(tmp_path: Path, monkeypatch: p
     names = ["10.png", "9.png", "b.png", "a.png", "B.png"]
     write(tmp_path, [*WHOLE, *(f"cup/train/good/{name}" for name in names), "cup/test/bend/0.png"])
     write(tmp_path, ["cup/ground_truth/bend/0_mask.png"])
-    glob = Path.glob
-    monkeypatch.setattr(Path, "glob", lambda folder, pattern: sorted(glob(folder, pattern), reverse=True))
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: sorted(listed(folder), reverse=True))
     manifest = index(dataset("mvtec", tmp_path), "cup")
     train = [f"cup/train/good/{name}.png" for name in ("0", "1", "10", "9", "B", "a", "b")]
     test = [f"cup/test/{name}/0.png" for name in ("bend", "good", "hole", "scratch")]
@@ -144,18 +147,6 @@ def test_a_category_needs_images_of_all_three_kinds(tmp_path: Path, left_out: st
     assert problems_of(write(tmp_path, files))[1:] == [f"{tmp_path}/cup: no images in {missing}"]
 
 
-def test_a_test_image_that_is_also_a_training_image_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write(tmp_path, WHOLE)
-    with caplog.at_level(logging.WARNING):
-        index(dataset("mvtec", tmp_path), "cup")
-    assert caplog.messages == []
-    (tmp_path / "cup/test/good/0.png").write_bytes((tmp_path / "cup/train/good/1.png").read_bytes())
-    index(dataset("mvtec", tmp_path), "cup")
-    assert caplog.messages == ["cup: 1 test images are also training images: cup/test/good/0.png"]
-
-
 @pytest.mark.parametrize("name", ["cup", "01", "1e5", "NA"])
 def test_a_manifest_survives_its_csv(tmp_path: Path, name: str) -> None:
     """Also where names look like numbers or gaps: BTAD's categories are 01, 02, 03."""
@@ -171,9 +162,13 @@ def test_a_manifest_survives_its_csv(tmp_path: Path, name: str) -> None:
 # Fingerprints
 
 
-def grow(root: Path) -> None:
-    with (root / "cup/test/good/0.png").open("ab") as file:
-        file.write(b"\0")
+def invert(root: Path) -> None:
+    """In place, at the same size and with the times of before, as `cp -p` would."""
+    path = root / "cup/ground_truth/hole/0_mask.png"
+    raw, times = bytearray(path.read_bytes()), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    raw[-20] ^= 1
+    path.write_bytes(raw)
+    os.utime(path, ns=times)
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -181,29 +176,76 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "removed": lambda root: (root / "cup/train/good/1.png").unlink(),
     "renamed": lambda root: (root / "cup/train/good/1.png").rename(root / "cup/train/good/2.png"),
     "moved": lambda root: (root / "cup/test/hole/0.png").rename(root / "cup/test/scratch/1.png"),
-    "another size": grow,
+    "another content": invert,
     "a mask": lambda root: (root / "cup/ground_truth/hole/0_mask.png").unlink(),
+    "not read": lambda root: (root / "cup/train/good/day2").mkdir(),
 }
 
 
+def printed(root: Path, category: str = "cup") -> str:
+    """The fingerprint, with the manifest of the category beside the data where there is one."""
+    return fingerprint(dataset("mvtec", root), root / f"{category}.csv", category)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_the_fingerprint_follows_the_files_of_the_category(tmp_path: Path, change: Callable[[Path], object]) -> None:
+def test_the_fingerprint_follows_the_files_of_the_category(
+    tmp_path: Path, change: Callable[[Path], object], indexed: bool
+) -> None:
     write(tmp_path, [*WHOLE, "pot/train/good/0.png"])
-    before = {name: fingerprint(dataset("mvtec", tmp_path), name) for name in ("cup", "pot")}
+    before = {name: printed(tmp_path, name) for name in ("cup", "pot")}
+    if indexed:
+        write_manifest(tmp_path / "cup.csv", index(dataset("mvtec", tmp_path), "cup"))
+        assert printed(tmp_path) == before["cup"]
     change(tmp_path)
-    assert fingerprint(dataset("mvtec", tmp_path), "cup") != before["cup"]
-    assert fingerprint(dataset("mvtec", tmp_path), "pot") == before["pot"]
+    assert printed(tmp_path) != before["cup"]
+    assert printed(tmp_path, "pot") == before["pot"]
+
+
+def test_what_has_not_changed_since_it_was_indexed_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tmp_path / "cup.csv", index(dataset("mvtec", write(tmp_path, WHOLE)), "cup"))
+    before, read = printed(tmp_path), list[Path]()
+
+    def counted(path: Path, _: int) -> str:
+        read.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr(manifest_module, "_sha256", counted)
+    later = (tmp_path / "cup.csv").stat().st_mtime_ns + 10**9
+    os.utime(tmp_path / "cup.csv", ns=(later, later))  # clocks of file systems are coarse
+    assert printed(tmp_path) == before
+    assert read == []
+    (tmp_path / "cup.csv").write_text("damaged\n")
+    assert printed(tmp_path) == before
+    assert len(read) == len(WHOLE)
 
 
 def test_the_fingerprint_does_not_know_where_or_when_the_files_were_written(tmp_path: Path) -> None:
-    prints = {fingerprint(dataset("mvtec", write(tmp_path / name, WHOLE)), "cup") for name in ("a", "b")}
+    prints = {printed(write(tmp_path / name, WHOLE)) for name in ("a", "b")}
     assert len(prints) == 1
     assert len(prints.pop()) == 16
 
 
+def test_the_fingerprint_passes_over_what_systems_leave_and_waits_for_no_pipe(tmp_path: Path) -> None:
+    before = printed(write(tmp_path, WHOLE))
+    write(tmp_path, ["cup/test/.ipynb_checkpoints/0.png", "cup/test/@eaDir/0.png", "cup/test/hole/._0.png"])
+    (tmp_path / "cup/test/notes.txt").touch()
+    assert printed(tmp_path) == before
+    (tmp_path / "cup/test/loop").symlink_to(tmp_path / "cup")
+    assert printed(tmp_path) != before
+    before = printed(tmp_path)
+    os.mkfifo(tmp_path / "cup/test/hole/009.png")
+    assert printed(tmp_path) != before
+    (tmp_path / "cifar").mkdir()
+    os.mkfifo(tmp_path / "cifar/test_batch")
+    assert len(fingerprint(dataset("cifar10", tmp_path / "cifar"))) == 16
+
+
 @pytest.mark.parametrize("layout", ["mvtec", "cifar10", "elpv"])
 def test_the_fingerprint_of_nothing(tmp_path: Path, layout: str) -> None:
-    assert fingerprint(dataset(layout, tmp_path / "nowhere"), "cup") == "absent"
+    assert fingerprint(dataset(layout, tmp_path / "nowhere"), category="cup") == "absent"
 
 
 # CIFAR-10
@@ -247,6 +289,35 @@ def test_parts_are_shared_by_the_classes_where_their_images_are(cifar10_root: Pa
 def test_the_draw_follows_from_the_seed(cifar10_root: Path) -> None:
     drawn = [set(m.image[m.split == "test"]) for m in (cifar10(cifar10_root, seed=s) for s in (0, 0, 1))]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+META = {b"label_names": [b"cat", b"dog"]}
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "a label beyond the names": ({"test": [0, 10]}, "test_batch: image 1 has the label 10, not one of 0 to 1"),
+    "a negative label": ({"test": [-1, 0]}, "test_batch: image 0 has the label -1"),
+    "a label of text": ({"train": ["cat", 0]}, "data_batch_1: image 0 has the label 'cat'"),
+    "a label true": ({"train": [True, 0]}, "data_batch_1: image 0 has the label True"),
+    "no training image": ({"train": [1, 1]}, "cat has 0 training images"),
+    "no test image": ({"test": [1, 1]}, r"cat has 5 training images, 0 test images"),
+    "no anomaly": ({"test": [0, 0]}, "cat has 5 training images, 2 test images and 0 of other classes"),
+    "names of another data set": ({"meta": {b"fine_label_names": [b"cat"]}}, "meta: holds no label_names"),
+    "names that are numbers": ({"meta": {b"label_names": [1, 2]}}, "meta: not a CIFAR batch"),
+    "names that are not UTF-8": ({"meta": {b"label_names": [b"\xff"]}}, "meta: not a CIFAR batch"),
+    "labels of another data set": ({"key": b"fine_labels"}, "data_batch_1: holds no labels"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_batches_of_odd_content_are_refused_by_name(tmp_path: Path, odd: str) -> None:
+    changes, message = ODD[odd]
+    key = changes.get("key", b"labels")
+    labels = {f"data_batch_{i}": changes.get("train", [0, 1]) for i in range(1, 6)}
+    for name, of in (labels | {"test_batch": changes.get("test", [0, 1])}).items():
+        batch = {key: of, b"data": np.zeros((len(of), 3072), np.uint8)}
+        (tmp_path / name).write_bytes(pickle.dumps(batch, protocol=2))
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps(changes.get("meta", META), protocol=2))
+    with pytest.raises(UserError, match=message):
+        cifar10(tmp_path)
 
 
 # Outliers
@@ -359,6 +430,22 @@ def test_elpv_rows_are_in_order() -> None:
     assert keys == sorted(keys)
 
 
+LABELS = {
+    "text": "a.png zero mono",
+    "bytes": b"\xff\xfe",
+    "one column": "a.png",
+    "empty": "",
+    "no anomaly": "a.png 0.0 mono\nb.png 0.0 mono\nc.png 0.0 mono",
+}
+
+
+@pytest.mark.parametrize("content", LABELS.values(), ids=LABELS.keys())
+def test_an_odd_table_of_cells_is_refused_by_name(tmp_path: Path, content: str | bytes) -> None:
+    (tmp_path / "labels.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=rf"^{tmp_path}(/labels\.csv)?: (not a table|no cells)"):
+        index(dataset("elpv", tmp_path), "mono")
+
+
 # What is not there
 
 
@@ -370,6 +457,9 @@ def test_elpv_rows_are_in_order() -> None:
         ("cifar10", "cifar10", "no class 'cup'; its classes: airplane, automobile, bird"),
         ("elpv", "package:elpv_dataset/data", "no cells of type 'cup'"),
         ("elpv", "package:no_such_package/data", "Cups: the package no_such_package is not installed"),
+        ("elpv", "package:no_such_package.inner/data", r"Cups: the package no_such_package\.inner is not installed"),
+        ("elpv", "package:/data", "Cups: the package  is not installed"),
+        ("mvtec", "~no.such.user/data", r"Cups: root ~no\.such\.user/data: no such user"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is(

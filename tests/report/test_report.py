@@ -23,7 +23,9 @@ import pytest
 from PIL import Image
 from vouched import vouch, vouch_again
 
+from adtr.config.paths import Paths
 from adtr.config.study import Plan, resolve
+from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
 from adtr.evaluate import bootstrap as statistics
 from adtr.figures import dataset_kinds, kinds_of
@@ -218,6 +220,21 @@ def test_names_are_escaped_and_the_label_says_whose_recipe_it_is(made: Made) -> 
     assert "Not the paper’s recipe" in made.html
     assert "Not the paper's recipe" in made.brief
     assert "<b>" not in made.html + made.brief
+
+
+def test_what_was_warned_of_in_the_data_is_counted_and_listed(made: Made, results: Path, tmp_path: Path) -> None:
+    assert "The data" not in made.html + made.brief
+    plan, manifest = study(), pd.DataFrame(columns=COLUMNS)
+    manifest.attrs["warnings"] = {"odd": ["a", "<b>", "c", "d"], "even": ["e"]}
+    write_manifest(Paths(plan, tmp_path).manifests["smoke_mvtec/screw"], manifest)
+    html, brief = written(plan, results, tmp_path / "report")
+    for text in (html, brief, (tmp_path / "report/report.tex").read_text(encoding="utf-8")):
+        assert "The check of the images gave 2 warnings" in text
+    for text in (html, brief):
+        assert "smoke_mvtec/screw: odd (4): a, &lt;b" in text
+        assert "smoke_mvtec/screw: even (1): e" in text
+    assert "## The data" in brief
+    assert 'href="#data"' in html
 
 
 def test_the_page_asks_for_nothing_outside_itself(made: Made, page: Page) -> None:

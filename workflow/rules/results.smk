@@ -101,6 +101,7 @@ rule write_report:
         tables=study.tables,
         figures=study.figures,
         runs=study.runs("run.json"),
+        manifests=study.manifest_records,
         params=[f"{study.params_folder}/{name}.yaml" for name in ("default", "sources")],
     output:
         study.reports,

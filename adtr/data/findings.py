@@ -1,0 +1,97 @@
+"""What is wrong, or looks wrong, with the images of a data set.
+
+A problem stops the index. A warning stays beside the manifest, in its record, and is shown on the console and in the
+report.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from adtr.config.paths import Paths
+from adtr.data.images import marked
+from adtr.records import Record
+
+Warnings = Mapping[str, list[str]]  # what, and the names of the files
+
+UNREAD = "not read, as it is not where MVTec-AD's layout has images or of an unknown kind"
+PAGES = "several pages or frames, of which the first is read"
+ALPHA = "transparent in parts, which is not seen: the colours behind are read"
+PLAIN = "of a single colour"
+INVERTED = "a mask of more than half of its image, border included: is it inverted? What is not black is anomalous"
+LOSSY = "a mask stored as JPEG, which blurs its edges: what is not black is anomalous"
+LEVELS = "a mask of more than two values: all but black is anomalous"
+NORMAL = "a mask of a normal image that is not black: normal images have no mask, it is not read"
+LEAKED = "test images that are also training images"
+CONTRARY = "normal and anomalous: the same picture stands under both labels"
+
+
+@dataclass
+class Findings:
+    """Collects what is found below `root`."""
+
+    root: Path
+    problems: list[str] = field(default_factory=list)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    def name(self, path: Path) -> str:
+        """A path below `root` as it can be printed, on one line."""
+        return shown(str(path.relative_to(self.root)))
+
+    def warn(self, what: str, name: str) -> None:
+        self.warnings.setdefault(what, []).append(shown(name))
+
+    def look_at_image(self, image: Image.Image, name: str) -> None:
+        """Warns of pages that are not read, of what only the alpha channel holds, and of pictures without content."""
+        if image.info.get("pages", 1) > 1:
+            self.warn(PAGES, name)
+        if image.has_transparency_data:
+            low, high = image.convert("RGBA").getchannel("A").getextrema()
+            if low != high:
+                self.warn(ALPHA, name)
+        if image.convert("RGB").getcolors(1):
+            self.warn(PLAIN, name)
+
+    def look_at_mask(self, mask: Image.Image, name: str) -> None:
+        """Warns of a mask that is hardly what a person drew; one that marks nothing is a problem."""
+        marks = marked(mask)
+        frame = [marks[0], marks[-1], marks[:, 0], marks[:, -1]]
+        if not marks.any():
+            self.problems.append(f"{shown(name)}: marks nothing, as every pixel is black or transparent: replace it")
+        elif marks.mean() > 0.5 and sum(map(sum, frame)) > sum(map(len, frame)) / 2:
+            self.warn(INVERTED, name)
+        if mask.info.get("pages", 1) > 1:
+            self.warn(PAGES, name)
+        if mask.format in ("JPEG", "MPO"):
+            self.warn(LOSSY, name)
+        elif not mask.getcolors(2):
+            self.warn(LEVELS, name)
+
+
+def shown(text: str) -> str:
+    """Text on one line, with an escape in place of what cannot be printed or is not UTF-8."""
+    readable = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable)
+
+
+def sentences(warnings: Warnings, most: int | None = None) -> list[str]:
+    """A line a kind of warning, with the first `most` names, or all of them."""
+    lines = []
+    for what, names in warnings.items():
+        hidden = len(names) - len(names[:most])
+        lines.append(f"{what} ({len(names)}): {', '.join(names[:most])}" + (f" and {hidden} more" if hidden else ""))
+    return lines
+
+
+def of_study(paths: Paths, most: int | None = None) -> list[str]:
+    """The warnings in the records of a study's manifests, as far as these are there; `most` as for `sentences`.
+
+    Raises:
+        UserError: a record is missing or damaged.
+    """
+    manifests = {name: path for name, path in paths.manifests.items() if path.is_file()}
+    recorded = {name: Record(path.with_suffix(".json")).values.get("warnings", {}) for name, path in manifests.items()}
+    return [f"{name}: {line}" for name, warnings in recorded.items() for line in sentences(warnings, most)]
