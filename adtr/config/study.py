@@ -209,6 +209,8 @@ def _outliers(
             errors.append(f"{where}: starts from {used.adtr_plus.start}, whose method is {start.method}, not adtr")
         elif (start.features, start.model) != (used.features, used.model):
             errors.append(f"{where}: its features or model are not those of {used.adtr_plus.start}, its start")
+        elif start.threshold.calibration != used.threshold.calibration:
+            errors.append(f"{where}: its threshold.calibration is not that of {used.adtr_plus.start}, its start")
         name = used.outliers.dataset
         if used.adtr_plus.anomalies == "confetti":
             if datasets[dataset].layout.startswith("cifar"):
@@ -259,7 +261,7 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
 
 # Files of a training; of an evaluation, beside those; of a study, for DVC
 TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
-EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]
+EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
 PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 
 

@@ -42,15 +42,25 @@ def decode(raw: bytes, reference: str) -> Image.Image:
     if ROW.fullmatch(reference):
         planes = np.frombuffer(raw, np.uint8).reshape(3, 32, 32)
         return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+    return decode_file(raw, reference)
+
+
+def decode_file(raw: bytes, name: str) -> Image.Image:
+    """The image in the bytes of a file, decoded whole; errors as `decode`, which name it."""
     try:
         image = Image.open(io.BytesIO(raw))
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises almost anything on a broken file
         raise UserError(
-            f"{reference}: not readable as an image ({str(error).partition(' <')[0]}): replace or remove it"
+            f"{name}: not readable as an image ({str(error).partition(' <')[0]}): replace or remove it"
         ) from None
+    return eight_bit(image, name)
+
+
+def eight_bit(image: Image.Image, name: str) -> Image.Image:
+    """The image; a UserError if it is not of eight bits a channel."""
     if image.mode not in EIGHT_BIT:
-        raise UserError(f"{reference}: mode {image.mode} is not of eight bits a channel: convert it")
+        raise UserError(f"{name}: mode {image.mode} is not of eight bits a channel: convert it")
     return image
 
 
@@ -60,7 +70,12 @@ def read_rgb(root: Path, reference: str, size: int | None = None, digest: str = 
     Raises:
         UserError: its sha256 is not `digest`, or it cannot be decoded.
     """
-    image = decode(_verified(root, reference, digest), reference).convert("RGB")
+    return as_rgb(decode(_verified(root, reference, digest), reference), size)
+
+
+def as_rgb(image: Image.Image, size: int | None = None) -> np.ndarray:
+    """An image as RGB (H, W, 3) uint8, resized as `read_rgb` does."""
+    image = image.convert("RGB")
     if size and image.size != (size, size):  # aspect ratio not kept, nothing cropped
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
