@@ -10,7 +10,6 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from scipy.stats import binomtest
 
 from adtr.errors import UserError
 
@@ -43,5 +42,7 @@ def threshold(scores: np.ndarray, false_alarms: float) -> float:
 
 def interval(count: int, of: int) -> tuple[float, float]:
     """The exact 95 % interval of a share, `count` of `of` (Clopper & Pearson, Biometrika 1934)."""
+    from scipy.stats import binomtest  # takes a second to import, which prediction spares
+
     found = binomtest(count, of).proportion_ci(LEVEL, method="exact")
     return float(found.low), float(found.high)

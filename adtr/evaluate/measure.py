@@ -65,10 +65,10 @@ def calibrated(
     return scores.assign(map_max=maps.max(axis=(1, 2)))[CALIBRATED]
 
 
-def upsampled(maps: np.ndarray, size: int) -> np.ndarray:
-    """Anomaly maps (N, G, G) to (N, S, S) float32, bilinear as in UniAD."""
-    tensor = torch.from_numpy(maps)[:, None]
-    return F.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=True)[:, 0].numpy()
+def upsampled(maps: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Anomaly maps (N, G, G) to (N, S, S), or (N, H, W) of a `size` (H, W), float32, bilinear as in UniAD."""
+    tensor, sides = torch.from_numpy(maps)[:, None], (size, size) if isinstance(size, int) else size
+    return F.interpolate(tensor, size=sides, mode="bilinear", align_corners=True)[:, 0].numpy()
 
 
 def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:

@@ -28,7 +28,8 @@ def evaluate(
 ) -> None:
     """Scores the test images of a run, measures the scores and writes six files beside its own (study.EVALUATED).
 
-    calibration.csv has the scores of the images that were held out to set a threshold; without any, no row. curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
+    calibration.csv has the scores of the images that were held out to set a threshold; without any, no row.
+    curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
     evaluation.json says what made the others, with their checksums and without the time: the same evaluation gives the
     same bytes.
 

@@ -58,7 +58,7 @@ def train(
         bank = replace(bank, sources=frozenset(rows.image))
     made = read_store(stores[str(rows.part.iloc[0])])[1]
     params = params.model_copy(update={"features": Features.model_validate(made["features"])})
-    record = {
+    record: dict[str, Any] = {
         "method": params.method,
         "seed": seed,
         "trained_on": data_digest(rows),

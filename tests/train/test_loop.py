@@ -330,7 +330,12 @@ def test_a_damaged_state_is_told_and_costs_epochs_only(
         path = tmp_path / "own" / name
         whole, flipped = path.read_bytes(), bytearray(path.read_bytes())
         flipped[len(whole) // 2] ^= 4
-        damages: dict[str, bytes] = {"bit": bytes(flipped), "cut": whole[:-100], "empty": b"", "a list": with_checksum([1])}
+        damages: dict[str, bytes] = {
+            "bit": bytes(flipped),
+            "cut": whole[:-100],
+            "empty": b"",
+            "a list": with_checksum([1]),
+        }
         path.unlink()
         if damage != "gone":
             path.write_bytes(damages.get(damage, (tmp_path / "other" / name).read_bytes()))
