@@ -31,6 +31,8 @@ def markdown(content: Row, figures: list[Row]) -> str:
         lines.append(f"## {section['title']}")
         for main in section["main"]:
             lines += [f"### {main['title']}", _cells(main), *main["sentences"]]
+        if section["thresholds"]:
+            lines += [f"### {section['thresholds']['title']}", *_text(section["thresholds"])]
         for figure in figures:
             if figure["section"] == place:
                 lines += [f"![{figure['alt']}]({figure['file']})", f"{figure['subject']}: {figure['caption']}"]
