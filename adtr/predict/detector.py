@@ -96,7 +96,8 @@ class Detector:
         threshold, pixel_threshold: of an image's score and of its map, or None.
         false_alarms: the rate that they are for: at most this share of normal images is called anomalous.
         calibrated_on: how many images they rest on.
-        scale: lowest and highest value of the map's colours: those of the test images, as in the report.
+        scale: values of the map that have the lowest and the highest colour: of the test images' the median, and the
+            highest but for a thousandth.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Detector:
         backbone = None if features["weights"] == "none" else build(params.features, file).to(device)
         detector = cls(params, read_model(folder), backbone, device, threads or len(os.sched_getaffinity(0)))
         maps = np.load(io.BytesIO(evaluation.read("maps.npy")))
-        detector.scale = (float(maps.min()), float(np.quantile(maps, 0.999)))
+        detector.scale = (float(np.median(maps)), float(np.quantile(maps, 0.999)))
         scores = evaluation.table("calibration.csv", dtype={"pred_score": np.float32, "map_max": np.float32})
         detector._calibrate(folder, scores, false_alarms, evaluation.values.get("threshold"))
         return detector

@@ -12,7 +12,7 @@ from adtr.evaluate.measure import upsampled
 
 COLOURS = "inferno"  # of every anomaly map, as in figures/look.py: brighter is more anomalous
 SHORTEST, LONGEST = 512, 1024  # px, of the picture's longer side
-OPACITY = 0.75  # of the highest value; the lowest is transparent
+OPACITY = 0.7  # of the highest value; what is low is transparent
 
 
 def overlay(
@@ -33,7 +33,7 @@ def overlay(
     map_ = upsampled(token_map[None], (height, width))[0]
     value = np.clip((map_ - low) / max(high - low, 1e-12), 0, 1)
     colours = 255 * matplotlib.colormaps[COLOURS](value)[..., :3]
-    opacity = OPACITY * np.sqrt(value)[..., None]
+    opacity = OPACITY * np.minimum(1, 1.5 * value)[..., None]
     pixels = (1 - opacity) * grey + opacity * colours
     if pixel_threshold is not None:
         inside = map_ > pixel_threshold
