@@ -65,7 +65,7 @@ def predict(
 
     def write(place: int, image: Image.Image, prediction: Prediction) -> None:
         picture = overlay(image, prediction.token_map, detector.scale, prediction.pixel_threshold)
-        content = saved(lambda file: picture.save(file, "PNG", compress_level=3))
+        content = saved(lambda file: picture.save(file, "PNG", compress_level=1))
         write_bytes(output / "overlays" / f"{names[place]}.png", content)
         if maps:
             content = saved(lambda file: np.save(file, prediction.anomaly_map))

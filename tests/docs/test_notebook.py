@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "docs/predict.ipynb"
 
 
 def test_the_notebook_goes_from_images_to_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    matplotlib.use("Agg")
+    plt.switch_backend("Agg")
     monkeypatch.chdir(tmp_path)  # and back, once the notebook has changed it
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
@@ -24,4 +24,4 @@ def test_the_notebook_goes_from_images_to_overlays(tmp_path: Path, monkeypatch: 
     assert table.pred_label.mean() > 0.5
     assert all(axes.images for axes in figure.axes)
     assert len(list(Path("out/overlays").glob("*.png"))) == 8
-    matplotlib.pyplot.close(figure)
+    plt.close(figure)
