@@ -3,6 +3,7 @@
 import argparse
 import io
 import logging
+import math
 import os
 import re
 import shlex
@@ -28,7 +29,10 @@ RUN = "DATASET/EXPERIMENT/CATEGORY/SEED"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one subcommand; an error that the user can mend, a file's included, is one message and exit code 1."""
+    """Runs one subcommand; an error that the user can mend, a file's included, is one message and exit code 1.
+
+    `predict` ends with exit code 3 if it skipped images.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     if getattr(options, "study", "") is None:
@@ -52,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch "
         "or generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, "
-        "report. Snakemake calls them for a whole study: `snakemake all_tables --config study=NAME`.",
+        "report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables --config "
+        "study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -83,6 +88,20 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument(
             "--device", default="auto", help="cpu, cuda, cuda:NUMBER, or auto: a GPU where there is one [auto]"
         )
+
+    predict = add("predict", _predict, "score new images with a trained run: labels, anomaly maps, overlays",
+                  "adtr predict results/mine/runs/line4/adtr/a/0 /data/today --output out")  # fmt: skip
+    predict.add_argument("run", metavar="RUN", help=f"the folder of a run, or with --study {RUN}")
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of them, or - for names on standard "
+                         "input, a line each")  # fmt: skip
+    predict.add_argument("--output", type=Path, required=True, help="the folder of predictions.csv and overlays/")
+    predict.add_argument("--study", dest="of_study", metavar="STUDY", help="whose run it is, in results/")
+    predict.add_argument("--false-alarms", type=_rate, metavar="RATE", help="largest share of normal images called "
+                         "anomalous [threshold.false_alarms of the run]")  # fmt: skip
+    predict.add_argument("--maps", action="store_true", help="write the anomaly maps, too: maps/NAME.npy")
+    predict.add_argument("--weights", type=Path, help="of the backbone [the installed package, or data/weights/]")
+    predict.add_argument("--threads", type=_positive, help="images in work at once, same scores [one a core]")
+    predict.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
 
     add("tables", _tables, "gather a study's metrics and write its tables", target="")
     add("plots", _plots, "write what DVC compares: metrics by name, curves of its plots", target="")
@@ -123,6 +142,16 @@ def _positive(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,2}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on (to 999)")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return rate
 
 
 # What a command names
@@ -339,6 +368,19 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
         raise UserError(f"{folder}: trained with other parameters than the study's: train it again")
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
     return run, (folder, manifest, stores, root, paths.plan.params[run[:2]])
+
+
+def _predict(options: Options) -> None:
+    from adtr.predict.detector import Detector
+    from adtr.predict.stage import find_run, predict
+
+    run, device = find_run(options.run, options.of_study), _device(options.device)
+    detector = Detector.load(run, options.weights, options.false_alarms, device, options.threads)
+    listed = sys.stdin.buffer.read() if "-" in options.paths else b""
+    summary, skipped = predict(detector, options.paths, options.output, listed, options.maps)
+    print(summary)
+    if skipped:
+        sys.exit(3)
 
 
 # Studies

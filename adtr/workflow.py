@@ -216,7 +216,9 @@ class Workflow:
 
     def train_decisive(self, wildcards: Wildcards) -> str:
         decisive = self.params(wildcards).decisive()
-        sections = {name: value for name, value in decisive.items() if name != "score"}
+        sections = {name: value for name, value in decisive.items() if name not in ("score", "threshold")}
+        if "threshold" in decisive:
+            sections["calibration"] = decisive["threshold"]["calibration"]
         return digest(sections, provenance.code("train", self.params(wildcards).method))
 
     def train_threads(self, wildcards: Wildcards) -> int:
@@ -224,8 +226,8 @@ class Workflow:
         return params.train.threads if params.trains else 1
 
     def evaluate_decisive(self, wildcards: Wildcards) -> str:
-        params = self.params(wildcards)
-        return digest(params.score.model_dump(mode="json"), provenance.code("evaluate", params.method))
+        decisive, code = self.params(wildcards).decisive(), provenance.code("evaluate", self.params(wildcards).method)
+        return digest(decisive["score"], *([decisive["threshold"]] if "threshold" in decisive else []), code)
 
     def differences_decisive(self, wildcards: Wildcards) -> str:
         return digest(provenance.code("differences", self.params(wildcards).method))

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adtr.config.schema import Features
 from adtr.data.images import normalized
 from adtr.features.backbones import Backbone, build
-from adtr.features.extract import _tokens, batch_size
+from adtr.features.extract import batch_size, tokens_of
 
 
 def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
@@ -32,7 +32,7 @@ def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: Threa
     """As adtr.features.extract.extract does it, without the files."""
     torch.set_num_threads(1)
     each = batch_size(features.image_size)
-    list(pool.map(lambda batch: _tokens(batch, backbone, features, "cpu"), batches(images, each)))
+    list(pool.map(lambda batch: tokens_of(batch, backbone, features, "cpu"), batches(images, each)))
 
 
 def batches(images: np.ndarray, each: int) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ from adtr.config.study import resolve
 from adtr.cost import read_cluster, steps_of
 from adtr.data.images import normalized
 from adtr.features.backbones import Backbone, build
-from adtr.features.extract import _tokens, batch_size
+from adtr.features.extract import batch_size, tokens_of
 
 STEPS = 10  # between two waits for the device
 OURS = ("float32 launched", "float32 recorded", "bfloat16 launched", "bfloat16 recorded")
@@ -102,7 +102,7 @@ def extraction(device: str, rounds: int) -> None:
             return plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).half().cpu()
 
         def of_ours(backbone: Backbone, asked: Features) -> list[np.ndarray]:
-            return list(pool.map(lambda batch: _tokens(batch, backbone, asked, device), batches))
+            return list(pool.map(lambda batch: tokens_of(batch, backbone, asked, device), batches))
 
         sides: dict[str, Work] = {"plain": lambda: list(pool.map(of_theirs, batches))}
         sides |= {side: partial(of_ours, *built) for side, built in ours.items()}

@@ -17,7 +17,7 @@ from PIL import Image
 from adtr.data.images import normalized, read_rgb
 from adtr.evaluate.measure import upsampled
 from adtr.features.backbones import build
-from adtr.features.extract import _tokens
+from adtr.features.extract import tokens_of
 from adtr.methods.adtr import differences
 from adtr.model.transformer import ADTR
 
@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pixels = np.random.default_rng(0).integers(0, 256, (options.side, options.side, 3), np.uint8)
         Image.fromarray(pixels).save(f"{folder}/x.png")
-        channels = _tokens(pixels[None, :size, :size], backbone, params.features, "cpu").shape[2]
+        channels = tokens_of(pixels[None, :size, :size], backbone, params.features, "cpu").shape[2]
         theirs, ours = plain.Transformer(grid**2, channels), ADTR(grid**2, channels)
         theirs.eval(), ours.eval()
 
@@ -48,7 +48,7 @@ def main() -> None:
 
         @torch.inference_mode()
         def our_map() -> None:
-            f = _tokens(read_rgb(Path(folder), "x.png", size)[None], backbone, params.features, "cpu")
+            f = tokens_of(read_rgb(Path(folder), "x.png", size)[None], backbone, params.features, "cpu")
             upsampled(differences(ours, f).norm(dim=-1).unflatten(1, (grid, grid)).numpy(), size)
 
         median = seconds({"plain": their_map, "ours": our_map}, options.rounds)

@@ -18,7 +18,7 @@ from measure import Work, machine, paper, seconds, side_by_side
 from adtr.config.methods import Params
 from adtr.data.images import normalized
 from adtr.features.backbones import build
-from adtr.features.extract import _tokens, batch_size
+from adtr.features.extract import batch_size, tokens_of
 from adtr.model.losses import normal_loss
 from adtr.model.transformer import ADTR
 from adtr.train.context import precision
@@ -73,7 +73,7 @@ def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> d
 
     def extract() -> list[np.ndarray]:
         parts = batches(images, batch_size(params.features.image_size))
-        return list(pool.map(lambda part: _tokens(part, backbone, params.features, "cpu"), parts))
+        return list(pool.map(lambda part: tokens_of(part, backbone, params.features, "cpu"), parts))
 
     return {
         "our backbone": extract,

@@ -1,6 +1,8 @@
 """The order of the sub-packages, read from the source: each imports only those above it, or in its own row."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ ORDER = [
     ["train"],
     ["methods"],
     ["evaluate"],
+    ["predict"],
     ["tables"],
     ["figures"],
     ["report"],
@@ -59,5 +62,11 @@ def test_no_import_is_relative(path: Path) -> None:
         assert not (isinstance(node, ast.ImportFrom) and node.level)
 
 
-def test_the_package_itself_imports_nothing() -> None:
-    assert list(imports((PACKAGE / "__init__.py").read_bytes())) == []
+def test_the_package_itself_imports_only_its_face_and_that_late() -> None:
+    assert set(imports((PACKAGE / "__init__.py").read_bytes())) == {
+        "adtr.predict.detector", "adtr.predict.detector.Detector"
+    }  # fmt: skip
+    code = (
+        "import adtr, sys; assert not {'torch', 'numpy'} & {*sys.modules}; adtr.Detector; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,6 +21,7 @@ from adtr.config.schema import (
     Score,
     Section,
     Share,
+    Threshold,
     Whole,
 )
 
@@ -163,6 +164,7 @@ class Params(Section):
     model: Model
     train: Train
     score: Score
+    threshold: Threshold
     adtr_plus: AdtrPlus
     confetti: Confetti
     outliers: Outliers
@@ -209,7 +211,8 @@ class Params(Section):
         return own.random if isinstance(own, Method) else True
 
     def decisive(self) -> dict[str, Any]:
-        """The sections that a run's numbers depend on: of its features, its method, its anomalies and its score."""
+        """The sections that a run's numbers depend on: of its features, its method, its anomalies and its scores."""
         anomalies = [self.adtr_plus.anomalies] if self.method == "adtr_plus" else []
-        names = dict.fromkeys(["features", *self.method_sections(), *anomalies, "score"])
+        held_out = ["threshold"] if self.threshold.calibration else []
+        names = dict.fromkeys(["features", *self.method_sections(), *anomalies, "score", *held_out])
         return {"method": self.method} | {name: getattr(self, name).model_dump(mode="json") for name in names}

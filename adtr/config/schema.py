@@ -119,6 +119,15 @@ class Score(Section):
     aupro_limit: Share = Field(description="largest false positive rate of AUPRO")
 
 
+class Threshold(Section):
+    """From which score on an image is called anomalous, by normal images that are not trained on."""
+
+    calibration: Number = Field(
+        ge=0, lt=1, description="share of the normal training images that is held out to set the threshold; 0 for none"
+    )
+    false_alarms: Number = Field(gt=0, lt=1, description="largest share of normal images called anomalous")
+
+
 class Confetti(Section):
     """Synthetic anomalies: squares of colour on normal images (Liznerski et al., ICLR 2021)."""
 

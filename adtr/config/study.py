@@ -16,7 +16,7 @@ from adtr.config import PARAMS
 from adtr.config.levels import A_NAME, Errors, flatten, is_name, short, unflatten
 from adtr.config.methods import Params
 from adtr.config.reader import read_yaml
-from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title
+from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title, root_of
 from adtr.errors import UserError
 
 
@@ -238,6 +238,8 @@ def _outliers(
             errors.append(f"{where}: starts from {used.start}, whose method is {start.method}, not {expected}")
         elif (start.features, start.model) != (used.features, used.model):
             errors.append(f"{where}: its features or model are not those of {used.start}, its start")
+        elif start.threshold.calibration != used.threshold.calibration:
+            errors.append(f"{where}: its threshold.calibration is not that of {used.start}, its start")
         if used.method != "adtr_plus":
             continue
         name = used.outliers.dataset
@@ -299,7 +301,7 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
 
 # Files of a training; of an evaluation, beside those; of a study, for DVC
 TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
-EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "evaluation.json"]
+EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
 PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 
 

@@ -56,6 +56,11 @@ def decode(raw: bytes, reference: str) -> Image.Image:
     if ROW.fullmatch(reference):
         planes = np.frombuffer(raw, np.uint8).reshape(3, 32, 32)
         return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+    return decode_file(raw, reference)
+
+
+def decode_file(raw: bytes, name: str) -> Image.Image:
+    """The image in the bytes of a file, decoded whole; errors as `decode`, which name it."""
     try:
         image = Image.open(io.BytesIO(raw))
         layout = " ".join(str(tile.args) for tile in image.tile)
@@ -67,17 +72,22 @@ def decode(raw: bytes, reference: str) -> Image.Image:
             ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:  # a broken image raises almost anything
         raise UserError(
-            f"{reference}: not readable as an image ({str(error).partition(' <')[0]}): replace or remove it"
+            f"{name}: not readable as an image ({str(error).partition(' <')[0]}): replace or remove it"
         ) from None
     if not fits:
-        raise UserError(f"{reference}: {image.width}x{image.height} px are more than {LARGEST:,}: cut or shrink it")
+        raise UserError(f"{name}: {image.width}x{image.height} px are more than {LARGEST:,}: cut or shrink it")
+    image.info["pages"] = pages
+    return eight_bit(image, name, layout)
+
+
+def eight_bit(image: Image.Image, name: str, layout: str = "") -> Image.Image:
+    """The image; a UserError if it is not grey or RGB of eight bits a channel, by its mode or its file's layout."""
     deep = SIXTEEN_BIT.search(layout)
     if deep or image.mode[0] in "IF":
         mode = image.mode + (deep[0] if deep and ";" not in image.mode else "")
-        raise UserError(f"{reference}: mode {mode} is not of eight bits a channel: convert it")
+        raise UserError(f"{name}: mode {mode} is not of eight bits a channel: convert it")
     if image.mode not in EIGHT_BIT:
-        raise UserError(f"{reference}: mode {image.mode} is neither grey nor RGB: convert it to RGB")
-    image.info["pages"] = pages
+        raise UserError(f"{name}: mode {image.mode} is neither grey nor RGB: convert it to RGB")
     return image
 
 
@@ -87,7 +97,12 @@ def read_rgb(root: Path, reference: str, size: int | None = None, digest: str = 
     Raises:
         UserError: its sha256 is not `digest`, or it cannot be decoded.
     """
-    image = decode(_verified(root, reference, digest), reference).convert("RGB")
+    return as_rgb(decode(_verified(root, reference, digest), reference), size)
+
+
+def as_rgb(image: Image.Image, size: int | None = None) -> np.ndarray:
+    """An image as RGB (H, W, 3) uint8, resized as `read_rgb` does."""
+    image = image.convert("RGB")
     if size and image.size != (size, size):  # aspect ratio not kept, nothing cropped
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)

@@ -18,9 +18,12 @@ from torch import Tensor
 from adtr.config.methods import Params
 from adtr.config.schema import Score
 from adtr.data.images import verified_masks
-from adtr.evaluate import metrics
+from adtr.errors import UserError
+from adtr.evaluate import conformal, metrics
 
 SPLITS = ["test", "rest"]  # whose images are scored
+LEAST = 16  # images at once: of fewer, the last bits of convolutions and small matrix products depend on their number
+CALIBRATED = ["image", "pred_score", "map_max"]
 Row = dict[str, float | str]
 State = dict[str, Tensor]
 
@@ -29,15 +32,43 @@ def scored(
     method: ModuleType, state: State, features: np.ndarray, images: pd.DataFrame, params: Params, device: str
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Anomaly maps (N, G, G) float32 and scores of features (N, G·G, C) float16; `images` are the manifest's rows."""
-    maps = method.anomaly_map(state, features, params, device)
-    own = method.image_score(state, features, params, device) if hasattr(method, "image_score") else None
+    maps, own = raw_scores(method, state, features, params, device)
     return maps, score(maps, images, params.features.image_size, params.score, own)
 
 
-def upsampled(maps: np.ndarray, size: int) -> np.ndarray:
-    """Anomaly maps (N, G, G) to (N, S, S) float32, bilinear as in UniAD."""
-    tensor = torch.from_numpy(maps)[:, None]
-    return F.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=True)[:, 0].numpy()
+def raw_scores(
+    method: ModuleType, state: State, features: np.ndarray, params: Params, device: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Maps (N, G, G) float32, and a method's own scores (N,) if it has them; those of an image are its own alone.
+
+    The transformers give the same bits for an image whatever stands beside it; of other methods, fewer than LEAST
+    images are filled up with copies of the last.
+    """
+    count, transformer = len(features), "model" in params.method_sections() and params.model.variant != "cnn"
+    if count < LEAST and not transformer:
+        features = np.concatenate([features, np.repeat(features[-1:], LEAST - count, axis=0)])
+    maps = method.anomaly_map(state, features, params, device)[:count]
+    own = method.image_score(state, features, params, device)[:count] if hasattr(method, "image_score") else None
+    return maps, own
+
+
+def calibrated(
+    method: ModuleType, state: State, features: np.ndarray, images: pd.DataFrame, params: Params, device: str
+) -> pd.DataFrame:
+    """The scores of the held-out images, a row an image: image, pred_score, and map_max, the largest of its map.
+
+    No interpolation of the map exceeds map_max, so that a threshold of it holds for pixels at any size.
+    """
+    if images.empty:
+        return pd.DataFrame(columns=CALIBRATED)
+    maps, scores = scored(method, state, features, images, params, device)
+    return scores.assign(map_max=maps.max(axis=(1, 2)))[CALIBRATED]
+
+
+def upsampled(maps: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Anomaly maps (N, G, G) to (N, S, S), or (N, H, W) of a `size` (H, W), float32, bilinear as in UniAD."""
+    tensor, sides = torch.from_numpy(maps)[:, None], (size, size) if isinstance(size, int) else size
+    return F.interpolate(tensor, size=sides, mode="bilinear", align_corners=True)[:, 0].numpy()
 
 
 def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:
@@ -117,6 +148,31 @@ def measure(scores: pd.DataFrame, maps: np.ndarray, masks: np.ndarray | None, si
         rows.append(_row("pixel_auroc", metrics.auroc, masks, full))
         rows.append(_row("pixel_ap", metrics.average_precision, masks, full))
         rows.append(_row("aupro", metrics.aupro, masks, full, params.aupro_limit))
+    return rows
+
+
+def rates(scores: pd.DataFrame, calibration: pd.DataFrame, false_alarms: float) -> list[Row]:
+    """False alarms and misses of the test images at the threshold, per cent, with their 95 % intervals, as `measure`.
+
+    Nothing without `calibration`, of `calibrated`.
+    """
+    if calibration.empty:
+        return []
+    test, rows = scores[scores.split == "test"], list[Row]()
+    try:
+        above = test.pred_score > conformal.threshold(calibration.pred_score.to_numpy(), false_alarms)
+        reason = ""
+    except UserError as error:
+        above, reason = None, f"undefined: {error}"
+    for metric, label in (("false_alarms", 0), ("misses", 1)):
+        of = (test.label == label).sum()
+        missing = reason or ("" if of else "undefined: there are no such test images")
+        values = [math.nan] * 3
+        if above is not None and of:
+            count = int((above[test.label == label] != label).sum())
+            values = [count / of, *conformal.interval(count, int(of))]
+        names = [metric, f"{metric}_low", f"{metric}_high"]
+        rows += [{"metric": n, "value": 100 * v, "note": missing} for n, v in zip(names, values, strict=True)]
     return rows
 
 

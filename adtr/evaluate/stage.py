@@ -8,8 +8,8 @@ import pandas as pd
 
 from adtr import provenance, records
 from adtr.config.methods import Params
-from adtr.evaluate.measure import SPLITS, Row, curve, masks_of, measure, scored
-from adtr.features.select import data_digest, select
+from adtr.evaluate.measure import SPLITS, Row, calibrated, curve, masks_of, measure, rates, scored
+from adtr.features.select import CALIBRATION, data_digest, held_out, select
 from adtr.files import saved
 from adtr.train.context import method_of
 from adtr.train.run import check_stores, read_model, read_record, read_snapshots
@@ -26,8 +26,9 @@ def evaluate(
     labels: Row,
     device: str = "cpu",
 ) -> None:
-    """Scores the test images of a run, measures the scores and writes five files beside its own (study.EVALUATED).
+    """Scores the test images of a run, measures the scores and writes six files beside its own (study.EVALUATED).
 
+    calibration.csv has the scores of the images that were held out to set a threshold; without any, no row.
     curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
     evaluation.json says what made the others, with their checksums and without the time: the same evaluation gives the
     same bytes.
@@ -41,16 +42,21 @@ def evaluate(
     """
     state = read_model(run)
     check_stores(run, stores)
+    made_by, calibration = read_record(run), params.threshold.calibration
+    manifest = held_out(manifest, calibration, made_by["seed"])
     features, images = select(manifest, stores, SPLITS)
     method, size = method_of(params), params.features.image_size
     maps, scores = scored(method, state, features, images, params, device)
     masks = masks_of(root, images, size)
-    rows = pd.DataFrame([labels | row for row in measure(scores, maps, masks, size, params.score)])
+    normal = calibrated(method, state, *select(manifest, stores, CALIBRATION), params, device)
+    measured = measure(scores, maps, masks, size, params.score)
+    measured += rates(scores, normal, params.threshold.false_alarms)
+    rows = pd.DataFrame([labels | row for row in measured])
     snapshots = curve(method, read_snapshots(run), features, images, masks, params, device)
     if len(snapshots):
         last = rows[rows.metric.isin(snapshots.metric)].assign(epoch=params.train.epochs)
         snapshots = pd.concat([snapshots, last[snapshots.columns]], ignore_index=True)
-    model = read_record(run)["model"]
+    model = made_by["model"]
     rows["provenance"] = f"{run}@{model[:12]}"
     made = provenance.record("evaluate", params.method)
     record = {
@@ -60,7 +66,8 @@ def evaluate(
         "device": provenance.device_name(device),
         **{key: made[key] for key in ("code", "python", "torch", "cpu")},
     }
-    tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": snapshots}
+    record |= {"threshold": params.threshold.model_dump(mode="json")} if calibration else {}
+    tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": snapshots, "calibration.csv": normal}
     contents = {name: table.to_csv(index=False).encode() for name, table in tables.items()}
     maps_content = saved(lambda file: np.save(file, maps))
     records.write(run / "evaluation.json", record, {"maps.npy": maps_content, **contents})

@@ -52,7 +52,7 @@ def extract(
 
     def batch(start: int) -> np.ndarray:
         images = [read_rgb(root, name, features.image_size, digest) for name, digest in rows[start : start + size]]
-        return _tokens(np.stack(images), backbone, features, device)
+        return tokens_of(np.stack(images), backbone, features, device)
 
     info = {
         "features": features.model_dump(mode="json"),
@@ -74,8 +74,14 @@ def batch_size(image_size: int, device: str = "cpu") -> int:
     return min(images, max(1, pixels // image_size**2))
 
 
-def _tokens(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
-    """(B, S, S, 3) uint8 to (B, G·G, C) float16; without a backbone a token is a patch of the normalised image."""
+def tokens_of(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
+    """(B, S, S, 3) uint8 to (B, G·G, C) float16; without a backbone a token is a patch of the normalised image.
+
+    On a CPU an image's tokens are the same to the bit whatever else is in the batch. EfficientNet-B0 to -B4, of whose
+    float32 the last bits depend on that, are given one image at a time.
+    """
+    if len(images) > 1 and device == "cpu" and features.backbone.startswith("efficientnet_b"):
+        return np.concatenate([tokens_of(image[None], backbone, features, device) for image in images])
     with torch.inference_mode():
         batch = torch.from_numpy(normalized(images)).to(device, memory_format=torch.channels_last)
         if backbone is None:

@@ -11,11 +11,28 @@ from adtr.errors import UserError
 from adtr.features.store import read_store
 
 TRAIN = ["train"]  # the splits that a method is fitted on
+CALIBRATION = ["calibration"]  # normal images that set the threshold
 
 
 def data_digest(manifest: pd.DataFrame) -> str:
     """The sha256 of the images' sha256 in their order."""
     return hashlib.sha256("".join(manifest.sha256).encode()).hexdigest()
+
+
+def held_out(manifest: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """The manifest with `share` of its training images, drawn by `seed`, as split 'calibration': not trained on.
+
+    Raises:
+        UserError: no training image would be left.
+    """
+    if not share:
+        return manifest
+    train = np.flatnonzero(manifest.split.isin(TRAIN))
+    count = max(1, round(share * len(train)))
+    if count >= len(train):
+        raise UserError(f"threshold.calibration {share}: of {len(train)} training images none is left to train on")
+    drawn = np.random.default_rng(seed).choice(train, count, replace=False)
+    return manifest.assign(split=manifest.split.where(~manifest.index.isin(manifest.index[drawn]), CALIBRATION[0]))
 
 
 def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str]) -> tuple[np.ndarray, pd.DataFrame]:

@@ -1,6 +1,7 @@
 """Where the weights of a backbone lie, and whether they are the right ones."""
 
 import importlib
+from contextlib import suppress
 from pathlib import Path
 
 from adtr.config.schema import Features
@@ -33,6 +34,34 @@ def weights_file(features: Features, sources: dict[str, Source], root: Path) -> 
     if not digest.startswith(expected or ""):
         raise UserError(f"{path}: its sha256 is {digest}, not {expected}…: {advice}")
     return path
+
+
+def weights_like(backbone: str, digest: str, file: Path | None = None) -> Path | None:
+    """The weight file whose sha256 is `digest`, as a run recorded it; None of random weights or pixels.
+
+    It is `file`, or where none is given that of the backbone's installed package, or one in data/weights/ below the
+    working folder.
+
+    Raises:
+        UserError: there is no such file, or `file` is another.
+    """
+    if digest in ("none", "random"):
+        return None
+    if file is not None:
+        if (given := sha256(file)) != digest:
+            raise UserError(f"{file}: its sha256 is {given}; the run was trained with weights of {digest}")
+        return file
+    folder = Path("data/weights")
+    with suppress(UserError):
+        if sha256(packaged := _packaged(backbone)) == digest:
+            return packaged
+    for path in sorted(folder.glob("*.pth")):
+        if sha256(path) == digest:
+            return path
+    raise UserError(
+        f"{backbone}: its weights of sha256 {digest[:16]}… are neither in {folder}/ nor in an installed package: name "
+        f"the file with --weights, or type `adtr fetch {backbone}`"
+    )
 
 
 def _packaged(name: str) -> Path:

@@ -42,8 +42,9 @@ def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, 
 
 def trained(state: dict[str, Tensor], shape: tuple[int, ...], params: Params) -> Reconstruction:
     """The network with what was learned, in evaluation mode; `shape` is (tokens, channels)."""
-    network = reconstruction_network(shape, params.model)
-    network.load_state_dict(state)
+    with torch.device("meta"):  # without fresh weights, which take longer than an image
+        network = reconstruction_network(shape, params.model)
+    network.load_state_dict(state, assign=True)
     return network.eval()
 
 

@@ -68,8 +68,9 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
 @torch.inference_mode()
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:
     """The L2 norm of each patch's difference from its reconstruction: (N, G, G) float32."""
-    network = _network(features.shape[1:], params)
-    network.load_state_dict(state)
+    with torch.device("meta"):
+        network = _network(features.shape[1:], params)
+    network.load_state_dict(state, assign=True)
     network.to(device).eval()
 
     def missed(batch: np.ndarray) -> Tensor:

@@ -32,6 +32,8 @@ def markdown(content: Row, figures: list[Row]) -> str:
         lines.append(f"## {escape(section['title'])}")
         for main in section["main"]:
             lines += [f"### {escape(main['title'])}", _cells(main), *map(escape, main["sentences"])]
+        if section["thresholds"]:
+            lines += [f"### {escape(section['thresholds']['title'])}", *_text(section["thresholds"])]
         for figure in figures:
             if figure["section"] == place:
                 subject, caption = escape(figure["subject"]), escape(figure["caption"])

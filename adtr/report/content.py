@@ -12,6 +12,7 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
+from adtr.report import thresholds
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.protocol import about, credits, departures, mixtures, reference_of, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
@@ -100,11 +101,12 @@ def _dataset(
     reference = reference_of(plan.study.datasets[name])
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
     tables = {}
-    for metric in dict.fromkeys([*main, *measured.metric]):
+    for metric in dict.fromkeys([*main, *measured.metric[~thresholds.is_rate(measured.metric)]]):
         title, table = METRICS.get(metric, metric), of_study(summary, plan, name, metric)
         lines = sentences(table, title, plan.titles[reference]) if metric in main else []
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
+    rates = thresholds.sheet(measured, plan)
     names = plan.datasets[name].categories or []
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     categories = [of_category(plan, name, category, category in masked, runs, results) for category in names]
@@ -116,6 +118,7 @@ def _dataset(
         "name": name,
         "title": plan.datasets[name].title,
         "masks": masks,
+        "thresholds": text_table(rates) if rates else None,
         "main": [tables[metric] for metric in main if tables[metric]["rows"]],
         "further": [table for metric, table in tables.items() if metric not in main],
         "figures": of_dataset(plan, name, masks, results),

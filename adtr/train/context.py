@@ -42,11 +42,18 @@ def _faster_in_bfloat16() -> bool:
 
 @dataclass(frozen=True)
 class Bank:
-    """Anomalous images: their manifest, the folder of their masks, their feature store."""
+    """Anomalous images: their manifest, the folder of their masks, their feature store; all of them count, or some."""
 
     manifest: pd.DataFrame
     root: Path
     store: Path
+    sources: frozenset[str] | None = None  # the images whose noisy copies count; None: all
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(M,) bool, which rows of the manifest do."""
+        every = np.ones(len(self.manifest), bool)
+        return every if self.sources is None else self.manifest["source"].isin(self.sources).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,10 @@ def anomalies_of(bank: Bank, params: Params) -> Anomalies:
     features, info = read_store(bank.store)
     if info["data"] != data_digest(bank.manifest):
         raise UserError(f"{bank.store}: made of other images than the bank's manifest: run `adtr features`")
-    size, grid = params.features.image_size, params.features.grid_size
+    size, grid, counts = params.features.image_size, params.features.grid_size, bank.counts
+    rows = bank.manifest[counts]
     tokens = [
         anomalous_tokens(read_mask(bank.root, reference, size, digest), grid) if reference else np.full(grid**2, True)
-        for reference, digest in zip(bank.manifest["mask"], bank.manifest.mask_sha256, strict=True)
+        for reference, digest in zip(rows["mask"], rows.mask_sha256, strict=True)
     ]
-    return Anomalies(features, torch.from_numpy(np.stack(tokens)))
+    return Anomalies(features if counts.all() else features[counts], torch.from_numpy(np.stack(tokens)))

@@ -30,6 +30,7 @@ def trained_otherwise(plan: Plan, results: Path, run: Run) -> bool:
         "seed": run.seed,
         "params": {name: asked[name] for name in params.method_sections()},
         "start": _record(run_folder(results, *start)).get("model") if params.start else None,
+        "calibration": params.threshold.calibration or None,
     }
     as_asked = all(record.get(key) == value for key, value in expected.items())
     return bool(record) and not (as_asked and record["features"]["features"] == asked["features"])
@@ -37,9 +38,10 @@ def trained_otherwise(plan: Plan, results: Path, run: Run) -> bool:
 
 def evaluated_otherwise(plan: Plan, results: Path, run: Run) -> bool:
     """Whether a run is there without an evaluation of its model by the plan's parameters."""
-    folder, score = run_folder(results, *run), plan.params[run[:2]].score.model_dump(mode="json")
+    folder, asked = run_folder(results, *run), plan.params[run[:2]].decisive()
     trained, evaluated = _record(folder), _record(folder, "evaluation.json")
-    return bool(trained) and (evaluated.get("model"), evaluated.get("score")) != (trained.get("model"), score)
+    expected = {"model": trained.get("model"), "score": asked["score"], "threshold": asked.get("threshold")}
+    return bool(trained) and any(evaluated.get(key) != value for key, value in expected.items())
 
 
 def _record(folder: Path, name: str = "run.json") -> dict[str, Any]:

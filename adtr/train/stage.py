@@ -6,6 +6,7 @@ was trained a folder, named by the first digits of the run's identity.
 
 import hashlib
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from adtr import provenance
 from adtr.config.methods import Params
 from adtr.config.schema import Features
 from adtr.errors import UserError
-from adtr.features.select import TRAIN, data_digest, select
+from adtr.features.select import TRAIN, data_digest, held_out, select
 from adtr.features.store import read_store
 from adtr.files import digest, remove_partial
 from adtr.train.context import Bank, Context, anomalies_of, fit, precision
@@ -37,7 +38,8 @@ def train(
 ) -> None:
     """Fits a method to the training images and writes the run's five files to `output`.
 
-    The last state stays: if the output is lost, the same call writes the same run again without training.
+    Those held out to set a threshold (`threshold.calibration`) are not trained on, nor are their noisy copies. The last
+    state stays: if the output is lost, the same call writes the same run again without training.
 
     Args:
         manifest, stores: of the category, and the feature store of each of its parts.
@@ -50,10 +52,13 @@ def train(
     began = time.monotonic()
     if start:
         check_stores(start, stores | ({"bank": bank.store} if bank else {}))
-    features, rows = select(manifest, stores, TRAIN)
+    calibration = params.threshold.calibration
+    features, rows = select(held_out(manifest, calibration, seed), stores, TRAIN)
+    if bank and calibration and params.adtr_plus.anomalies == "confetti":
+        bank = replace(bank, sources=frozenset(rows.image))
     made = read_store(stores[str(rows.part.iloc[0])])[1]
     params = params.model_copy(update={"features": Features.model_validate(made["features"])})
-    record = {
+    record: dict[str, Any] = {
         "method": params.method,
         "seed": seed,
         "trained_on": data_digest(rows),
@@ -63,6 +68,7 @@ def train(
         "device": provenance.device_name(device),
         **provenance.record("train", params.method),
     }
+    record |= {"calibration": calibration} if calibration else {}
     record |= _origin(start, bank, record, len(rows))
     own = state / _identity(record)[:16]
     with locked(state) as holder:
@@ -86,7 +92,7 @@ def _origin(start: Path | None, bank: Bank | None, record: dict[str, Any], image
             raise UserError(f"{start}: its network has other parameters than the one that starts from it")
         origin["start"] = begun["model"]
     if bank:
-        copies, confetti = len(bank.manifest), record["params"]["adtr_plus"]["anomalies"] == "confetti"
+        copies, confetti = int(bank.counts.sum()), record["params"]["adtr_plus"]["anomalies"] == "confetti"
         if confetti and (copies % images or not copies):
             raise UserError(f"{bank.store}: {copies} noisy copies are not equally many of each of {images} images")
         masks = hashlib.sha256("".join(bank.manifest.mask_sha256).encode()).hexdigest()

@@ -56,6 +56,7 @@ rule evaluate:
         maps=f"{RUN}/maps.npy",
         metrics=f"{RUN}/metrics.csv",
         curve=f"{RUN}/curve.csv",
+        calibration=f"{RUN}/calibration.csv",
         record=f"{RUN}/evaluation.json",
     log:
         f"logs/{study.name}/evaluate/{{run}}.log",

@@ -1,0 +1,104 @@
+"""Prediction from the command line: a run and image files in, a table, overlays and maps out."""
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from adtr.config.paths import RESULTS
+from adtr.config.study import run_folder
+from adtr.errors import UserError
+from adtr.files import saved, write_bytes, write_text
+from adtr.predict.detector import NO_THRESHOLD, Detector, Prediction
+from adtr.predict.names import cell, file_names, images_of, shown
+from adtr.predict.overlay import overlay
+
+logger = logging.getLogger(__name__)
+
+REGION = ["left", "top", "right", "bottom", "area"]  # of the largest region, px
+COLUMNS = ["file", "pred_score", "threshold", "pred_label", *(f"region_{name}" for name in REGION), "milliseconds"]
+COLUMNS += ["overlay"]
+
+
+def find_run(name: str, study: str | None) -> Path:
+    """The folder of a run: `name` is that, or DATASET/EXPERIMENT/CATEGORY/SEED of a study.
+
+    Raises:
+        UserError: there is no run.
+    """
+    words = name.split("/")
+    folder = run_folder(RESULTS / study, *words) if study and len(words) == 4 else Path(name)
+    if not (folder / "run.json").is_file():
+        advice = "" if study else "; or DATASET/EXPERIMENT/CATEGORY/SEED with --study"
+        raise UserError(f"{folder}: no run is there: name its folder, which holds run.json{advice}")
+    return folder
+
+
+def predict(
+    detector: Detector, words: Iterable[str], output: Path, listed: bytes = b"", maps: bool = False
+) -> tuple[str, int]:
+    """Scores images and writes predictions.csv, overlays/NAME.png and, if asked, maps/NAME.npy below `output`.
+
+    predictions.csv has a row for each image that could be read: COLUMNS. The others are named in
+    the log.
+
+    Args:
+        words, listed: as of `names.images_of`.
+        maps: whether to write the maps (H, W) float32 as well.
+
+    Returns:
+        A summary as text, and how many images were skipped.
+
+    Raises:
+        UserError: no image is named, or the disk is full.
+    """
+    paths, notes = images_of(words, listed, output)
+    for note in notes:
+        logger.info("%s", note)
+    names, began = file_names(paths), time.monotonic()
+
+    def write(place: int, image: Image.Image, prediction: Prediction) -> None:
+        picture = overlay(image, prediction.token_map, detector.scale, prediction.pixel_threshold)
+        content = saved(lambda file: picture.save(file, "PNG", compress_level=1))
+        write_bytes(output / "overlays" / f"{names[place]}.png", content)
+        if maps:
+            content = saved(lambda file: np.save(file, prediction.anomaly_map))
+            write_bytes(output / "maps" / f"{names[place]}.npy", content)
+
+    rows = []
+    with logging_redirect_tqdm():
+        found = tqdm(detector.stream(paths, write), total=len(paths), unit="image", disable=None)
+        for path, name, prediction in zip(paths, names, found, strict=True):
+            if isinstance(prediction, UserError):
+                logger.warning("skipped %s", prediction)
+            else:
+                rows.append([cell(path), *_values(prediction), f"overlays/{name}.png"])
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = table.astype({"pred_score": np.float32, "threshold": np.float32})  # as many digits as they have
+    write_text(output / "predictions.csv", table.to_csv(index=False))
+    return _summary(detector, table, len(paths) - len(table), time.monotonic() - began, output), len(paths) - len(table)
+
+
+def _values(prediction: Prediction) -> list[float | int | str | None]:
+    label = None if prediction.pred_label is None else int(prediction.pred_label)
+    region = prediction.largest_region or [""] * len(REGION)
+    return [prediction.pred_score, prediction.threshold, label, *region, round(prediction.milliseconds, 2)]
+
+
+def _summary(detector: Detector, table: pd.DataFrame, skipped: int, seconds: float, output: Path) -> str:
+    lines = [f"{len(table)} images scored in {seconds:.1f} s ({len(table) / seconds:.1f} images/s), {skipped} skipped"]
+    if detector.threshold is None:
+        lines.append(f"no threshold: this run {NO_THRESHOLD}")
+    else:
+        anomalous = int((table.pred_label == 1).sum())
+        lines.append(
+            f"{anomalous} anomalous, {len(table) - anomalous} normal: threshold {detector.threshold:.6g}, for at most "
+            f"{100 * (detector.false_alarms or 0):g} % false alarms, from {detector.calibrated_on} normal images"
+        )
+    return "\n".join([*lines, f"written to {shown(output)}: predictions.csv and overlays/"])

@@ -1,0 +1,128 @@
+"""New images are scored as evaluation scores them, for every method, alone or in company."""
+
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from adtr import Detector
+from adtr.errors import UserError
+from adtr.evaluate.measure import upsampled
+
+Make = Callable[..., Path]  # the fixture `made`
+METHODS = ["adtr", "adtr_plus", "padim", "patchcore", "spade", "kde", "autoencoder"]
+VARIANTS = ["no_attention", "no_query", "cnn"]
+
+
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
+def test_the_test_images_get_their_scores_to_the_bit(name: str, made: Make, images: Path) -> None:
+    """Whether they come together, one by one, or in another order: of some methods the last bits would differ."""
+    run = made("adtr", model={"variant": name}) if name in VARIANTS else made(name)
+    scores = pd.read_csv(run / "scores.csv", dtype={"pred_score": np.float32})
+    maps, paths = np.load(run / "maps.npy"), [images / image for image in scores.image]
+    detector = Detector.load(run, threads=2)
+    together, backwards = detector.predict(paths), detector.predict(paths[::-1])[::-1]
+    single = [detector.predict(path)[0] for path in paths[:3]]
+    assert [p.pred_score for p in together] == scores.pred_score.tolist()
+    assert [p.pred_score for p in backwards] == scores.pred_score.tolist()
+    assert [p.pred_score for p in single] == scores.pred_score[:3].tolist()
+    assert all(np.array_equal(p.token_map, map_) for p, map_ in zip(together, maps, strict=True))
+
+
+@pytest.fixture
+def detector(made: Make) -> Detector:
+    return Detector.load(made("padim"))
+
+
+@pytest.fixture
+def path(images: Path) -> Path:
+    return sorted((images / "carpet/test").glob("*/*.png"))[0]
+
+
+def test_a_path_an_image_and_an_array_are_the_same(detector: Detector, path: Path) -> None:
+    image = Image.open(path)
+    found = detector.predict([path, str(path), image, np.asarray(image.convert("RGB"))])
+    assert len({prediction.pred_score for prediction in found}) == 1
+
+
+def test_maps_are_of_the_images_own_size(detector: Detector) -> None:
+    rng = np.random.default_rng(0)
+    wide, square = (rng.integers(0, 256, shape, np.uint8) for shape in ((40, 130, 3), (64, 64, 3)))
+    first, second = detector.predict([wide, square])
+    assert (first.anomaly_map.shape, first.anomaly_map.dtype) == ((40, 130), np.float32)
+    assert np.array_equal(second.anomaly_map, upsampled(second.token_map[None], 64)[0])
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"an array of shape \(4, 4\), uint8: RGB"),
+        (np.zeros((4, 4, 3), np.float32), "float32: RGB"),
+        (np.zeros((0, 4, 3), np.uint8), "RGB"),
+        (Image.new("I;16", (4, 4)), "mode I;16 is not of eight bits"),
+        ("nowhere.png", "nowhere.png: not readable"),
+        ("a\0b.png", r"a\\x00b.png: not readable"),
+    ],
+    ids=["grey", "float", "empty", "16 bits", "missing", "nul"],
+)
+def test_what_cannot_be_scored_is_refused_by_name(
+    image: Image.Image | np.ndarray | str, message: str, detector: Detector
+) -> None:
+    with pytest.raises(UserError, match=message):
+        detector.predict(image)
+
+
+def test_an_image_is_anomalous_above_the_threshold(detector: Detector, made: Make, images: Path) -> None:
+    """15 calibration images and a rate of 0.1: the 15th smallest of ceil(16 x 0.9) is the largest."""
+    calibration = pd.read_csv(made("padim") / "calibration.csv", dtype={"pred_score": np.float32})
+    assert detector.calibrated_on == len(calibration) == 15
+    assert detector.threshold == calibration.pred_score.max()
+    again = detector.predict([images / image for image in calibration.image])
+    assert sorted(p.pred_score for p in again) == sorted(calibration.pred_score)
+    assert not any(p.pred_label for p in again)
+    assert not any(p.largest_region for p in again)  # so the pixel threshold is the largest of their maps
+    lower = Detector.load(made("padim"), false_alarms=0.2).predict([images / image for image in calibration.image])
+    assert sum(bool(p.pred_label) for p in lower) == 2  # of 16 ranks 3 lie above: 13th smallest of 15
+
+
+def test_too_few_calibration_images_are_refused_with_the_number_needed(made: Make) -> None:
+    with pytest.raises(UserError, match=r"15 calibration images are too few for a rate .* of 0.01, which needs 99"):
+        Detector.load(made("padim"), false_alarms=0.01)
+
+
+def test_without_calibration_images_there_are_no_labels_and_no_threshold(made: Make, path: Path) -> None:
+    (prediction,) = Detector.load(made("padim", 0.0)).predict(path)
+    assert (prediction.threshold, prediction.pred_label, prediction.pred_mask) == (None, None, None)
+    with pytest.raises(UserError, match=r"held out no images .* threshold\.calibration 0\.2"):
+        Detector.load(made("padim", 0.0), false_alarms=0.1)
+
+
+def test_a_copy_by_pickle_and_threads_at_once_give_the_same(detector: Detector, images: Path) -> None:
+    paths = sorted((images / "carpet/test").glob("*/*.png"))
+    expected = [p.pred_score for p in detector.predict(paths)]
+    copy, found = pickle.loads(pickle.dumps(detector)), list[list[float]]()
+    threads = [threading.Thread(target=lambda: found.append([p.pred_score for p in copy.predict(paths)]))] * 1
+    threads += [
+        threading.Thread(target=lambda: found.append([p.pred_score for p in detector.predict(paths)])) for _ in "abc"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
+
+
+def test_the_largest_region_is_boxed(detector: Detector) -> None:
+    token_map = np.zeros((8, 8), np.float32)
+    token_map[1, 1], token_map[5:7, 4:7] = 2, 2
+    (p,) = detector.predict(np.zeros((70, 80, 3), np.uint8))
+    region = type(p)(0.0, 0.5, False, token_map, (71, 81), 1.0).largest_region
+    assert region is not None
+    left, top, right, bottom, area = region  # half way between tokens: 10 px apart down, 80 / 7 px across
+    assert (left, top, right, bottom) == (41, 46, 75, 65)
+    assert 0.8 * 34 * 19 < area < 34 * 19
