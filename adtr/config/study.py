@@ -16,7 +16,7 @@ from adtr.config import PARAMS
 from adtr.config.levels import A_NAME, Errors, flatten, is_name, short, unflatten
 from adtr.config.methods import Params
 from adtr.config.reader import read_yaml
-from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title
+from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title, root_of
 from adtr.errors import UserError
 
 
