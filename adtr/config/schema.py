@@ -222,7 +222,7 @@ def root_of(root: str, title: str = "the data set") -> Path:
         try:
             return Path(root).expanduser()
         except RuntimeError:
-            raise UserError(f"{title}: {root}: whose home folder is meant is not known here") from None
+            raise UserError(f"{title}: root {root}: no such user: write the folder in full") from None
     name, _, folder = inside.partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

@@ -51,7 +51,7 @@ def _threads() -> Iterator[None]:
 
 
 def indexed(layout: str, root: Path, category: str) -> pd.DataFrame:
-    fields = {"title": "", "layout": layout, "root": str(root), "categories": [category]}
+    fields = {"title": "x", "layout": layout, "root": str(root), "categories": [category]}
     return index(Dataset.model_validate(fields), category)
 
 

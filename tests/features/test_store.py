@@ -117,7 +117,7 @@ def test_cifar10s_test_features_serve_every_class(cifar10_root: Path, tmp_path: 
     """Row i of the store of part 'test' is test image i, whichever class is the normal one."""
 
     def indexed(category: str) -> pd.DataFrame:
-        fields = {"title": "", "layout": "cifar10", "root": str(cifar10_root), "categories": [category]}
+        fields = {"title": "x", "layout": "cifar10", "root": str(cifar10_root), "categories": [category]}
         return index(Dataset.model_validate(fields), category)
 
     manifest, frog = indexed(category), indexed("frog")
