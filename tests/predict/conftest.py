@@ -44,7 +44,7 @@ def parameters(method: str, calibration: float = 0.5, **changes: Any) -> Params:
 def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Makes a run, once: `made(method, calibration, section={…})` gives its folder."""
     folder, runs = tmp_path_factory.mktemp("runs"), dict[str, Path]()
-    manifest = index(Dataset(title="", layout="mvtec", root=str(images), categories=["carpet"]), "carpet")
+    manifest = index(Dataset(title="Images", layout="mvtec", root=str(images), categories=["carpet"]), "carpet")
 
     def make(method: str, calibration: float = 0.5, seed: int = 0, **changes: Any) -> Path:
         key = f"{method}-{calibration}-{seed}-{changes}"
