@@ -7,7 +7,7 @@ experiments and seeds meet the same draws: their gaps are paired. Categories are
 drawn.
 
 Intervals are normal on the scale of the logit, with the draws' deviation and Student's quantile: a percentile
-interval of an AUROC of 0.98 and 41 normal images holds the truth in 89 cases of 100 (`bench/coverage.py`).
+interval of an AUROC of 0.98 and 41 normal images holds the truth in 89 cases of 100. docs/protocol.md, "Uncertainty".
 
 Shapes: D draws; N images, Q of them normal and P anomalous; T thresholds.
 """

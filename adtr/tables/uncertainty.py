@@ -82,7 +82,8 @@ def intervals(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     for key, drawn in draws.values.groupby(level=KEYS[:3], sort=False):
         values = measured.loc[key].groupby(level="category").mean(skipna=False)
         each = {name: of.to_numpy().mean(axis=0) for name, of in drawn.groupby(level="category")}
-        for name, categories in [*((name, [name]) for name in each), (MEAN, [*each])]:
+        whole = [(MEAN, [*each])] if len(each) == len(draws.images.loc[key[0]]) else []
+        for name, categories in [*((name, [name]) for name in each), *whole]:
             mean = np.mean([each[category] for category in categories], axis=0)
             degrees = bootstrap.freedom(draws, key[0], categories)
             value = float(values[categories].to_numpy().mean())
