@@ -23,7 +23,7 @@ STAGES = {
     "outliers": ["data.manifest"],
     "features": ["features.extract"],
     "train": ["train.context", "features.select"],
-    "evaluate": ["evaluate.measure", "features.select"],
+    "evaluate": ["evaluate.measure", "evaluate.pixels", "features.select"],
     "differences": ["evaluate.differences"],
     "tables": ["tables.stage"],
     "plots": ["tables.plots"],

@@ -301,7 +301,7 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
 
 # Files of a training; of an evaluation, beside those; of a study, for DVC
 TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
-EVALUATED = ["maps.npy", "scores.csv", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
+EVALUATED = ["maps.npy", "scores.csv", "pixels.npz", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
 PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 
 

@@ -37,7 +37,7 @@ def auroc(gt: Labels, score: Scores) -> float:
         UndefinedMetric: nothing to rank: no samples, one class only, all scores equal, or one that is not finite.
         ValueError: the shapes differ or a type is wrong.
     """
-    normal, anomalous = _sorted_classes(gt, score)
+    normal, anomalous = sorted_classes(gt, score)
     above, at_least = _false_alarms(normal, anomalous)
     pairs = normal.size * anomalous.size
     lost_twice = int(above.sum()) + int(at_least.sum())
@@ -50,7 +50,7 @@ def average_precision(gt: Labels, score: Scores) -> float:
     That is the sum of precision x (gain in recall) over all distinct scores, as scikit-learn defines it.
     Arguments and errors as for `auroc`.
     """
-    normal, anomalous = _sorted_classes(gt, score)
+    normal, anomalous = sorted_classes(gt, score)
     _, false_alarms = _false_alarms(normal, anomalous)
     hits = anomalous.size - np.searchsorted(anomalous, anomalous, side="left")
     return float(np.mean(hits / (hits + false_alarms)))
@@ -63,8 +63,8 @@ def roc_curve(gt: Labels, score: Scores, points: int = 1000) -> tuple[Curve, Cur
     every 2 / `points` of either axis (further apart only inside a tie), at most `points` in all.
     Arguments and errors as for `auroc`.
     """
-    normal, anomalous = _sorted_classes(gt, score)
-    thresholds = _thresholds([normal, anomalous], points)
+    normal, anomalous = sorted_classes(gt, score)
+    thresholds = spaced_thresholds([normal, anomalous], points)
     fpr, tpr = (1 - np.searchsorted(scores, thresholds[::-1]) / scores.size for scores in (normal, anomalous))
     return np.append(0.0, fpr), np.append(0.0, tpr)
 
@@ -84,7 +84,7 @@ def aupro(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3) -> float:
 
     Raises: as `auroc`.
     """
-    normal, anomalous = _sorted_classes(gt_mask, anomaly_map)
+    normal, anomalous = sorted_classes(gt_mask, anomaly_map)
     above, at_least = _false_alarms(normal, anomalous)
     # A pixel is found in full from `at_least` false alarms on, and in proportion between `above` and `at_least`, a tie
     most, tie = limit * normal.size, at_least - above
@@ -102,13 +102,13 @@ def pro_curve(gt_mask: Labels, anomaly_map: Scores, limit: float = 0.3, points: 
     those are fewer than `points`; otherwise at even steps of rank of the normal and of the anomalous pixels.
     Arguments and errors as for `aupro`.
     """
-    normal, anomalous = _sorted_classes(gt_mask, anomaly_map)
+    normal, anomalous = sorted_classes(gt_mask, anomaly_map)
     region = ndimage.label(gt_mask, TOUCHING)[0][gt_mask]
     weight = 1 / np.bincount(region)[region] / region.max()
     missed = np.append(0.0, np.cumsum(weight[np.argsort(anomaly_map[gt_mask], kind="stable")]))
     last = normal[normal.size - math.ceil(limit * normal.size)]  # the highest score that reaches the limit
     reached = [scores[np.searchsorted(scores, last) :] for scores in (normal, anomalous)]
-    thresholds = _thresholds(reached, points)
+    thresholds = spaced_thresholds(reached, points)
     fpr = np.append(0.0, 1 - np.searchsorted(normal, thresholds[::-1]) / normal.size)
     overlap = np.append(0.0, 1 - missed[np.searchsorted(anomalous, thresholds[::-1])])
     overlap[-1] = np.interp(limit, fpr[-2:], overlap[-2:])
@@ -123,7 +123,7 @@ def _false_alarms(normal: Scores, anomalous: Scores) -> tuple[NDArray[np.int64],
     return above, at_least
 
 
-def _sorted_classes(gt: Labels, score: Scores) -> tuple[Scores, Scores]:
+def sorted_classes(gt: Labels, score: Scores) -> tuple[Scores, Scores]:
     """(Q,), (P,) The scores of the normal and of the anomalous samples, each ascending. Refuses what has no metric."""
     if gt.shape != score.shape:
         raise ValueError(f"labels {gt.shape} and scores {score.shape} differ in shape")
@@ -143,7 +143,7 @@ def _sorted_classes(gt: Labels, score: Scores) -> tuple[Scores, Scores]:
     return normal, anomalous
 
 
-def _thresholds(classes: list[Scores], points: int) -> Scores:
+def spaced_thresholds(classes: list[Scores], points: int) -> Scores:
     """The distinct scores, ascending; if those are `points` or more, at even steps of rank, the lowest included."""
     distinct = np.unique(np.concatenate(classes))
     if distinct.size < points:

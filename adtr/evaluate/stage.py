@@ -8,7 +8,8 @@ import pandas as pd
 
 from adtr import provenance, records
 from adtr.config.methods import Params
-from adtr.evaluate.measure import SPLITS, Row, calibrated, curve, masks_of, measure, rates, scored
+from adtr.evaluate.measure import SPLITS, Row, calibrated, curve, masks_of, measure, rates, scored, upsampled
+from adtr.evaluate.pixels import count, empty
 from adtr.features.select import CALIBRATION, data_digest, held_out, select
 from adtr.files import saved
 from adtr.train.context import method_of
@@ -26,9 +27,10 @@ def evaluate(
     labels: Row,
     device: str = "cpu",
 ) -> None:
-    """Scores the test images of a run, measures the scores and writes six files beside its own (study.EVALUATED).
+    """Scores the test images of a run, measures the scores and writes seven files beside its own (study.EVALUATED).
 
     calibration.csv has the scores of the images that were held out to set a threshold; without any, no row.
+    pixels.npz has the counts of pixels that the metrics of resampled images need, none without masks.
     curve.csv has the metrics of the run's snapshots and of its trained model, by epoch; without snapshots no row.
     evaluation.json says what made the others, with their checksums and without the time: the same evaluation gives the
     same bytes.
@@ -69,6 +71,8 @@ def evaluate(
     record |= {"threshold": params.threshold.model_dump(mode="json")} if calibration else {}
     tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": snapshots, "calibration.csv": normal}
     contents = {name: table.to_csv(index=False).encode() for name, table in tables.items()}
+    counts = empty(len(maps)) if masks is None else count(masks, upsampled(maps, size))
+    contents["pixels.npz"] = saved(lambda file: np.savez_compressed(file, **counts._asdict()))
     maps_content = saved(lambda file: np.save(file, maps))
     records.write(run / "evaluation.json", record, {"maps.npy": maps_content, **contents})
     logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))

@@ -12,16 +12,18 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
+from adtr.evaluate.bootstrap import reference_of
 from adtr.report import thresholds
 from adtr.report.figures import of_category, of_dataset
-from adtr.report.protocol import about, credits, departures, mixtures, reference_of, warnings
+from adtr.report.protocol import about, credits, departures, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import certain, ranking, sentences, uncertainty, undefined
+from adtr.report.sentences import certain, ranking, sentences, undefined
 from adtr.tables import render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.paper import read_specs
 from adtr.tables.stage import FURTHER, build, of_study
 from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize, tables_record
+from adtr.tables.uncertainty import with_intervals
 
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
@@ -40,7 +42,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     tables, runs = tables_record(results), read_runs(plan, results)
     metrics = read_metrics(tables, "../metrics.csv")
     refuse_outdated(plan, results)
-    summary = summarize(metrics)
+    summary = with_intervals(summarize(metrics), plan, tables)
     specs = read_specs(params)
     names = dict.fromkeys(["experiment", "dataset", "metric"], str)  # one may be called 007, or nan
     text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": names}
@@ -57,7 +59,9 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
         "data": data,
         "departures": departed if departed["rows"] else None,
-        "datasets": [_dataset(plan, name, name in masked, metrics, summary, runs, results) for name in plan.datasets],
+        "datasets": [
+            _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
+        ],
         "papers": _papers(plan, built, specs, runs),
         "agrees": agrees,
         "ranks": ranks,
@@ -94,7 +98,14 @@ def _away(table: Row) -> list[str]:
 
 
 def _dataset(
-    plan: Plan, name: str, masks: bool, metrics: pd.DataFrame, summary: pd.DataFrame, runs: Runs, results: Path
+    plan: Plan,
+    name: str,
+    masks: bool,
+    metrics: pd.DataFrame,
+    summary: pd.DataFrame,
+    comparison: pd.DataFrame,
+    runs: Runs,
+    results: Path,
 ) -> Row:
     """Tables of a data set, the main ones with sentences on them, then all other metrics; figures and galleries."""
     measured = metrics[metrics.dataset == name]
@@ -103,17 +114,15 @@ def _dataset(
     tables = {}
     for metric in dict.fromkeys([*main, *measured.metric[~thresholds.is_rate(measured.metric)]]):
         title, table = METRICS.get(metric, metric), of_study(summary, plan, name, metric)
-        lines = sentences(table, title, plan.titles[reference]) if metric in main else []
+        compared = comparison[(comparison.dataset == name) & (comparison.metric == metric)]
+        compared = compared.set_index(compared.experiment.map(plan.titles))
+        lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
     rates = thresholds.sheet(measured, plan)
     names = plan.datasets[name].categories or []
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     categories = [of_category(plan, name, category, category in masked, runs, results) for category in names]
-    first_seed = measured[(measured.seed == str(plan.study.seeds[0])) & (measured.metric == "image_auroc")]
-    aurocs = first_seed[first_seed.experiment == reference].set_index("category").value[names]
-    counts = [category["counts"] for category in categories]
-    tables[main[0]]["sentences"] += uncertainty(plan.titles[reference], [*aurocs], counts)
     return {
         "name": name,
         "title": plan.datasets[name].title,
@@ -147,7 +156,7 @@ def cell_table(title: str, table: pd.DataFrame, runs: Runs) -> Row:
             value = cell.mean if cell else math.nan
             mean, _, sd = line[column].partition(" ± ")
             sources = runs_of(ours.provenance, runs) if cell and ours else []
-            is_best = round(value, 1) == best[column]
+            is_best = round(value, 1) == best.get(column)
             row_cells.append({"text": mean, "sd": sd, "value": value, "best": is_best, "runs": sources})
         rows.append({"name": row, "cells": row_cells})
     return {"title": title, "columns": [*text.columns], "rows": rows, "notes": render.notes(table), "away": []}

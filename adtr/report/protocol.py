@@ -10,7 +10,7 @@ from adtr.config.levels import flatten
 from adtr.config.schema import Dataset
 from adtr.config.study import Plan
 from adtr.data.sources import Source
-from adtr.evaluate.bootstrap import REFERENCE
+from adtr.evaluate.bootstrap import reference_of
 from adtr.report.runs import Row, written
 from adtr.tables.render import listed
 
@@ -22,11 +22,6 @@ AUTHORS = {  # of the data sets, by layout; licences and pages are in params/sou
 ELPV = {"licence": "CC BY-NC-SA 4.0", "page": "https://github.com/zae-bayern/elpv-dataset"}  # comes as a package
 
 
-def reference_of(experiments: list[str]) -> str:
-    """The experiment that the others on a data set are compared with: ADTR, or the first."""
-    return REFERENCE if REFERENCE in experiments else experiments[0]
-
-
 def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     """What was run: experiments, recipe and seeds, and of each data set the features and the epochs.
 
@@ -35,7 +30,7 @@ def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     """
     used, seeds = {experiment for _, experiment in plan.params}, plan.study.seeds
     names = listed(title for experiment, title in plan.titles.items() if experiment in used)
-    one = "One seed only: how far chance moves these numbers is not known."
+    one = "One seed only: how far another moves these numbers is not known."
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
     runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
     return [runs, *(_setting(plan, name, name in masked) for name in plan.datasets)]

@@ -2,31 +2,33 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from adtr.config.study import Plan
-from adtr.evaluate.bootstrap import REFERENCE, auroc_error
-from adtr.tables.render import listed
+from adtr.tables.render import listed, signed
 from adtr.tables.summary import MEAN, METRICS
 
-LEVEL = 0.05  # points; means nearer than that are called level
+LEVEL = 0.05  # points; categories nearer than that are called level
 CHANCE = 50  # AUROC in per cent of random scores
 
 
-def sentences(table: pd.DataFrame, metric: str, reference: str) -> list[str]:
-    """Which experiments are ahead of `reference`, level or behind, widest gap first; and which are below chance."""
+def sentences(table: pd.DataFrame, metric: str, reference: str, compared: pd.DataFrame) -> list[str]:
+    """Which experiments are ahead of `reference` or behind, widest gap first; which gaps are not resolved; and chance.
+
+    Args:
+        compared: rows of the comparison with `reference`, by the experiment's title.
+    """
     rows = {str(row): cells.set_index("column") for row, cells in table.groupby("row", sort=False)}
     gaps = {name: rows[name]["mean"] - rows[reference]["mean"] for name in rows if name != reference}
     undefined = [name for name, gap in gaps.items() if math.isnan(gap[MEAN])]
-    sides: dict[str, list[str]] = {"Ahead of": [], "Level with": [], "Behind": []}
+    sides: dict[str, list[str]] = {f"Ahead of {reference}": [], f"Behind {reference}": [], "Not resolved": []}
     for name in sorted([name for name in gaps if name not in undefined], key=lambda name: -abs(gaps[name][MEAN])):
-        gap = gaps[name][MEAN]
-        side = "Level with" if abs(gap) < LEVEL else "Ahead of" if gap > 0 else "Behind"
-        within = abs(gap) <= max(rows[name].sd[MEAN], rows[reference].sd[MEAN])
-        sides[side].append(_gap(name, gaps[name], within and side != "Level with"))
-    lines = [f"{side} {reference}: {'; '.join(texts)}." for side, texts in sides.items() if texts]
+        ahead, behind, unresolved = sides.values()
+        side = unresolved if not compared.resolved[name] else ahead if gaps[name][MEAN] > 0 else behind
+        side.append(_gap(name, gaps[name], compared.loc[name], side is unresolved))
+    lines = [f"{side}: {'; '.join(texts)}." for side, texts in sides.items() if texts]
     if undefined:
         missing = [name for name in (*undefined, reference) if math.isnan(rows[name]["mean"][MEAN])]
         lines.append(f"Not compared with {reference}: {listed(undefined)}. The mean of {listed(missing)} is undefined.")
@@ -34,35 +36,20 @@ def sentences(table: pd.DataFrame, metric: str, reference: str) -> list[str]:
     return lines + [f"Below {CHANCE}, worse than random scores: {listed(below)}."] * ("AUROC" in metric and bool(below))
 
 
-def _gap(name: str, gaps: pd.Series, within: bool) -> str:
-    """'PaDiM by 1.0 (ahead in 2, level in 1)': how far, and in how many categories where there are several."""
+def _gap(name: str, gaps: pd.Series, compared: pd.Series, unresolved: bool) -> str:
+    """'PaDiM by 1.0 (95 % interval 0.2 to 1.8; ahead in 2, level in 1)'; an unresolved gap and its ends have signs."""
     each = gaps.drop(MEAN)
     ahead, behind = (each >= LEVEL).sum(), (each <= -LEVEL).sum()
     counts = {"ahead": ahead, "level": len(each) - ahead - behind, "behind": behind}
-    remarks = [f"{side} in {count}" for side, count in counts.items() if count and len(each) > 1]
-    remarks += ["no more than the spread over the seeds"] if within else []
-    gap = f" by {abs(gaps[MEAN]):.1f}" if abs(gaps[MEAN]) >= LEVEL else ""
-    return f"{name}{gap}" + (f" ({', '.join(remarks)})" if remarks else "")
-
-
-def uncertainty(name: str, aurocs: Sequence[float], images: Sequence[tuple[int, int]]) -> list[str]:
-    """How far the choice of test images alone moves the mean image AUROC of an experiment.
-
-    Args:
-        aurocs: of each category, in per cent.
-        images: of each category, how many normal and anomalous ones.
-    """
-    if not aurocs or any(math.isnan(auroc) for auroc in aurocs):
-        return []
-    errors = [auroc_error(auroc / 100, *counts) for auroc, counts in zip(aurocs, images, strict=True)]
-    error, normal, anomalous = math.hypot(*errors) / len(errors) * 100, *map(sum, zip(*images, strict=True))
-    if error < LEVEL:  # of AUROCs of 100 the formula knows none
-        return []
-    return [
-        f"{normal} normal and {anomalous} anomalous test images leave the mean of {name} a standard error of "
-        f"{error:.1f} points (Hanley & McNeil 1982). A gap between experiments, on the same images, is more certain; "
-        "one of a fraction of that means nothing."
-    ]
+    tally = ", ".join(f"{side} in {count}" for side, count in counts.items() if count and len(each) > 1)
+    if unresolved:
+        gap, ends = signed(gaps[MEAN]), [signed(compared.low), signed(compared.high)]
+    else:
+        ends = [f"{end:.1f}" for end in sorted([abs(compared.low), abs(compared.high)])]
+        gap = f"by {abs(gaps[MEAN]):.1f}"
+    interval = "no interval" if math.isnan(compared.low) else f"95 % interval {ends[0]} to {ends[1]}"
+    within = "no more than the spread over the seeds" if abs(gaps[MEAN]) <= compared.sd else ""
+    return f"{name} {gap} ({'; '.join(filter(None, [interval, tally, within]))})"
 
 
 def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
@@ -112,19 +99,17 @@ def _order(means: pd.Series) -> str:
 
 def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
     """Of each data set and metric, which experiments differ from the reference: their interval leaves out 0."""
-    lines, reference = [], plan.titles[REFERENCE]
+    lines = []
     for (dataset, metric), rows in comparison.groupby(["dataset", "metric"], sort=False):
-        defined = rows.dropna(subset=["low", "high"])
+        resolved, none, reference = rows.resolved, rows.low.isna(), plan.titles[rows.reference.iloc[0]]
         sides = {
-            "ahead of": defined[defined.low > 0],
-            "behind": defined[defined.high < 0],
-            "not distinguishable from": defined[(defined.low <= 0) & (defined.high >= 0)],
-            "without an interval against": rows.drop(defined.index),
+            f"ahead of {reference}": rows[resolved & (rows.difference > 0)],
+            f"behind {reference}": rows[resolved & (rows.difference < 0)],
+            f"not resolved from {reference}": rows[~resolved & ~none],
+            f"without an interval against {reference}": rows[none],
         }
         texts = [
-            f"{side} {reference}: {listed(plan.titles[e] for e in some.experiment)}"
-            for side, some in sides.items()
-            if len(some)
+            f"{side}: {listed(plan.titles[e] for e in some.experiment)}" for side, some in sides.items() if len(some)
         ]
         lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}, {'; '.join(texts)}.")
     return lines

@@ -1,53 +1,55 @@
-"""The table that compares the experiments of a study with its reference, pair by pair."""
+"""The table that compares the experiments of a study with its reference, and what it rests on."""
 
-import numpy as np
 import pandas as pd
 
 from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import DRAWS, REFERENCE
-from adtr.tables.render import DASH, Sheet, signed
+from adtr.tables.render import DASH, INTERVAL, Sheet, interval, listed, signed
 from adtr.tables.summary import METRICS
 
-FEW = 5  # categories; with fewer an interval is too short
+FEW = 19  # degrees of freedom; of fewer an interval may be too short: bench/coverage.py, 10 and 10 images
+BASIS = (
+    "Intervals are of the choice of test images, with the trained models held fixed: the normal and the anomalous test "
+    f"images of each category are drawn anew {DRAWS} times with replacement, the same ones for every experiment and "
+    "seed, and with them scores, maps and masks. Metrics are averaged over the seeds, then over the categories, which "
+    "are not drawn (docs/protocol.md)."
+)
 
 
 def sheet(plan: Plan, table: pd.DataFrame) -> Sheet:
     """The comparisons as text."""
+    references = dict.fromkeys(table.reference) if len(table) else [REFERENCE]
     rows = [
         {
             "experiment": plan.titles[row.experiment],
             "data set": plan.datasets[row.dataset].title,
             "metric": METRICS[row.metric],
-            "difference": DASH if np.isnan(row.difference) else signed(row.difference),
-            "95 % interval": DASH if np.isnan(row.low) else f"[{signed(row.low)}, {signed(row.high)}]",
-            "pairs": str(row.pairs),
+            "difference": DASH if pd.isna(row.difference) else signed(row.difference),
+            INTERVAL: interval(row.low, row.high, "+"),
+            "resolved": DASH if pd.isna(row.low) else "yes" if row.resolved else "no",
+            "± over seeds": DASH if pd.isna(row.sd) else f"{row.sd:.1f}",
             "ahead/level/behind": f"{row.wins}/{row.ties}/{row.losses}",
         }
         for row in table.itertuples()
     ]
-    columns = ["experiment", "data set", "metric", "difference", "95 % interval", "pairs", "ahead/level/behind"]
-    title = f"Each experiment against {plan.titles[REFERENCE]}: paired differences in points"
-    return Sheet(title, pd.DataFrame(rows, columns=columns), _notes(plan, table))
+    columns = ["experiment", "data set", "metric", "difference", INTERVAL, "resolved", "± over seeds"]
+    title = f"Each experiment against {listed(plan.titles[e] for e in references)}: paired differences in points"
+    return Sheet(title, pd.DataFrame(rows, columns=[*columns, "ahead/level/behind"]), _notes(plan, table))
 
 
 def _notes(plan: Plan, table: pd.DataFrame) -> list[str]:
     notes = [
-        "A pair is a category and a seed that both experiments have; categories weigh the same. The interval is the "
-        f"percentile bootstrap of {DRAWS} draws: categories with replacement, and seeds with replacement within each "
-        "drawn category (Efron & Tibshirani 1993; Bouthillier et al., MLSys 2021). It is not corrected for the number "
-        "of comparisons."
+        f"{BASIS} A difference is resolved if its interval leaves out 0; intervals are not corrected for the number of "
+        "comparisons.",
+        "± over seeds is the standard deviation of the difference over the seeds, which the interval does not hold. "
+        "Ahead, level and behind count pairs: a category and a seed that both experiments have.",
     ]
-    by_size = table.sort_values("pairs", ascending=False).drop_duplicates("dataset").set_index("dataset")
-    for dataset, row in by_size.iterrows():
+    for dataset, rows in table.groupby("dataset", sort=False):
         title = plan.datasets[dataset].title
-        if row.pairs == 0:
+        if not rows.pairs.any():
             notes.append(f"{title}: nothing to compare with.")
-        elif row.pairs == 1:
-            notes.append(f"{title}: one category and one seed give no interval.")
-        elif row.categories == 1:
-            notes.append(f"{title}: one category, so that the interval holds the spread over seeds and nothing else.")
-        elif row.categories < FEW:
-            notes.append(f"{title}: {row.categories} categories are few: the interval is shorter than it should be.")
-    if len(plan.study.seeds) == 1 and (table.categories > 1).any():
-        notes.append("One seed: the interval holds the spread over categories and nothing else.")
+        elif (rows.low.isna() & (rows.pairs > 0)).any():
+            notes.append(f"{title}: no interval where no drawn image changes a metric, or a class has one image.")
+        if (rows.freedom < FEW).any():
+            notes.append(f"{title}: there are few test images, so that intervals may be too short.")
     return notes

@@ -11,9 +11,11 @@ import pandas as pd
 
 from adtr.files import write_text
 from adtr.tables.latex import latex
+from adtr.tables.summary import MEAN
 
 DASH = "–"
 TO_ADTR = ["paper − ADTR", "ours − ADTR"]  # columns of the ablation: the effect of each change
+INTERVAL = "95 % interval"
 DIFFERENCES = ["difference", *TO_ADTR]
 
 
@@ -27,10 +29,24 @@ class Sheet:
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """A table as text, a row each: one decimal, '± sd' from two runs on, a signed difference, a dash for nothing."""
+    """A table as text, a row each: one decimal, '± sd' from two runs on, a signed difference, a dash for nothing.
+
+    Where its mean has `low` and `high`, they are the last column.
+    """
     text = table.assign(text=[_text(cell) for cell in table.itertuples()])
     rows, columns = list(dict.fromkeys(table.row)), list(dict.fromkeys(table.column))
-    return text.pivot(index="row", columns="column", values="text").reindex(index=rows, columns=columns).fillna(DASH)
+    found = text.pivot(index="row", columns="column", values="text").reindex(index=rows, columns=columns).fillna(DASH)
+    if "low" in table and table.low.notna().any():
+        means = table[table.column == MEAN].set_index("row").reindex(rows)
+        means.loc[means["mean"].isna(), "low"] = math.nan
+        found[INTERVAL] = [interval(row.low, row.high) for row in means.itertuples()]
+    return found
+
+
+def interval(low: float, high: float, sign: str = "") -> str:
+    """'[81.2, 90.4]'; with sign '+' that of a difference."""
+    write = signed if sign else "{:.1f}".format
+    return DASH if math.isnan(low) else f"[{write(low)}, {write(high)}]"
 
 
 def _text(cell: Any) -> str:

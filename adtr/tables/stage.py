@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from adtr.config.study import Plan
-from adtr.evaluate.bootstrap import REFERENCE, compare
+from adtr.evaluate.bootstrap import REFERENCE, Draws, compare
 from adtr.files import write_text
 from adtr.records import vouch
 from adtr.tables import comparison, render, sizes
 from adtr.tables.paper import CELL, experiments_of, of_ablation, of_paper, read_specs
-from adtr.tables.summary import METRICS, TABLES, collect, study_metrics, summarize
+from adtr.tables.summary import METRICS, RUN, TABLES, collect, study_metrics, summarize
+from adtr.tables.uncertainty import intervals, read_draws
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
 FURTHER = ["comparison", "parameters"]  # tables of the study as a whole, whose rows are no cells
@@ -39,29 +40,34 @@ def write(plan: Plan, results: Path, params: Path) -> None:
     metrics, networks = collect(plan, results), sizes.networks(plan, results)
     write_text(results / "metrics.csv", metrics.to_csv(index=False))
     write_text(results / "study.yaml", plan.dump())
-    write_tables(plan, metrics, networks, params, results / "tables")
+    write_tables(plan, metrics, read_draws(plan, results), networks, params, results / "tables")
     written = [results / "metrics.csv", results / "study.yaml"]
     written += [results / f"tables/{name}.{suffix}" for name in table_names(plan) for suffix in ("csv", "md", "tex")]
     vouch(results / TABLES, written)
 
 
-def write_tables(plan: Plan, metrics: pd.DataFrame, networks: pd.DataFrame, params: Path, folder: Path) -> None:
+def write_tables(
+    plan: Plan, metrics: pd.DataFrame, draws: Draws, networks: pd.DataFrame, params: Path, folder: Path
+) -> None:
     """Writes every table of a study to `folder`, each as CSV, Markdown and LaTeX.
 
     Args:
         metrics: the tidy rows of all runs, of `summary.collect`.
+        draws: the same of resampled test images, of `uncertainty.read_draws`.
         networks: their sizes, of `sizes.networks`.
         params: the folder params/.
     """
-    for name, (title, table) in build(plan, metrics, read_specs(params)).items():
+    summary = summarize(metrics).merge(intervals(metrics, draws), "left", RUN)
+    tables = build(plan, metrics, read_specs(params)) | of_datasets(plan, summary)
+    for name, (title, table) in tables.items():
         render.write(render.sheet(table, title), table, folder, name)
-    compared, counted = compare(metrics, study_metrics(plan)), sizes.parameters(plan, networks)
+    compared, counted = compare(metrics, draws, study_metrics(plan)), sizes.parameters(plan, networks)
     render.write(comparison.sheet(plan, compared), compared, folder, "comparison")
     render.write(sizes.sheet(plan, counted), counted, folder, "parameters")
 
 
 def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Title and cells of the paper's tables and of those of the study's data sets, by name.
+    """Title and cells of the paper's tables, by name.
 
     Args:
         specs: of `paper.read_specs`.
@@ -81,17 +87,25 @@ def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[s
             table.attrs["notes"] = [_coverage(plan, dataset, spec), *table.attrs.get("notes", [])]
             title += _setting(plan, dataset)
         tables[name] = (title, table)
-    for dataset, metric in study_metrics(plan):
-        title = f"{plan.datasets[dataset].title}: {METRICS[metric]}"
-        tables[f"{dataset}_{metric}"] = (title, of_study(summary, plan, dataset, metric))
     return tables
 
 
+def of_datasets(plan: Plan, summary: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Title and cells of the tables of a study's data sets, by name."""
+    return {
+        f"{dataset}_{metric}": (
+            f"{plan.datasets[dataset].title}: {METRICS[metric]}",
+            of_study(summary, plan, dataset, metric),
+        )
+        for dataset, metric in study_metrics(plan)
+    }
+
+
 def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd.DataFrame:
-    """A data set of a study: an experiment a row, a category a column, and their mean."""
+    """A data set of a study: an experiment a row, a category a column, and their mean; low, high if `summary` has."""
     cells = summary[(summary.dataset == dataset) & (summary.metric == metric)]
     table = cells.assign(row=cells.experiment.map(plan.titles), column=cells.category, note="", printed="")
-    return table[CELL].reset_index(drop=True)
+    return table[[*CELL, *table.columns.intersection(["low", "high"])]].reset_index(drop=True)
 
 
 def _setting(plan: Plan, dataset: str) -> str:

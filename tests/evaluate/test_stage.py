@@ -9,9 +9,12 @@ import planted
 import pytest
 from vouched import vouch_again
 
+from adtr.config.study import EVALUATED
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
+from adtr.evaluate import bootstrap
 from adtr.evaluate.differences import write_differences
+from adtr.evaluate.pixels import Counts
 from adtr.evaluate.stage import evaluate
 
 
@@ -31,6 +34,10 @@ def test_the_planted_anomalies_are_found_where_they_are(method: str, case: plant
     values, curve = metrics.set_index("metric").value, pd.read_csv(run / "curve.csv")
     assert values["image_auroc_max"] == 100
     assert values["pixel_auroc"] > 90
+    with np.load(run / "pixels.npz") as file:
+        counts, once = Counts(**file), np.ones((8, 1))
+    assert 100 * bootstrap.pixel_auroc(counts, once)[0] == pytest.approx(values["pixel_auroc"], abs=0.1)
+    assert 100 * bootstrap.aupro(counts, once, params.score.aupro_limit)[0] == pytest.approx(values["aupro"], abs=0.1)
     if method == "adtr":
         assert curve.pivot(index="epoch", columns="metric", values="value").loc[40].to_dict() == values.to_dict()
         assert sorted(set(curve.epoch)) == [10, 20, 30, 40]
@@ -43,3 +50,16 @@ def test_differences_are_not_drawn_from_features_made_otherwise(case: planted.Ca
     vouch_again(case.store.with_suffix(".json"), weights="others")
     with pytest.raises(UserError, match="its weights differ from those that"):
         write_differences(run, manifest, {"planted": case.store}, tmp_path, planted.params(), tmp_path / "d.npz")
+
+
+def test_the_same_evaluation_gives_the_same_bytes_and_without_masks_there_are_no_counts(
+    case: planted.Case, tmp_path: Path
+) -> None:
+    run, manifest, written = planted.run(case, tmp_path, "padim"), read_manifest(case.manifest), []
+    for masks in (manifest["mask"], manifest["mask"], ""):
+        images = manifest.assign(mask=masks)
+        evaluate(run, images, {"planted": case.store}, tmp_path, planted.params("padim"), {"dataset": "planted"})
+        written.append({name: (run / name).read_bytes() for name in EVALUATED})
+    assert written[0] == written[1]
+    with np.load(run / "pixels.npz") as file:
+        assert [Counts(**file).normal.shape, Counts(**file).region.size] == [(8, 0), 0]

@@ -13,11 +13,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import noisy
 import pandas as pd
 import pytest
 from PIL import Image
@@ -27,7 +27,6 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan, resolve
 from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
-from adtr.evaluate import bootstrap as statistics
 from adtr.figures import dataset_kinds, kinds_of
 from adtr.records import Record
 from adtr.report import content as report_content
@@ -44,13 +43,6 @@ MASKED = ["image_auroc", "pixel_auroc", "aupro"]
 UNMASKED = ["image_auroc", "image_auroc_all"]
 PIXEL = "data:image/webp;base64,UklGRhoAAABXRUJQVlA4TA4AAAAvAAAAAAfQ//73v/+BiOh/AAA="
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "DRAWS", 100)
-        yield
 
 
 STUDY = """
@@ -97,7 +89,7 @@ def write_results(plan: Plan, results: Path) -> None:
     write_figures(plan, results / "figures")
     metrics = pd.DataFrame(rows)
     metrics.to_csv(results / "metrics.csv", index=False)
-    write_tables(plan, metrics, sizes.networks(plan, results), PARAMS, results / "tables")
+    write_tables(plan, metrics, noisy.draws(metrics), sizes.networks(plan, results), PARAMS, results / "tables")
     tables = results / "tables"
     vouch(tables / "record.json", {}, "../metrics.csv", *(path.name for path in tables.iterdir()))
 
@@ -263,8 +255,8 @@ def test_every_image_has_its_words(page: Page) -> None:
 
 def test_a_main_table_shows_mean_and_spread(page: Page) -> None:
     head, adtr, padim, _ = page.own()
-    assert head == ["per cent", NASTY, "screw", "mean"]
-    assert adtr == ["ADTR1–4", "91.0 ± 1.4", "92.0 ± 1.4", "91.5 ± 1.4"]
+    assert head == ["per cent", NASTY, "screw", "mean", "95 % interval"]
+    assert adtr == ["ADTR1–4", "91.0 ± 1.4", "92.0 ± 1.4", "91.5 ± 1.4", "[91.4, 91.6]"]
     assert padim[1] == "93.0 ± 1.4"
 
 
@@ -314,8 +306,8 @@ def test_the_best_of_a_column_is_bold_unless_all_print_alike(results: Path, tmp_
     vouch_again(results / "tables/record.json")
     page = written(study(), results, tmp_path / "out")[0]
     own = Page(page[page.index('<section id="data-1">') :])
-    best = [" best" in f" {attrs['class']}" for attrs in own.all("td", "data-value")][:9]
-    assert best == [False, False, False, True, False, True, False, False, False]
+    best = [" best" in f" {attrs['class']}" for attrs in own.all("td", "data-value")][:12]
+    assert best == [*[False] * 4, True, False, True, *[False] * 5]  # the fourth of a row is its interval
 
 
 def test_an_undefined_value_is_a_dash_with_its_reason(results: Path, tmp_path: Path) -> None:
@@ -325,7 +317,7 @@ def test_an_undefined_value_is_a_dash_with_its_reason(results: Path, tmp_path: P
     metrics.to_csv(results / "metrics.csv", index=False)
     vouch_again(results / "tables/record.json")
     page, brief = written(study(), results, tmp_path / "out")
-    assert Page(page).own()[2] == ["PaDiM5–8", "93.0 ± 1.4", "–", "–"]
+    assert Page(page).own()[2] == ["PaDiM5–8", "93.0 ± 1.4", "–", "–", "–"]
     for text in (page, brief):
         assert "PaDiM, screw, seed 0 and 1: undefined: no anomalous image." in text
         assert "Not compared with ADTR: PaDiM. The mean of PaDiM is undefined." in text
@@ -374,7 +366,7 @@ def test_the_brief_report_links_few_and_small_pictures_beside_it(made: Made) -> 
 
 
 def test_the_brief_report_names_the_runs_of_each_row(made: Made) -> None:
-    assert "| ADTR | 91.0 ± 1.4 | 92.0 ± 1.4 | 91.5 ± 1.4 | 1–4 |" in re.sub(" +", " ", made.brief)
+    assert "| ADTR | 91.0 ± 1.4 | 92.0 ± 1.4 | 91.5 ± 1.4 | [91.4, 91.6] | 1–4 |" in re.sub(" +", " ", made.brief)
 
 
 def test_a_category_may_be_called_nan_or_001(tmp_path: Path) -> None:

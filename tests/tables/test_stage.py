@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import noisy
 import numpy as np
 import pandas as pd
 import planted
@@ -26,6 +27,7 @@ from adtr.tables import stage as tables
 from adtr.tables.latex import BEYOND, escape, latex
 from adtr.tables.paper import read_specs
 from adtr.tables.summary import collect, study_metrics, summarize
+from adtr.tables.uncertainty import intervals
 
 PARAMS = planted.REPOSITORY / "params"
 SPECS = read_specs(PARAMS)
@@ -286,7 +288,8 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
 
 
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
-    built = tables.build(plan, metrics_of(plan), SPECS)
+    metrics = metrics_of(plan)
+    built = tables.build(plan, metrics, SPECS) | tables.of_datasets(plan, summarize(metrics))
     assert [*built, "comparison", "parameters"] == tables.table_names(plan)
     assert list(built)[4:] == [
         "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
@@ -299,7 +302,7 @@ def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) 
 
 
 def test_a_table_of_a_study_has_an_experiment_a_row_and_a_category_a_column(plan: Plan) -> None:
-    _, table = tables.build(plan, metrics_of(plan), SPECS)["smoke_mvtec_image_auroc"]
+    table = tables.of_study(summarize(metrics_of(plan)), plan, "smoke_mvtec", "image_auroc")
     text = render.wide(table)
     assert text.index.tolist() == [plan.titles[name] for name in plan.study.datasets["smoke_mvtec"]]
     assert text.columns.tolist() == ["carpet", "screw", "mean"]
@@ -372,22 +375,59 @@ def test_metrics_are_collected_of_every_run_and_missing_ones_are_counted(plan: P
 # Comparisons
 
 
-def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(plan: Plan) -> None:
+def sheet(plan: Plan, metrics: pd.DataFrame, sd: float, images: int = 101) -> render.Sheet:
+    return comparison.sheet(plan, compare(metrics, noisy.draws(metrics, sd, images), study_metrics(plan)))
+
+
+@pytest.mark.parametrize(("sd", "resolved"), [(0.1, "yes"), (2.0, "no")])
+def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(
+    plan: Plan, sd: float, resolved: str
+) -> None:
     values = {"adtr": 90.0, "cnn": 88.25}
-    rows = [run(c, s, values[e] + s, e, dataset=d) for d, e, c, s in plan.runs() if e in values]
-    sheet = comparison.sheet(plan, compare(pd.DataFrame(rows), study_metrics(plan)))
-    assert sheet.text.to_numpy().tolist() == [
-        ["CNN", "generated images in MVTec-AD's layout", "image AUROC", "-1.8", "[-1.8, -1.8]", "4", "0/0/4"]
-    ]
-    assert "categories with replacement, and seeds with replacement within each" in sheet.notes[0]
-    assert sheet.notes[1].endswith("2 categories are few: the interval is shorter than it should be.")
+    rows = [run(c, s, values[e] + s * (e == "cnn"), e, dataset=d) for d, e, c, s in plan.runs() if e in values]
+    found = sheet(plan, pd.DataFrame(rows), sd)
+    line = found.text.iloc[0]
+    names = ["CNN", "generated images in MVTec-AD's layout", "image AUROC"]
+    assert line.tolist()[:4] == [*names, "-1.2"]
+    low, high = (float(end) for end in line["95 % interval"].strip("[]").split(", "))
+    half = 1.96 * sd / math.sqrt(2)  # of two categories, two seeds and two experiments
+    assert (low, high) == pytest.approx((-1.25 - half, -1.25 + half), abs=0.15)
+    assert line.tolist()[5:] == [resolved, "0.7", "0/0/4"]
+    assert "test images of each category are drawn anew 1000 times with replacement" in found.notes[0]
+    assert len(found.notes) == 2
 
 
-def test_a_single_pair_is_told(plan: Plan) -> None:
+def test_few_images_and_a_missing_interval_are_told(plan: Plan) -> None:
     rows = [run("cat", 0, value, e, dataset="smoke_mvtec") for e, value in (("adtr", 90.0), ("cnn", 91.0))]
-    sheet = comparison.sheet(plan, compare(pd.DataFrame(rows), study_metrics(plan)))
-    assert sheet.text["95 % interval"].tolist() == ["–"]
-    assert sheet.notes[1].endswith("one category and one seed give no interval.")
+    few = sheet(plan, pd.DataFrame(rows), 0.1, 10)
+    assert few.notes[2].endswith("there are few test images, so that intervals may be too short.")
+    none = sheet(plan, pd.DataFrame(rows), 0.0)
+    assert none.text.iloc[0].tolist()[4:] == [DASH, DASH, DASH, "1/0/0"]
+    assert none.notes[2].endswith("no interval where no drawn image changes a metric, or a class has one image.")
+
+
+def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -> None:
+    metrics = metrics_of(plan)
+    metrics["value"] = metrics.value % 40 + 55
+    draws = noisy.draws(metrics, 1.0)
+    tables.write_tables(plan, metrics, draws, networks(plan), PARAMS, tmp_path)
+    cells = pd.read_csv(tmp_path / "smoke_mvtec_image_auroc.csv")
+    assert cells.columns.tolist() == [*printed.CELL, "low", "high"]
+    assert (cells.low < cells["mean"]).all()
+    assert (cells["mean"] < cells.high).all()
+    width = (cells.high - cells.low).groupby(cells.column == "mean").mean()
+    assert width[False] == pytest.approx(2 * 1.96 / math.sqrt(2), rel=0.1)  # two seeds
+    assert width[True] == pytest.approx(2 * 1.96 / 2, rel=0.1)  # two categories
+    line = cells[(cells.row == "ADTR") & (cells.column == "mean")].iloc[0]
+    text = (tmp_path / "smoke_mvtec_image_auroc.md").read_text()
+    assert "| mean       | 95 % interval   |" in text
+    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}]" in text
+
+
+def test_the_mean_of_an_undefined_category_has_no_interval() -> None:
+    metrics = pd.DataFrame([run("cat", 0, 90), run("dog", 0, math.nan)])
+    found = intervals(metrics, noisy.draws(metrics)).set_index("category")
+    assert found.low.notna().to_dict() == {"cat": True, "dog": False, "mean": False}
 
 
 # Rendering
@@ -571,7 +611,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All tables of the study `paper`: 15 and 10 categories, three seeds, all experiments; its folder."""
     folder, plan = tmp_path_factory.mktemp("tables"), resolve("paper", PARAMS)
     metrics = metrics_of(plan)
-    tables.write_tables(plan, metrics.assign(value=metrics.value % 41 + 60), networks(plan), PARAMS, folder)
+    metrics["value"] = metrics.value % 40 + 60
+    tables.write_tables(plan, metrics, noisy.draws(metrics), networks(plan), PARAMS, folder)
     return folder
 
 

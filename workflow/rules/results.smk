@@ -5,7 +5,7 @@ RESULTS = study.paths.results
 
 rule tables:
     input:
-        metrics=study.runs("metrics.csv", "evaluation.json"),
+        metrics=study.runs("metrics.csv", "scores.csv", "pixels.npz", "evaluation.json"),
         runs=study.runs("run.json"),
         paper=study.printed(1, 2, 3, 4),
     output:

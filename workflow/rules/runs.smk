@@ -54,6 +54,7 @@ rule evaluate:
     output:
         scores=f"{RUN}/scores.csv",
         maps=f"{RUN}/maps.npy",
+        pixels=f"{RUN}/pixels.npz",
         metrics=f"{RUN}/metrics.csv",
         curve=f"{RUN}/curve.csv",
         calibration=f"{RUN}/calibration.csv",

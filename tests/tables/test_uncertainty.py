@@ -1,0 +1,83 @@
+"""Draws read from the files of runs."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from vouched import vouch
+
+from adtr.config.study import Plan, Run, run_folder
+from adtr.errors import UserError
+from adtr.evaluate import bootstrap, metrics
+from adtr.evaluate.pixels import count, empty
+from adtr.files import saved
+from adtr.tables.uncertainty import of_run, read_draws
+
+
+def write_run(folder: Path, names: list[str], seed: int, masked: bool) -> None:
+    """Six normal and six anomalous test images and two more, of random scores and maps."""
+    rng = np.random.default_rng(seed)
+    label = [0] * 6 + [1] * 8
+    split = ["test"] * 14 if masked else ["test"] * 12 + ["rest"] * 2
+    scores = {"image": names, "label": label, "split": split, "pred_score": rng.normal(size=14) + label}
+    folder.mkdir(parents=True)
+    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
+    masks = np.zeros((14, 8, 8), bool)
+    masks[6:, 2:4, 2:5] = True
+    counts = count(masks, (rng.random(masks.shape) + masks).astype(np.float32)) if masked else empty(14)
+    (folder / "pixels.npz").write_bytes(saved(lambda file: np.savez_compressed(file, **counts._asdict())))
+    vouch(folder / "evaluation.json", {}, "scores.csv", "pixels.npz")
+
+
+@pytest.fixture
+def small(plan: Plan) -> Plan:
+    """Two experiments on either data set, of which one has masks."""
+    chosen = {key: params for key, params in plan.params.items() if key[1] in ("adtr", "spade", "padim")}
+    return dataclasses.replace(plan, params=chosen)
+
+
+@pytest.fixture
+def results(small: Plan, tmp_path: Path) -> Path:
+    for number, run in enumerate(small.runs()):
+        names = [f"{run.category}/{i}" for i in range(14)]
+        write_run(run_folder(tmp_path, *run), names, number, run.dataset == "smoke_mvtec")
+    return tmp_path
+
+
+def test_every_run_meets_the_same_draws(small: Plan, results: Path) -> None:
+    draws = read_draws(small, results)
+    assert set(draws.values.index.droplevel("metric")) == set(small.runs())
+    of = draws.values.index.to_frame(index=False).groupby("dataset").metric.unique()
+    assert set(of["smoke_mvtec"]) == {"image_auroc", "pixel_auroc", "aupro"}
+    assert set(of["smoke_cifar10"]) == {"image_auroc", "image_auroc_all"}
+    assert draws.images.loc["smoke_mvtec", "screw"].tolist() == [6, 8]
+    assert draws.images.loc["smoke_cifar10", "airplane"].tolist() == [6, 6]
+    pool = pd.DataFrame({"category": "screw", "image": [f"screw/{i}" for i in range(14)], "label": [0] * 6 + [1] * 8})
+    weights = bootstrap.weights(pool).loc[pool.image].to_numpy()
+    for run in (run for run in small.runs() if run[::2] == ("smoke_mvtec", "screw")):
+        scores = pd.read_csv(run_folder(results, *run) / "scores.csv").pred_score.to_numpy()
+        expected = 100 * bootstrap.auroc(scores[:6], scores[6:], weights[:6], weights[6:])
+        found = draws.values.loc[("smoke_mvtec", "image_auroc", *run[1:])]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_images_drawn_once_each_have_the_metrics_of_the_run(results: Path) -> None:
+    run = Run("smoke_cifar10", "spade", "airplane", 0)
+    scores = pd.read_csv(run_folder(results, *run) / "scores.csv")
+    found = of_run(scores, empty(14), np.ones((14, 1)), 0.3)
+    for name, chosen in {"image_auroc": scores[scores.split == "test"], "image_auroc_all": scores}.items():
+        assert found[name][0] == pytest.approx(metrics.auroc(chosen.label == 1, chosen.pred_score.to_numpy()))
+
+
+def test_a_class_without_images_has_no_draws() -> None:
+    scores = pd.DataFrame({"label": [0, 0], "split": "test", "pred_score": [0.1, 0.2]})
+    assert np.isnan(of_run(scores, empty(2), np.ones((2, 3)), 0.3)["image_auroc"]).all()
+
+
+def test_a_damaged_file_is_named(small: Plan, results: Path) -> None:
+    path = run_folder(results, *next(small.runs())) / "pixels.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"pixels\.npz: damaged or edited"):
+        read_draws(small, results)
