@@ -13,6 +13,7 @@ from adtr.data.sources import Source
 from adtr.evaluate.bootstrap import reference_of
 from adtr.report.runs import Row, written
 from adtr.tables.render import listed
+from adtr.tables.uncertainty import SAMPLED
 
 AUTHORS = {  # of the data sets, by layout; licences and pages are in params/sources.yaml
     "mvtec": "P. Bergmann et al., “MVTec AD”, CVPR 2019 and IJCV 2021",
@@ -33,7 +34,7 @@ def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     one = "One seed only: how far another moves these numbers is not known."
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
     runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
-    return [runs, *(_setting(plan, name, name in masked) for name in plan.datasets)]
+    return [f"{runs} {SAMPLED}", *(_setting(plan, name, name in masked) for name in plan.datasets)]
 
 
 def _setting(plan: Plan, name: str, masks: bool) -> str:

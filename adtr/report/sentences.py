@@ -43,12 +43,12 @@ def _gap(name: str, gaps: pd.Series, compared: pd.Series, unresolved: bool) -> s
     counts = {"ahead": ahead, "level": len(each) - ahead - behind, "behind": behind}
     tally = ", ".join(f"{side} in {count}" for side, count in counts.items() if count and len(each) > 1)
     if unresolved:
-        gap, ends = signed(gaps[MEAN]), [signed(compared.low), signed(compared.high)]
+        gap, ends = signed(compared.difference), [signed(compared.low), signed(compared.high)]
     else:
         ends = [f"{end:.1f}" for end in sorted([abs(compared.low), abs(compared.high)])]
-        gap = f"by {abs(gaps[MEAN]):.1f}"
+        gap = f"by {abs(compared.difference):.1f}"
     interval = "no interval" if math.isnan(compared.low) else f"95 % interval {ends[0]} to {ends[1]}"
-    within = "no more than the spread over the seeds" if abs(gaps[MEAN]) <= compared.sd else ""
+    within = "no more than the spread over the seeds" if abs(compared.difference) <= compared.sd else ""
     return f"{name} {gap} ({'; '.join(filter(None, [interval, tally, within]))})"
 
 

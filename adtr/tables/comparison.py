@@ -6,13 +6,13 @@ from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import DRAWS, REFERENCE
 from adtr.tables.render import DASH, INTERVAL, Sheet, interval, listed, signed
 from adtr.tables.summary import METRICS
+from adtr.tables.uncertainty import SAMPLED
 
 FEW = 19  # degrees of freedom; of fewer an interval may be too short: bench/coverage.py, 10 and 10 images
 BASIS = (
-    "Intervals are of the choice of test images, with the trained models held fixed: the normal and the anomalous test "
-    f"images of each category are drawn anew {DRAWS} times with replacement, the same ones for every experiment and "
-    "seed, and with them scores, maps and masks. Metrics are averaged over the seeds, then over the categories, which "
-    "are not drawn (docs/protocol.md)."
+    f"{SAMPLED} The normal and the anomalous test images of each category are drawn anew {DRAWS} times with "
+    "replacement, the same ones for every experiment and seed, and with them scores, maps and masks. Metrics are "
+    "averaged over the seeds, then over the categories, which are not drawn (docs/protocol.md)."
 )
 
 

@@ -16,7 +16,7 @@ from adtr.records import vouch
 from adtr.tables import comparison, render, sizes
 from adtr.tables.paper import CELL, experiments_of, of_ablation, of_paper, read_specs
 from adtr.tables.summary import METRICS, RUN, TABLES, collect, study_metrics, summarize
-from adtr.tables.uncertainty import intervals, read_draws
+from adtr.tables.uncertainty import SAMPLED, intervals, read_draws
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
 FURTHER = ["comparison", "parameters"]  # tables of the study as a whole, whose rows are no cells
@@ -105,7 +105,9 @@ def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd
     """A data set of a study: an experiment a row, a category a column, and their mean; low, high if `summary` has."""
     cells = summary[(summary.dataset == dataset) & (summary.metric == metric)]
     table = cells.assign(row=cells.experiment.map(plan.titles), column=cells.category, note="", printed="")
-    return table[[*CELL, *table.columns.intersection(["low", "high"])]].reset_index(drop=True)
+    table = table[[*CELL, *table.columns.intersection(["low", "high"])]].reset_index(drop=True)
+    table.attrs["notes"] = [SAMPLED] if "low" in table and table.low.notna().any() else []
+    return table
 
 
 def _setting(plan: Plan, dataset: str) -> str:

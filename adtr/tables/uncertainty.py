@@ -13,6 +13,8 @@ from adtr.evaluate.pixels import Counts
 from adtr.records import Record
 from adtr.tables.summary import MEAN, RUN, study_metrics
 
+SAMPLED = "95 % intervals are of the choice of test images, with the trained models held fixed."
+
 
 def read_draws(plan: Plan, results: Path) -> Draws:
     """The metrics of every run of a study for every draw of its test images.
