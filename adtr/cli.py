@@ -431,7 +431,7 @@ def _status(_: Options, paths: Paths) -> None:
 
 def _cost(options: Options, paths: Paths) -> None:
     from adtr.cost import assumptions, expected, read_cluster
-    from adtr.tables.paper import read_specs
+    from adtr.tables.specs import read_specs
 
     plan, speeds = paths.plan, read_cluster(PARAMS / "cluster.yaml")
     if options.here:

@@ -19,7 +19,7 @@ from adtr.config.reader import read_yaml
 from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems
 from adtr.config.study import Plan, Run
 from adtr.errors import UserError
-from adtr.tables.paper import experiments_of
+from adtr.tables.specs import experiments_of
 
 CHANNELS = 1000  # of a token, at most
 

@@ -20,7 +20,7 @@ from adtr.figures.thumbnails import thumbnails
 from adtr.figures.tsne import pooled, tsne
 from adtr.files import write_text
 from adtr.records import Record, vouch
-from adtr.tables.paper import read_specs
+from adtr.tables.specs import read_specs
 from adtr.tables.summary import read_metrics, tables_record
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]

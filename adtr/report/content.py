@@ -20,7 +20,7 @@ from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
 from adtr.report.sentences import certain, ranking, sentences, undefined
 from adtr.tables import render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
-from adtr.tables.paper import read_specs
+from adtr.tables.specs import read_specs
 from adtr.tables.stage import FURTHER, build, of_study
 from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize, tables_record
 from adtr.tables.uncertainty import with_intervals

@@ -6,87 +6,15 @@ provenance. A cell that was not run or is undefined has no mean. Notes on a whol
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pandas as pd
-from pydantic import Field, TypeAdapter, ValidationError
 
-from adtr.config.reader import read_yaml
-from adtr.config.schema import Name, Positive, Section, Text, Title, problems
-from adtr.errors import UserError
 from adtr.tables.render import TO_ADTR, listed
 from adtr.tables.summary import MEAN
 
 CELL = ["row", "column", "mean", "sd", "n", "printed", "note", "provenance"]
 EMPTY = {"mean": math.nan, "sd": math.nan, "n": 0, "printed": "", "note": "", "provenance": ""}
-
-
-class Further(Section):
-    """A row of ours that the paper does not have."""
-
-    part: str
-    variant: Name
-    label: Annotated[str, Field(pattern=r"^([^{}]|\{(backbone|image_size|grid_size)\})+$")]
-
-
-class Spec(Section):
-    """The shape of one of the paper's tables: tables.yaml says what each key means."""
-
-    title: Title
-    benchmark: Literal["mvtec", "cifar10"]
-    metric: Literal["image_auroc", "pixel_auroc"]
-    paper: Text
-    ours: dict[str, Name] = Field(default={})
-    further: dict[str, Name] | list[Further] = Field(default={})
-    categories: Positive = 1
-    backbone: str = ""
-    named: str = ""
-    parts: dict[str, str] = Field(default={})
-    names: dict[str, str] = Field(default={})
-
-
-def read_specs(params: Path) -> dict[str, dict[str, Any]]:
-    """The shape of each of the paper's tables, tables.yaml, with its printed numbers as `paper`, a frame of text.
-
-    Args:
-        params: the folder params/.
-
-    Raises:
-        UserError: a file is missing or of another shape.
-    """
-    path = params / "tables.yaml"
-    try:
-        checked = TypeAdapter(dict[Name, Spec]).validate_python(read_yaml(path))
-    except ValidationError as error:
-        raise UserError("\n  ".join([f"{path}:", *problems(error)])) from None
-    if missing := {"table1", "table2", "table3", "table4"} - set(checked):
-        raise UserError(f"{path}: {listed(sorted(missing))} expected")
-    return {
-        name: spec.model_dump(exclude_unset=True) | {"paper": _read_paper(params, spec)}
-        for name, spec in checked.items()
-    }
-
-
-def _read_paper(params: Path, spec: Spec) -> pd.DataFrame:
-    """A table as the paper prints it, a frame of text."""
-    path = params / spec.paper
-    columns = {"part", "label", "variant"} if spec.parts else {"method", "reference", "category"}
-    try:
-        table = pd.read_csv(path, dtype=str)
-        table.value.astype(float)
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not a table as printed: {error}") from None
-    if missing := (columns | {"value", "note"}) - set(table):
-        raise UserError(f"{path}: no column {listed(sorted(missing))}")
-    return table.fillna({"note": "", "reference": ""})
-
-
-def experiments_of(spec: Mapping[str, Any]) -> list[str]:
-    """The experiments whose runs one of the paper's tables shows."""
-    if "parts" in spec:
-        return list(dict.fromkeys(spec["paper"].variant))
-    return [*spec["ours"].values(), *spec["further"].values()]
 
 
 def of_paper(spec: Mapping[str, Any], summary: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from adtr.evaluate.bootstrap import REFERENCE, Draws, compare
 from adtr.files import write_text
 from adtr.records import vouch
 from adtr.tables import comparison, render, sizes
-from adtr.tables.paper import CELL, experiments_of, of_ablation, of_paper, read_specs
+from adtr.tables.paper import CELL, of_ablation, of_paper
+from adtr.tables.specs import experiments_of, read_specs
 from adtr.tables.summary import METRICS, RUN, TABLES, collect, study_metrics, summarize
 from adtr.tables.uncertainty import SAMPLED, intervals, read_draws
 

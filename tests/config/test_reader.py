@@ -10,7 +10,7 @@ from adtr.config.reader import parse_yaml, read_yaml
 from adtr.cost import read_cluster
 from adtr.data.sources import read_sources
 from adtr.errors import UserError
-from adtr.tables.paper import read_specs
+from adtr.tables.specs import read_specs
 
 ALIASES = "\n".join([f"a0: &a0 [{'x, ' * 10}]", *(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 10}]" for i in range(1, 9))])
 ODD = {

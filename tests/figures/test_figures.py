@@ -37,7 +37,7 @@ from adtr.figures.look import save, set_look
 from adtr.figures.stage import KINDS, draw
 from adtr.figures.thumbnails import best_threshold, verdict
 from adtr.figures.tsne import embedded, pooled, possibility
-from adtr.tables.paper import read_specs
+from adtr.tables.specs import read_specs
 
 SIZE = 64
 PARAMS = planted.REPOSITORY / "params"

@@ -25,7 +25,7 @@ from adtr.tables import comparison, render, sizes
 from adtr.tables import paper as printed
 from adtr.tables import stage as tables
 from adtr.tables.latex import BEYOND, escape, latex
-from adtr.tables.paper import read_specs
+from adtr.tables.specs import read_specs
 from adtr.tables.summary import collect, study_metrics, summarize
 from adtr.tables.uncertainty import intervals
 
