@@ -11,7 +11,10 @@ from pathlib import Path
 import cluster
 import pytest
 import yaml
+from vouched import vouch
 from workshop import TARGETS, Workshop, environment_of, ran, wait_for
+
+from adtr.records import Record
 
 pytestmark = pytest.mark.dvc
 
@@ -198,9 +201,9 @@ def test_a_variant_is_compared_and_left_again(pulled: Path) -> None:
 
 def test_runs_of_other_parameters_are_made_anew(pulled: Path) -> None:
     record = pulled / RUN.replace("/adtr/", "/padim/") / "run.json"
-    text = record.read_text()
+    whole = Record(record)
     record.unlink()
-    record.write_text(text.replace('"channels": 100', '"channels": 99'))
+    vouch(record, json.loads(json.dumps(whole.values).replace('"channels": 100', '"channels": 99')), *whole.files)
     assert f"removed {record.parent.relative_to(pulled)}" in well(pulled, "repro")
     assert '"channels": 100' in record.read_text()
 
