@@ -57,6 +57,11 @@ def after(house: House, stage: str) -> Path:
     return house.steps[following] if following else house.folder / "whole"
 
 
+def drawn(number: int, random: Random) -> str:
+    """A stage: one after the other in the whole campaign, else any."""
+    return NAMES[number % len(NAMES)] if WHOLE else random.choice(NAMES)
+
+
 # Kills
 
 
@@ -64,7 +69,7 @@ def after(house: House, stage: str) -> Path:
 def test_a_killed_stage_leaves_nothing_half_and_begins_again(house: House, tmp_path: Path, number: int) -> None:
     """Killed at a random moment, or before a file operation, of a random stage; then the same bytes."""
     random = chance(f"kill {number}")
-    stage = NAMES[number % len(NAMES)] if WHOLE else random.choice(NAMES)
+    stage = drawn(number, random)
     place = copied(house.steps[stage], tmp_path / "place")
     if number % 2:
         ended = house.run(place, stage, kill_at=random.randint(1, 60))
@@ -173,13 +178,17 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+def brought(step: Path, disk: Path) -> Path:
+    """A copy of a step, alone on a disk."""
+    shutil.rmtree(disk / "place", ignore_errors=True)
+    return Path(shutil.copytree(step, disk / "place"))
+
+
 @pytest.mark.parametrize("number", range(FULL))
 def test_a_full_disk_is_told_and_leaves_nothing(house: House, small_disk: Path, number: int) -> None:
     random = chance(f"disk {number}")
-    stage = NAMES[number % len(NAMES)] if WHOLE else random.choice(NAMES)
-    place = small_disk / "place"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(house.steps[stage], place)
+    stage = drawn(number, random)
+    place = brought(house.steps[stage], small_disk)
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     filler = small_disk / "filler"
     filler.write_bytes(bytes(max(0, free - random.choice([0, 4096, 16384]))))
@@ -197,10 +206,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(house: House, small_disk: Path, 
 @pytest.mark.parametrize("number", range(FULL))
 def test_a_disk_that_is_read_only_is_told(house: House, small_disk: Path, number: int) -> None:
     random = chance(f"read only {number}")
-    stage = NAMES[number % len(NAMES)] if WHOLE else random.choice(NAMES)
-    place = small_disk / "place"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(house.steps[stage], place)
+    stage = drawn(number, random)
+    place = brought(house.steps[stage], small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     try:
         ended = house.run(place, stage)
