@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,14 @@ def test_no_import_is_relative(path: Path) -> None:
     """The digest of code would pass over it."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         assert not (isinstance(node, ast.ImportFrom) and node.level)
+
+
+def test_no_script_that_tests_import_hides_a_package() -> None:
+    """pytest puts these folders before all that is installed: a coverage.py there is what pytest-cov would find."""
+    options = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    ours = {path.stem for folder in options["pythonpath"] for path in (PACKAGE.parent / folder).glob("*.py")}
+    assert "plain" in ours
+    assert ours & (packages_distributions().keys() | sys.stdlib_module_names) == set()
 
 
 def test_the_package_itself_imports_only_its_face_and_that_late() -> None:

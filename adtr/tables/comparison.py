@@ -8,7 +8,7 @@ from adtr.tables.render import DASH, INTERVAL, Sheet, interval, listed, signed
 from adtr.tables.summary import METRICS
 from adtr.tables.uncertainty import SAMPLED
 
-FEW = 19  # degrees of freedom; of fewer an interval may be too short: bench/coverage.py, 10 and 10 images
+FEW = 19  # degrees of freedom; of fewer an interval may be too short: bench/intervals.py, 10 and 10 images
 BASIS = (
     f"{SAMPLED} The normal and the anomalous test images of each category are drawn anew {DRAWS} times with "
     "replacement, the same ones for every experiment and seed, and with them scores, maps and masks. Metrics are "

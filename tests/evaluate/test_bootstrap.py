@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-import coverage
+import intervals
 import noisy
 import numpy as np
 import pandas as pd
@@ -87,9 +87,9 @@ def delong(normal: np.ndarray, anomalous: np.ndarray) -> float:
 @pytest.mark.parametrize("counts", [(41, 119), (300, 200), (1000, 1000)])
 @pytest.mark.parametrize("auroc", [0.6, 0.9, 0.98])
 def test_the_variance_of_the_draws_is_delongs(counts: tuple[int, int], auroc: float) -> None:
-    weights = coverage.resampled(counts)
+    weights = intervals.resampled(counts)
     ratios = []
-    for ((normal, anomalous),) in coverage.samples(counts, (auroc,), 0, 20):
+    for ((normal, anomalous),) in intervals.samples(counts, (auroc,), 0, 20):
         ratios.append(bootstrap.auroc(normal, anomalous, *weights).var(ddof=1) / delong(normal, anomalous))
     assert np.mean(ratios) == pytest.approx(1, abs=0.06)  # 1000 draws know a variance to 4.5 %
 
@@ -138,16 +138,16 @@ def test_without_a_draw_that_differs_there_is_no_interval(value: float) -> None:
         assert all(map(math.isnan, bootstrap.difference((value, 100.0), (draws, flat), 40)))
 
 
-@pytest.mark.parametrize("auroc", coverage.SINGLE)
+@pytest.mark.parametrize("auroc", intervals.SINGLE)
 def test_intervals_hold_the_truth_in_95_cases_of_100(auroc: float) -> None:
-    """2,000 simulations, and 1,000 + 1,000 images, are in bench/coverage.py; of 600, chance moves 95 % by 0.9."""
-    held, _ = coverage.coverage((41, 119), (auroc,), 0, 600)
+    """2,000 simulations, and 1,000 + 1,000 images, are in bench/intervals.py; of 600, chance moves 95 % by 0.9."""
+    held, _ = intervals.coverage((41, 119), (auroc,), 0, 600)
     assert 0.925 < held < 0.975
 
 
-@pytest.mark.parametrize("gap", coverage.GAPS[:4:3])
+@pytest.mark.parametrize("gap", intervals.GAPS[:4:3])
 def test_intervals_of_gaps_hold_the_truth(gap: tuple[float, float, float]) -> None:
-    held, _ = coverage.coverage((41, 119), gap[:2], gap[2], 500)
+    held, _ = intervals.coverage((41, 119), gap[:2], gap[2], 500)
     assert 0.92 < held < 0.98
 
 

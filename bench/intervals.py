@@ -1,4 +1,4 @@
-"""How often the 95 % intervals hold the truth: simulated image scores, by `python bench/coverage.py [SIMULATIONS]`.
+"""How often the 95 % intervals hold the truth: simulated image scores, by `python bench/intervals.py [SIMULATIONS]`.
 
 Scores are binormal: normal images N(0, 1), anomalous ones N(d, 1), so that the true AUROC is Phi(d / sqrt 2). A gap is
 that of two experiments whose scores of an image have the correlation given. The draws are those of the program.
