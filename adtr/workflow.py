@@ -279,8 +279,9 @@ class Workflow:
         return [*tables, *with_records(*map(self.paths.differences, runs))]
 
     def printed(self, *tables: int) -> list[str]:
-        """The paper's tables as printed, and how ours are laid out beside them."""
-        return [f"{self.params_folder}/tables.yaml", *(f"{self.params_folder}/paper/table{n}.csv" for n in tables)]
+        """The paper's tables as printed, others' numbers, and how ours are laid out beside them."""
+        names = ["tables.yaml", "paper/third_party.csv", *(f"paper/table{number}.csv" for number in tables)]
+        return [f"{self.params_folder}/{name}" for name in names]
 
     # Resources, asked of a cluster: more at each attempt
 
