@@ -8,7 +8,7 @@ from pathlib import Path
 from adtr.config.paths import Paths
 from adtr.config.schema import root_of
 from adtr.config.study import Run
-from adtr.data.images import raw_bytes
+from adtr.data.images import SEVERAL, raw_bytes
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
 from adtr.features.select import data_digest
@@ -71,7 +71,7 @@ def _record(path: Path) -> Iterator[Callable[[], object]]:
 def _images(manifest: Path, root: Path) -> None:
     rows = read_manifest(manifest)
     for names, digests in ((rows.image, rows.sha256), (rows["mask"], rows.mask_sha256)):
-        for name, digest in zip(names, digests, strict=True):
+        for name, digest in zip(*(SEVERAL.join(column).split(SEVERAL) for column in (names, digests)), strict=True):
             if name and hashlib.sha256(raw_bytes(root, name)).hexdigest() != digest:
                 raise UserError(f"{root / name}: not the file that {manifest} names: index its category again")
 

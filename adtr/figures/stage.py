@@ -25,6 +25,7 @@ from adtr.tables.summary import read_metrics, tables_record
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]
 KINDS = {drawing.__name__: drawing for drawing in DRAWINGS}
+UNTESTED = ("training", "confetti")  # the kinds that need no test images
 EACH = 300  # difference vectors of either kind in Fig. 5
 
 
@@ -34,8 +35,10 @@ def draw_category(paths: Paths, dataset: str, name: str) -> None:
 
 
 def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
-    """Writes figures of these kinds, and the gallery's data, to `folder`."""
+    """Writes figures of these kinds, and the gallery's data, to `folder`; without test images, those that need none."""
     set_look()
+    if category.runs[0].scores.empty:
+        kinds = [kind for kind in kinds if kind in UNTESTED]
     for kind in kinds:
         save(KINDS[kind](category), folder, kind)
     write_text(folder / "gallery.json", json.dumps(thumbnails(category), indent=1))
@@ -43,7 +46,7 @@ def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
 
 
 def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
-    """Writes the figures of a data set as a whole.
+    """Writes the figures of a data set as a whole; no bars where no metric is defined.
 
     Args:
         params: the folder params/, for the paper's numbers.
@@ -51,7 +54,11 @@ def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
     plan, folder = paths.plan, paths.dataset_figures(dataset)
     set_look()
     metrics, kinds = read_metrics(tables_record(paths.results), "../metrics.csv"), dataset_kinds(plan, dataset)
-    save(bars(panels(plan, dataset, metrics, read_specs(params))), folder, "bars")
+    drawn = panels(plan, dataset, metrics, read_specs(params))
+    if any(table["mean"].notna().any() for table in drawn.values()):
+        save(bars(drawn), folder, "bars")
+    else:
+        kinds.remove("bars")
     if "tsne" in kinds:
         save(tsne(*_differences(paths, dataset)), folder, "tsne")
     _vouch(folder, kinds)

@@ -25,10 +25,12 @@ NOTE = (
 def thumbnails(category: Category) -> dict[str, Any]:
     """Test images of the first experiment, at even steps of their scores' ranks, as plain values for JSON.
 
-    Keys: experiment, threshold and its f1 (null where there is one class only), note, and images: image, label, defect,
+    Keys: experiment, threshold and its f1 (null without both classes), note, and images: image, label, defect,
     score, verdict and pictures, which are image, map and mask (null without one) as data URIs of WebP, 96 px.
     """
     run, tested = category.runs[0], category.tested()
+    if tested.empty:
+        return {"experiment": run.title, "threshold": None, "f1": None, "note": NOTE, "images": []}
     ranked = tested.sort_values("pred_score", ascending=False, kind="stable")
     sample = pd.concat([spread(ranked[ranked.label == label], EACH) for label in (1, 0)])
     threshold, f1 = best_threshold(tested.label.to_numpy() == 1, tested.pred_score.to_numpy())

@@ -29,6 +29,7 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
     figures = selection(content["datasets"])
 
     def copies() -> None:
+        (output / "figures").mkdir(parents=True, exist_ok=True)
         for figure in figures:
             write_bytes(output / figure["file"], small(figure["kind"], figure["path"]))
         for path in set((output / "figures").glob("*")) - {output / figure["file"] for figure in figures}:

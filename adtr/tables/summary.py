@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adtr.config.schema import FOLDERS
 from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
 from adtr.records import Record
@@ -21,7 +22,8 @@ METRICS = {
     "image_auroc_mean": "image AUROC, score by mean",
     "pixel_ap": "pixel average precision",
 }
-OF_LAYOUT = {"mvtec": ["pixel_auroc", "aupro"], "cifar10": ["image_auroc_all"]}  # beside image_auroc
+# Beside image_auroc
+OF_LAYOUT = {layout: ["pixel_auroc", "aupro"] for layout in FOLDERS} | {"cifar10": ["image_auroc_all"]}
 RUN = ["dataset", "experiment", "category", "metric"]
 
 

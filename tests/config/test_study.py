@@ -385,7 +385,8 @@ IN_A_FILE = [
     (
         "datasets.yaml",
         cups().replace("mvtec", "coco"),
-        "cups: layout: Input should be 'mvtec', 'cifar10', 'cifar100' or 'elpv' (it is 'coco')",
+        "cups: layout: Input should be 'mvtec', 'btad', 'visa', 'dagm', 'kolektorsdd', 'kolektorsdd2', 'cifar10', "
+        "'cifar100' or 'elpv' (it is 'coco')",
     ),
     ("datasets.yaml", cups().replace("mug", "cup"), "cups: a category stands twice"),
     ("datasets.yaml", cups().replace("mug", "../mug"), "cups: categories.1: no category may hold '/'"),
@@ -420,7 +421,7 @@ IN_A_FILE = [
     (
         "datasets.yaml",
         "cups: {title: C, layout: cifar10, root: x}",
-        "cups: categories may be left out in MVTec's layout",
+        "cups: categories may be left out in the layouts mvtec, btad, visa",
     ),
     (
         "datasets.yaml",

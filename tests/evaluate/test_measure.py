@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from adtr.config.schema import Score
-from adtr.evaluate.measure import image_scores, masks_of, measure, score, upsampled
+from adtr.evaluate.measure import image_scores, measure, score, truth_of, upsampled
 from adtr.files import sha256
 
 # Upsampled to 4 px with the corners kept, row i and column j are 2i + j:
@@ -46,7 +46,7 @@ def measured(
     """Value and note of each metric."""
     images = images.assign(mask_sha256=[sha256(root / name) if name else "" for name in images["mask"]])
     scores = score(maps, images, size, params(**changes))
-    rows = measure(scores, maps, masks_of(root, images, size), size, params(**changes))
+    rows = measure(scores, maps, truth_of(root, images, size), size, params(**changes))
     return {str(row["metric"]): (float(row["value"]), str(row["note"])) for row in rows}
 
 
