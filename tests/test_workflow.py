@@ -104,6 +104,7 @@ def test_a_store_of_no_experiment_is_refused() -> None:
 ALL_TRAININGS = {f"train {name}" for name in ("adtr", "adtr_plus", "padim", "patchcore", "autoencoder")}
 CHANGES = {
     "score.pooling=2": {"evaluate"},
+    "train.save_minutes=1": set(),
     "train.lr=0.001": {"train adtr", "train adtr_plus", "train autoencoder"},
     "padim.channels=7": {"train padim"},
     "confetti.seed=1": {"train adtr_plus"},

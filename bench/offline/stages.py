@@ -42,7 +42,7 @@ def direct(stage: Stage) -> None:
     gpu_state(stage, "machine.txt")
     stage.run([stage.visit.python, "-c", MACHINE], "machine.txt", 60)
     tiny, first = stage.visit.settings.tiny, stage.visit.folder / "direct/launched"
-    study = DIRECT + f"  train: {{epochs: {8 if tiny else 60}, batch_size: 16, save_every: {2 if tiny else 5}}}\n"
+    study = DIRECT + f"  train: {{epochs: {8 if tiny else 60}, batch_size: 16, save_minutes: {0 if tiny else 0.01}}}\n"
     (stage.visit.project / "params/studies/direct.yaml").write_text(study)
     first.mkdir(parents=True, exist_ok=True)
     data = ("generate smoke_mvtec", "index smoke_mvtec/screw", "features smoke_mvtec/adtr/screw")
