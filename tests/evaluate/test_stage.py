@@ -58,7 +58,7 @@ def test_normal_images_alone_set_a_threshold_and_leave_metrics_undefined(method:
     assert (len(pd.read_csv(run / "scores.csv")), len(pd.read_csv(run / "calibration.csv"))) == (0, 4)
     metrics = pd.read_csv(run / "metrics.csv")
     assert metrics.value.isna().all()
-    assert set(metrics.note) == {"undefined: there are no test images", "undefined: there are no such test images"}
+    assert set(metrics.note) == {"undefined: there are no test images", "undefined: no such test images"}
     low, high = Record(run / "evaluation.json").values["scale"]
     assert 0 < low < high
 
