@@ -292,7 +292,8 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
         errors.append(f"data set {name}: {error}")
         return dataset
     if not found:
-        errors.append(f"data set {name}: no folder in {dataset.root} holds {FOLDERS[dataset.layout]}: set its root")
+        wanted = FOLDERS[dataset.layout]
+        errors.append(f"data set {name}: no folder in {dataset.root} holds {wanted}: set its root or layout")
     names = dataset.model_dump() | {"categories": found}
     return errors.check(Dataset, names, f"data set {name}: the folders of {dataset.root}") or dataset
 

@@ -28,7 +28,7 @@ NORMAL = "a mask of a normal image that is not black: normal images have no mask
 ABSENT = "no images there, so that metrics which need them are undefined"
 UNMASKED = "anomalous images without a mask, which pixel metrics leave out"
 LEFT_OUT = "anomalous images in the folder for training, which are left out"
-LEAKED = "test images that are also training images"
+LEAKED = "images for testing or validation that are also training images"
 CONTRARY = "normal and anomalous: the same picture stands under both labels"
 
 

@@ -98,16 +98,16 @@ def _gallery(raw: bytes, run: Row) -> Row:
 
 
 def selection(sections: Iterable[Row]) -> list[Row]:
-    """The few figures of the brief report and the print: of each data set, and of its first category.
+    """The few figures of the brief report and the print: of each data set, and of its first category with test images.
 
     `section` is the data set's place.
     """
-    return [
-        figure | {"section": place}
-        for place, section in enumerate(sections)
-        for figure in [*section["figures"], *section["categories"][0]["figures"]]
-        if figure["kind"] in BRIEF
-    ]
+    chosen = []
+    for place, section in enumerate(sections):
+        first = next((of for of in section["categories"] if any(of["counts"])), section["categories"][0])
+        figures = [*section["figures"], *first["figures"]]
+        chosen += [figure | {"section": place} for figure in figures if figure["kind"] in BRIEF]
+    return chosen
 
 
 @cache

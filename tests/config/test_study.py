@@ -198,8 +198,8 @@ def test_categories_are_found_below_a_home_folder_and_hidden_ones_are_none(
     ("folder", "told"),
     [
         ("cups/tea$pot/train/good", r"data set cups: the folders of cups: categories\.0: .* \(it is 'tea\$pot'\)"),
-        ("cups/.pot/train/good", "data set cups: no folder in cups holds train/good: set its root"),
-        ("cups/pot/test/good", "data set cups: no folder in cups holds train/good: set its root"),
+        ("cups/.pot/train/good", "data set cups: no folder in cups holds train/good: set its root or layout"),
+        ("cups/pot/test/good", "data set cups: no folder in cups holds train/good: set its root or layout"),
     ],
 )
 def test_a_root_whose_folders_are_no_categories_is_told(tmp_path: Path, folder: str, told: str) -> None:

@@ -185,6 +185,23 @@ def test_pixel_metrics_by_hand(tmp_path: Path) -> None:
     assert found["aupro"][0] == pytest.approx(100 * 5 / 7)
 
 
+def test_pixel_metrics_are_over_images_whose_truth_is_known_and_say_how_many(tmp_path: Path) -> None:
+    mask = save_mask(tmp_path, "a_mask.png", [[1, 0], [0, 0]])
+    maps = np.array([[[5, 7], [1, 1]], [[9, 9], [9, 9]], [[2, 2], [2, 6]]], np.float32)
+    found = measured(maps, manifest([1, 1, 0], masks=[mask, "", ""]), tmp_path, aupro_limit=1)
+    both = measured(maps[[0, 2]], manifest([1, 0], masks=[mask, ""]), tmp_path, aupro_limit=1)
+    for metric in ("pixel_auroc", "pixel_ap", "aupro"):
+        assert found[metric] == (both[metric][0], "over 1 of 2 anomalous images: the others have no mask")
+        assert both[metric][1] == ""
+    assert found["image_auroc"] == (100.0, "")
+
+
+def test_without_images_all_is_undefined() -> None:
+    for value, note in measured(np.empty((0, 2, 2), np.float32), manifest([])).values():
+        assert math.isnan(value)
+        assert note == "undefined: there are no test images"
+
+
 def test_the_limit_of_aupro_is_the_parameter(tmp_path: Path) -> None:
     mask = save_mask(tmp_path, "a_mask.png", [[1, 0], [0, 0]])
     maps = np.array([[[5, 7], [1, 1]]], np.float32)  # one of three normal pixels scores above the region
