@@ -133,7 +133,7 @@ class Plan:
 
 
 # What lies in results/ and reports/ beside the studies
-TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "measured", "README.md"}
+TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "shortcuts", "measured", "README.md"}
 
 
 def studies(folder: Path = PARAMS) -> list[str]:

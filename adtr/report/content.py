@@ -44,9 +44,10 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     refuse_outdated(plan, results)
     summary = with_intervals(summarize(metrics), plan, tables)
     specs = read_specs(params)
-    names = dict.fromkeys(["experiment", "dataset", "metric"], str)  # one may be called 007, or nan
+    words = ["experiment", "dataset", "category", "defect", "metric"]  # one may be called 007, or nan
+    names = dict.fromkeys(words, str)
     text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": names}
-    comparison, networks = (tables.table(f"{name}.csv", **text) for name in FURTHER)
+    comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))

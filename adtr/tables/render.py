@@ -102,10 +102,13 @@ def plain(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
 
 
-def write(sheet: Sheet, data: pd.DataFrame, folder: Path, name: str) -> None:
-    """Writes a table as name.csv (unrounded), name.md and name.tex."""
-    notes = (f"- {escape(note)}" for note in sheet.notes)
-    lines = [f"### {escape(sheet.title)}", "", markdown(sheet.text), "", *notes, ""]
+def write(sheets: Sequence[Sheet], data: pd.DataFrame, folder: Path, name: str) -> None:
+    """Writes a table as name.csv (unrounded), and its sheets as name.md and name.tex."""
+    lines, texts = [], []
+    for place, sheet in enumerate(sheets):
+        notes = (f"- {escape(note)}" for note in sheet.notes)
+        lines += [f"### {escape(sheet.title)}", "", markdown(sheet.text), "", *notes, ""]
+        texts.append(latex(sheet.text, sheet.title, f"{name}-{place}" if place else name, sheet.notes))
     write_text(folder / f"{name}.csv", data.map(plain).to_csv(index=False))
     write_text(folder / f"{name}.md", "\n".join(lines))
-    write_text(folder / f"{name}.tex", latex(sheet.text, sheet.title, name, sheet.notes))
+    write_text(folder / f"{name}.tex", "\n".join(texts))

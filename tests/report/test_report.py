@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import findings
 import noisy
 import pandas as pd
 import pytest
@@ -34,7 +35,7 @@ from adtr.report import figures, stage
 from adtr.report import runs as report_runs
 from adtr.report.page import page as render
 from adtr.tables import sizes, summary
-from adtr.tables.stage import write_tables
+from adtr.tables.stage import write_findings, write_tables
 
 PARAMS = Path(__file__).parents[2] / "params"
 VALUES = {"adtr": 90.0, "padim": 92.0, "spade": 80.0}  # image AUROC; the second category has 1 more, the second seed 2
@@ -91,6 +92,7 @@ def write_results(plan: Plan, results: Path) -> None:
     metrics.to_csv(results / "metrics.csv", index=False)
     write_tables(plan, metrics, noisy.draws(metrics), sizes.networks(plan, results), PARAMS, results / "tables")
     tables = results / "tables"
+    write_findings(plan, *findings.of(metrics), tables)
     vouch(tables / "record.json", {}, "../metrics.csv", *(path.name for path in tables.iterdir()))
 
 

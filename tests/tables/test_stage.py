@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import findings
 import noisy
 import numpy as np
 import pandas as pd
@@ -452,7 +453,7 @@ def test_cells_are_rounded_in_rendering() -> None:
 
 
 def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    render.write(render.sheet(AWKWARD, "Title"), AWKWARD, tmp_path, "t")
+    render.write([render.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
     found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
     assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
     pd.testing.assert_frame_equal(
@@ -479,7 +480,7 @@ def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
 @pytest.mark.parametrize("name", [*PRINTED, "awkward"])
 def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path) -> None:
     table = AWKWARD if name == "awkward" else printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
-    render.write(render.sheet(table, "A title"), table, tmp_path, name)
+    render.write([render.sheet(table, "A title")], table, tmp_path, name)
     lines = (tmp_path / f"{name}.md").read_text().splitlines()
     head, _, *rows = [cells_of(line) for line in lines if line[:1] == "|"]
     text = render.wide(table)
@@ -568,7 +569,7 @@ def test_whatever_the_text_a_markdown_table_keeps_its_cells_and_holds_no_markup(
 
 def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
     table = AWKWARD.assign(row=["=1+1", "=1+1", "@x", "@x", "-y"], column=["+z", "mean", "+z", "mean", "mean"])
-    render.write(render.sheet(table, "Title"), table, tmp_path, "t")
+    render.write([render.sheet(table, "Title")], table, tmp_path, "t")
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["row"] for row in rows] == ["'=1+1", "'=1+1", "'@x", "'@x", "'-y"]
@@ -613,6 +614,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = metrics_of(plan)
     metrics["value"] = metrics.value % 40 + 60
     tables.write_tables(plan, metrics, noisy.draws(metrics), networks(plan), PARAMS, folder)
+    tables.write_findings(plan, *findings.of(metrics), folder)
     return folder
 
 
