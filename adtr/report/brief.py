@@ -24,8 +24,7 @@ def markdown(content: Row, figures: list[Row]) -> str:
     if content["departures"]:
         lines += ["## Not the paper's recipe", *_text(content["departures"])]
     for paper in content["papers"]:
-        if paper["ran"]:
-            lines += [f"## The paper's {escape(paper['title'])}", _cells(paper), *map(escape, paper["notes"])]
+        lines += [f"## The paper's {escape(paper['title'])}", _cells(paper), *map(escape, paper["notes"])]
     if content["ranks"]:
         lines += ["## Do the ablations rank as in the paper?", _list(content["ranks"])]
     for place, section in enumerate(content["datasets"]):

@@ -13,7 +13,7 @@ from adtr.config.study import Plan
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
 from adtr.evaluate.bootstrap import reference_of
-from adtr.report import thresholds
+from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.protocol import about, credits, departures, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
@@ -26,7 +26,14 @@ from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, st
 from adtr.tables.uncertainty import with_intervals
 
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
-OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
+SECTIONS = {  # of all forms of the report, in their order: what a reader asks
+    "good": "How good is it?",
+    "against": "Against what?",
+    "sure": "How sure is that?",
+    "fails": "Where does it fail?",
+    "ran": "What exactly was run?",
+}
+COLUMN_OF = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
 
 
 def gather(plan: Plan, results: Path, params: Path) -> Row:
@@ -50,12 +57,19 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
-    departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))
+    benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
+    recipe = "the paper’s recipe" if benchmarks else "the default recipe"
+    departed = text_table(render.Sheet(f"Parameters that differ from {recipe}", departures(plan)))
     data = data_warnings(Paths(plan, results.parents[1]))
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
-    return {
+    content = {
         "study": plan.name,
         "title": plan.study.title,
+        "sections": SECTIONS,
+        "recipe": recipe,
+        "sentence": opening.sentence(plan),
+        "answers": opening.answers(plan, summary),
+        "opening": opening.table(plan, summary, specs, runs),
         "about": about(plan, masked),
         "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
         "data": data,
@@ -63,7 +77,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "datasets": [
             _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
         ],
-        "papers": _papers(plan, built, specs, runs),
+        "papers": _papers(built, specs, runs) if benchmarks else [],
         "agrees": agrees,
         "ranks": ranks,
         "compared": bool(comparison.low.notna().any()),
@@ -74,6 +88,30 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "runs": list(runs.values()),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
+    return content | {"contents": _contents(content)}
+
+
+def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
+    """The entries of the page's contents, anchor and title, by section; the page's headings are the same."""
+    datasets = [*enumerate(content["datasets"], start=1)]
+
+    def each(name: str, title: str) -> list[tuple[str, str]]:
+        return [(f"{name}-{n}", f"{of['title']}: {title}" if len(datasets) > 1 else title) for n, of in datasets]
+
+    rates = [
+        entry for entry, (_, of) in zip(each("rates", thresholds.TITLE), datasets, strict=True) if of["thresholds"]
+    ]
+    fails = [*each("predictions", "Predictions"), *rates, *each("curves", "Curves over all thresholds")]
+    ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
+    ran += [("size", content["parameters"]["title"]), ("training", "Training"), ("runs", "Runs")]
+    return {
+        "good": [],
+        "against": [("paper", "The paper’s tables")] * bool(content["papers"])
+        + [(f"data-{n}", of["title"]) for n, of in datasets],
+        "sure": [("comparison", content["comparison"]["title"].partition(":")[0])] * content["compared"],
+        "fails": fails + [("data", "The data")] * bool(content["data"]),
+        "ran": [*ran, ("credits", "Image credits")],
+    }
 
 
 def _doubts(data: list[str]) -> list[str]:
@@ -81,14 +119,14 @@ def _doubts(data: list[str]) -> list[str]:
     return [f"The check of the images gave {count}, listed under “The data”."] if data else []
 
 
-def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:
-    """The paper's tables, none if no data set stands for one of its benchmarks."""
-    benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
+def _papers(built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:
+    """Those of the paper's tables that have a number of ours."""
     papers = []
-    for name, spec in specs.items() if benchmarks else ():
+    for name, spec in specs.items():
         title, table = built[name]
         row = cell_table(f"Table {name[-1]}: {title}", table, runs)
-        papers.append(row | {"ran": spec["benchmark"] in benchmarks, "away": [] if "parts" in spec else _away(row)})
+        if any(cell["runs"] for line in row["rows"] for cell in line["cells"]):
+            papers.append(row | {"away": [] if "parts" in spec else _away(row)})
     return papers
 
 
@@ -144,20 +182,18 @@ def text_table(sheet: render.Sheet) -> Row:
 
 
 def cell_table(title: str, table: pd.DataFrame, runs: Runs) -> Row:
-    """A table by rows: each cell as printed, whether it is the best of its column, and the runs behind it."""
+    """A table by rows: each cell as printed, whether it is level with the best of its column, and its runs."""
     text, cells = render.wide(table), {(cell.row, cell.column): cell for cell in table.itertuples()}
-    means = table.assign(mean=table["mean"].round(1)).groupby("column")["mean"]
-    best = means.max().where(means.nunique() > 1)  # of means that print alike none is the best
     rows = []
     for row, line in text.iterrows():
         row_cells = []
         for column in text:
             cell = cells.get((row, column))
-            ours = cells.get((str(row).replace("(difference)", "(ours)"), OURS.get(column, column)), cell)
+            ours = cells.get((str(row).replace("(difference)", "(ours)"), COLUMN_OF.get(column, column)), cell)
             value = cell.mean if cell else math.nan
             mean, _, sd = line[column].partition(" ± ")
             sources = runs_of(ours.provenance, runs) if cell and ours else []
-            is_best = round(value, 1) == best.get(column)
+            is_best = bool(getattr(cell, "best", False))
             row_cells.append({"text": mean, "sd": sd, "value": value, "best": is_best, "runs": sources})
         rows.append({"name": row, "cells": row_cells})
     return {"title": title, "columns": [*text.columns], "rows": rows, "notes": render.notes(table), "away": []}

@@ -34,6 +34,8 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
     "tsne": "Feature differences of {explained}, seed {seed}, in a plane (t-SNE). Normal and anomalous tokens in equal "
     "numbers, coloured by their anomaly score.",
 }
+QUESTION_OF = {"bars": "against", "roc": "fails", "pro": "fails", "tsne": "fails"}  # sections of the page; "" is none
+QUESTION_OF |= {"training": "ran", "curve": "ran", "confetti": "ran", "maps": "", "histogram": ""}
 BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
 WIDTH = 1100  # px, of a figure in the report
@@ -81,7 +83,8 @@ def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> 
     caption = CAPTIONS[kind].format(**values)
     alt = f"{subject}: {caption.partition('. ')[0].rstrip('.')}"
     file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
-    return {"kind": kind, "path": path, "subject": subject, "caption": caption, "alt": alt, "file": f"figures/{file}"}
+    names = {"kind": kind, "path": path, "subject": subject, "question": QUESTION_OF[kind]}
+    return names | {"caption": caption, "alt": alt, "file": f"figures/{file}"}
 
 
 def _gallery(raw: bytes, run: Row) -> Row:

@@ -6,6 +6,7 @@ from adtr.config.study import Plan
 from adtr.tables.render import Sheet
 
 RATES = ("false_alarms", "misses")  # how the metrics' names begin
+TITLE = "False alarms and misses at the threshold"
 COLUMNS = ["experiment", "category", "seed", "asked, %", "false alarms, %", "misses, %"]
 GUARANTEE = (
     "The threshold is set by normal images that were not trained on; test images play no part. At most the share asked "
@@ -31,7 +32,7 @@ def sheet(metrics: pd.DataFrame, plan: Plan) -> Sheet | None:
         rates = [row.note[name] or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)]) for name in RATES]
         rows.append([plan.titles[str(experiment)], str(category), str(seed), f"{100 * asked:g}", *rates])
     text = pd.DataFrame(rows, columns=COLUMNS)
-    return Sheet("False alarms and misses at the threshold", text, [GUARANTEE]) if rows else None
+    return Sheet(TITLE, text, [GUARANTEE]) if rows else None
 
 
 def _ends(name: str) -> list[str]:

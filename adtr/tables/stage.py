@@ -17,8 +17,8 @@ from adtr.records import vouch
 from adtr.tables import comparison, defects, render, shortcuts, sizes
 from adtr.tables.paper import CELL, of_ablation, of_paper
 from adtr.tables.specs import experiments_of, read_specs
-from adtr.tables.summary import METRICS, RUN, TABLES, collect, study_metrics, summarize
-from adtr.tables.uncertainty import SAMPLED, intervals, read_draws
+from adtr.tables.summary import METRICS, RUN, TABLES, collect, row_order, study_metrics, summarize
+from adtr.tables.uncertainty import SAMPLED, intervals, level_with_best, read_draws
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
 FURTHER = ["comparison", "parameters", "defects", "shortcuts"]  # of the study as a whole, whose rows are no cells
@@ -61,7 +61,9 @@ def write_tables(
         networks: their sizes, of `sizes.networks`.
         params: the folder params/.
     """
-    summary = summarize(metrics).merge(intervals(metrics, draws), "left", RUN)
+    summary = summarize(metrics)
+    for found in (intervals(metrics, draws), level_with_best(metrics, draws)):
+        summary = summary.merge(found, "left", RUN)
     tables = build(plan, metrics, read_specs(params)) | of_datasets(plan, summary)
     for name, (title, table) in tables.items():
         render.write([render.sheet(table, title)], table, folder, name)
@@ -114,8 +116,9 @@ def of_datasets(plan: Plan, summary: pd.DataFrame) -> dict[str, tuple[str, pd.Da
 def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd.DataFrame:
     """A data set of a study: an experiment a row, a category a column, and their mean; low, high if `summary` has."""
     cells = summary[(summary.dataset == dataset) & (summary.metric == metric)]
+    cells = cells.sort_values("experiment", key=lambda e: e.map(row_order(plan, dataset).index), kind="stable")
     table = cells.assign(row=cells.experiment.map(plan.titles), column=cells.category, note="", printed="")
-    table = table[[*CELL, *table.columns.intersection(["low", "high"])]].reset_index(drop=True)
+    table = table[[*CELL, *table.columns.intersection(["low", "high", "best"])]].reset_index(drop=True)
     table.attrs["notes"] = [SAMPLED] if "low" in table and table.low.notna().any() else []
     return table
 

@@ -28,7 +28,7 @@ from adtr.tables import stage as tables
 from adtr.tables.latex import BEYOND, escape, latex
 from adtr.tables.specs import read_specs
 from adtr.tables.summary import collect, study_metrics, summarize
-from adtr.tables.uncertainty import intervals
+from adtr.tables.uncertainty import intervals, level_with_best
 
 PARAMS = planted.REPOSITORY / "params"
 SPECS = read_specs(PARAMS)
@@ -413,7 +413,7 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
     draws = noisy.draws(metrics, 1.0)
     tables.write_tables(plan, metrics, draws, networks(plan), PARAMS, tmp_path)
     cells = pd.read_csv(tmp_path / "smoke_mvtec_image_auroc.csv")
-    assert cells.columns.tolist() == [*printed.CELL, "low", "high"]
+    assert cells.columns.tolist() == [*printed.CELL, "low", "high", "best"]
     assert (cells.low < cells["mean"]).all()
     assert (cells["mean"] < cells.high).all()
     width = (cells.high - cells.low).groupby(cells.column == "mean").mean()
@@ -423,6 +423,15 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
     text = (tmp_path / "smoke_mvtec_image_auroc.md").read_text()
     assert "| mean       | 95 % interval   |" in text
     assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}]" in text
+
+
+@pytest.mark.parametrize(("cat", "level"), [(89.9, True), (88.0, False)])
+def test_what_the_paired_interval_does_not_tell_from_the_best_is_level_with_it(cat: float, level: bool) -> None:
+    rows = [run("cat", 0, cat, "cnn"), run("cat", 0, 90.0), run("dog", 0, 70.0, "cnn"), run("dog", 0, 70.0)]
+    metrics = pd.DataFrame(rows)
+    found = level_with_best(metrics, noisy.draws(metrics, 0.2)).set_index(["category", "experiment"]).best
+    assert found.loc["cat"].to_dict() == {"adtr": True, "cnn": level}
+    assert "dog" not in found  # its values print alike
 
 
 def test_the_mean_of_an_undefined_category_has_no_interval() -> None:
