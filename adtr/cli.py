@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch "
         "or generate, index, shortcuts, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, "
-        "figures, report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables --config "
-        "study=NAME`.",
+        "figures, report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables "
+        "--config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

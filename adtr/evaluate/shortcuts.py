@@ -34,30 +34,31 @@ def measure(manifest: pd.DataFrame, root: Path, category: str) -> pd.DataFrame:
 
     Columns: score; auroc in per cent, above 50 where anomalous images have more of it, and its 95 % interval, low and
     high; p_value of random scores being as far from 50 (Mann & Whitney); shift, the mean of the normal test images less
-    that of the training images, in standard deviations of these; train, normal, anomalous: numbers of images. NaN
-    where there is nothing to compare, as with the file size of CIFAR's rows.
+    that of the training images, in standard deviations of these; distance, the AUROC of how far an image is from the
+    training images' mean, either way; train, normal, anomalous: numbers of images. NaN where there is nothing to
+    compare, as with the file size of CIFAR's rows.
     """
     images = manifest[manifest.split.isin(["train", "test"])].reset_index(drop=True)
     rows = [simple_scores(root, row.image, row.sha256) for row in images.itertuples()]
     values, test = pd.DataFrame(rows, columns=SCORES, dtype=float), images.split == "test"
     normal, anomalous = (test & (images.label == label) for label in (0, 1))
     weights = bootstrap.weights(images[test].assign(category=category))
+    label, found = (images.label[test] == 1).to_numpy(), []
     counts = {"train": (~test).sum(), "normal": normal.sum(), "anomalous": anomalous.sum()}
-    found = []
     for name, score in values.items():
-        classes = [score[of].to_numpy() for of in (normal, anomalous)]
+        train, classes = score[~test], [score[of].to_numpy() for of in (normal, anomalous)]
         try:
-            value = 100 * auroc((images.label[test] == 1).to_numpy(), score[test].to_numpy())
+            value, distance = (100 * auroc(label, of[test].to_numpy()) for of in (score, (score - train.mean()).abs()))
         except UndefinedMetric:
-            value, low, high, p_value = [math.nan] * 4
+            value, low, high, p_value, distance = [math.nan] * 5
         else:
             drawn = (weights.loc[images.image[of]].to_numpy() for of in (normal, anomalous))
             freedom = max(min(map(len, classes)) - 1, 1)
             low, high = bootstrap.interval(value, 100 * bootstrap.auroc(*classes, *drawn), freedom)
             p_value = float(stats.mannwhitneyu(*classes).pvalue)
-        train = score[~test]
         shift = (score[normal].mean() - train.mean()) / train.std() if train.std() > 0 else math.nan
-        found.append({"score": name, "auroc": value, "low": low, "high": high, "p_value": p_value, "shift": shift})
+        row = {"score": name, "auroc": value, "low": low, "high": high, "p_value": p_value}
+        found.append(row | {"shift": shift, "distance": distance})
     return pd.DataFrame(found).assign(**counts)
 
 

@@ -83,10 +83,6 @@ def _read_run(paths: Paths, run: study.Run) -> Run:
     maps = np.load(io.BytesIO(evaluated.read("maps.npy")))[tested]
     tables = Record(folder / "run.json").table("history.csv"), evaluated.table("curve.csv")
     title, colour, size = plan.titles[run.experiment], colours(plan)[run.experiment], params.features.image_size
-    starts, start = [], params.start if params.trains else ""
-    while start:
-        starts.append(start)
-        start = plan.params[run.dataset, start].start
-    begins = plan.titles[starts[0]] if starts else ""
-    before = sum(plan.params[run.dataset, experiment].train.epochs for experiment in starts)
+    begins = plan.titles[params.start] if params.trains and params.start else ""
+    before = plan.epochs_before(run.dataset, run.experiment)
     return Run(title, colour, size, scores[tested].reset_index(drop=True), maps, *tables, begins, before)

@@ -1,7 +1,6 @@
 """Everything that a report says and shows, as plain values; page, brief report and print lay it out."""
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,21 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
+from adtr.evaluate import shortcuts
 from adtr.evaluate.bootstrap import reference_of
 from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.protocol import about, credits, departures, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import certain, ranking, sentences, undefined
-from adtr.tables import render, sizes
+from adtr.report.sentences import certain, missed, ranking, sentences, undefined
+from adtr.tables import defects, render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
+from adtr.tables.shortcuts import sheet as shortcut_sheet
 from adtr.tables.specs import read_specs
 from adtr.tables.stage import FURTHER, build, of_study
 from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize, tables_record
 from adtr.tables.uncertainty import with_intervals
 
-NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 SECTIONS = {  # of all forms of the report, in their order: what a reader asks
     "good": "How good is it?",
     "against": "Against what?",
@@ -60,7 +60,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
     recipe = "the paper’s recipe" if benchmarks else "the default recipe"
     departed = text_table(render.Sheet(f"Parameters that differ from {recipe}", departures(plan)))
-    data = data_warnings(Paths(plan, results.parents[1]))
+    paths = Paths(plan, results.parents[1])
+    data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     content = {
         "study": plan.name,
@@ -88,7 +89,20 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "runs": list(runs.values()),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
+    content |= {"defects": _defects(plan, found), "shortcuts": text_table(shortcut_sheet(plan, simple))}
     return content | {"contents": _contents(content)}
+
+
+def _defects(plan: Plan, found: pd.DataFrame) -> list[Row]:
+    """Of each data set the tables by kind of defect, and what its first experiment misses most."""
+    sheets = defects.sheets(plan, found)
+    return [
+        {
+            "missed": missed(plan, found, dataset),
+            "tables": [text_table(sheet) for (name, _), sheet in sheets.items() if name == dataset],
+        }
+        for dataset in plan.datasets
+    ]
 
 
 def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
@@ -102,6 +116,7 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
         entry for entry, (_, of) in zip(each("rates", thresholds.TITLE), datasets, strict=True) if of["thresholds"]
     ]
     fails = [*each("predictions", "Predictions"), *rates, *each("curves", "Curves over all thresholds")]
+    fails += [*each("defects", "By kind of defect"), ("shortcuts", content["shortcuts"]["title"])]
     ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
     ran += [("size", content["parameters"]["title"]), ("training", "Training"), ("runs", "Runs")]
     return {
@@ -176,8 +191,7 @@ def _dataset(
 
 def text_table(sheet: render.Sheet) -> Row:
     """A table of text by rows, and which of its columns are numbers."""
-    numeric = [all(NUMBER.fullmatch(text) for text in sheet.text[column]) for column in sheet.text]
-    rows = sheet.text.to_numpy().tolist()
+    rows, numeric = sheet.text.to_numpy().tolist(), render.numeric(sheet.text)
     return {"title": sheet.title, "columns": [*sheet.text], "rows": rows, "notes": [*sheet.notes], "numeric": numeric}
 
 

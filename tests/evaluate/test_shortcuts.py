@@ -45,6 +45,7 @@ def test_a_darker_test_set_is_a_shortcut_and_a_shift(tmp_path: Path) -> None:
     found = shortcuts.measure(manifest, tmp_path, "a").set_index("score")
     assert found.auroc["brightness"] == 100
     assert found["shift"]["brightness"] == pytest.approx((84.5 - 105) / np.std(train, ddof=1), rel=1e-3)
+    assert found.distance["brightness"] == 0  # anomalous images are nearer to the training images than normal ones
     assert found.loc["brightness", ["train", "normal", "anomalous"]].tolist() == [6, 10, 12]
     assert found.auroc["contrast"] == 0  # a spot stands out more from a darker grey: ranked, the other way round
     warned = shortcuts.warnings(found.reset_index())

@@ -21,6 +21,7 @@ import findings
 import noisy
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from PIL import Image
 from vouched import vouch, vouch_again
 
@@ -29,6 +30,7 @@ from adtr.config.study import Plan, resolve
 from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, kinds_of
+from adtr.figures.look import save, set_look
 from adtr.records import Record
 from adtr.report import content as report_content
 from adtr.report import figures, stage
@@ -97,7 +99,12 @@ def write_results(plan: Plan, results: Path) -> None:
 
 
 def write_figures(plan: Plan, folder: Path) -> None:
-    """Pictures of every kind, and galleries of four images whose scores are 1 to 4."""
+    """Pictures of every kind in each of its forms, and galleries of four images whose scores are 1 to 4."""
+    set_look()
+    plot, axes = plt.subplots(figsize=(2, 2))
+    axes.plot([0, 1], [50, 60], label="a & b")
+    axes.legend()
+    save(plot, folder, "drawing")
     for dataset, definition in plan.datasets.items():
         pictures = [folder / "datasets" / dataset / f"{kind}.png" for kind in dataset_kinds(plan, dataset)]
         for category in definition.categories or []:
@@ -108,6 +115,8 @@ def write_figures(plan: Plan, folder: Path) -> None:
         pictures[0].parent.mkdir(parents=True)
         for path in pictures:
             Image.new("RGB", (2, 2)).save(path)
+            for form in (".svg", ".pdf"):
+                shutil.copy(folder / f"drawing{form}", path.with_suffix(form))
         for path in {path.parent for path in pictures}:
             vouch(path / "record.json", {}, *(each.name for each in path.iterdir() if each.name != "record.json"))
 
@@ -212,7 +221,7 @@ def results(made: Made, tmp_path: Path) -> Path:
 def test_names_are_escaped_and_the_label_says_whose_recipe_it_is(made: Made) -> None:
     assert "&lt;b&gt;&amp;001" in made.html
     assert "Not the paper’s recipe" in made.html
-    assert "Not the paper's recipe" in made.brief
+    assert "Not the paper’s recipe" in made.brief
     assert "<b>" not in made.html + made.brief
 
 
@@ -247,13 +256,29 @@ def test_every_link_leads_somewhere(page: Page) -> None:
 
 
 def test_every_image_has_its_words(page: Page) -> None:
-    images, plan = page.all("img"), study()
+    images, drawings, plan = page.all("img"), [div for div in page.all("div", "role") if div["role"] == "img"], study()
     kinds = [kind for dataset in plan.datasets for kind in kinds_of(plan, dataset) * 2]
     kinds = [kind for kind in kinds if kind not in ("gallery", "maps", "histogram")]  # the page draws them itself
     whole = [kind for dataset in plan.datasets for kind in dataset_kinds(plan, dataset)]
-    assert len(images) == len(kinds) + len(whole) + 2 * 2 * (4 + 4 + 2)  # and the galleries: images, maps, masks
-    assert {"screw: ROC curves, seed 0", "screw: Training loss after each epoch, seed 0"} < {i["alt"] for i in images}
+    shots = 2 * 2 * (4 + 4 + 2)  # of the galleries: images, maps, masks
+    assert len(drawings) + len(images) == len(kinds) + len(whole) + shots
+    names = {drawing["aria-label"] for drawing in drawings}
+    assert {"screw: ROC curves, seed 0", "screw: Training loss after each epoch, seed 0"} < names
     assert all(image["alt"] for image in images)
+
+
+def test_a_drawing_takes_the_pages_colours_and_shares_no_id(made: Made) -> None:
+    drawings = re.findall(r'aria-label="[^"]*"><svg.*?</svg>', made.html)
+    assert len(drawings) > 10
+    ids = re.findall(r' id="([^"]*)"', "".join(drawings))
+    assert len(ids) == len(set(ids)) > 0
+    for drawing in drawings:
+        used = re.findall(r'url\(#([^)]*)|href="#([^"]*)', drawing)
+        assert {"".join(name) for name in used} == set(re.findall(r' id="([^"]*)"', drawing))
+        assert ">a &amp; b</text>" in drawing
+        assert "currentColor" in drawing
+        assert "var(--line)" in drawing
+        assert not re.search("<style|#262626|#ffffff|font-family|xmlns", drawing)
 
 
 def test_a_main_table_shows_mean_and_spread(page: Page) -> None:
@@ -364,8 +389,9 @@ def test_the_brief_report_links_few_and_small_pictures_beside_it(made: Made) -> 
     links = re.findall(r"\]\(([^)]*)\)", made.brief)
     folder = made.folder / "reports/smoke"
     assert len(links) == 5 + 4
-    assert {"figures/smoke_mvtec-bars.png", "figures/smoke_cifar10-bars.png"} < set(links)
-    assert sorted(str(path.relative_to(folder)) for path in (folder / "figures").iterdir()) == sorted(links)
+    assert {"figures/smoke_mvtec-dots.png", "figures/smoke_cifar10-dots.png"} < set(links)
+    forms = [link.replace(".png", ".pdf") for link in links if link.endswith(".png")]  # for LaTeX
+    assert sorted(str(path.relative_to(folder)) for path in (folder / "figures").iterdir()) == sorted(links + forms)
     assert "results/" not in made.brief
 
 
