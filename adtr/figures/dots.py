@@ -61,7 +61,9 @@ def dots(panels: Mapping[str, pd.DataFrame]) -> Figure:
     colour_of = dict(zip(whole.title, whole.colour, strict=True))
     shared = [title for title in titles if is_grey(colour_of[title]) and not named]
     alone = [title for title in titles if title not in shared]
-    lines = {title: place for place, title in enumerate(alone)} | dict.fromkeys(shared, len(alone))
+    headed = int(named and len(categories) > 1)  # a line for the category's name
+    lines = {title: headed + place for place, title in enumerate(alone)}
+    lines |= dict.fromkeys(shared, len(alone))
     depth = max(lines.values()) + 2
     inches = (STEP if named else 0.6 * STEP) * depth * len(categories)
     figure, grid = plt.subplots(
@@ -75,9 +77,9 @@ def dots(panels: Mapping[str, pd.DataFrame]) -> Figure:
     names = [category.replace("_", " ") for category in categories]
     if named:
         first.set_yticks([*heights.values()], [title for _, title in heights])
-        for place, name in enumerate(names if len(names) > 1 else []):
-            place_of = {"transform": first.get_yaxis_transform(), "ha": "right", "weight": "bold"}
-            first.text(-0.02, depth * place - 0.9, name, **place_of)
+        side = {"transform": first.get_yaxis_transform(), "ha": "right", "va": "center", "weight": "bold"}
+        for place, name in enumerate(names if headed else []):
+            first.text(-0.02, depth * place, name, **side)
     else:
         first.set_yticks([depth * place + (depth - 2) / 2 for place in range(len(names))], names)
     _legend(figure, named, {title: colour_of[title] for title in alone}, bool(shared), panels)
@@ -95,10 +97,10 @@ def _panel(axes: Axes, metric: str, table: pd.DataFrame, heights: Mapping[tuple[
             axes.plot([row.low, row.high], [height, height], lw=1.4, **style)
         if not pd.isna(row.printed):
             axes.plot(row.printed, height, marker="D", markersize=6, lw=0, markerfacecolor="none", **style)
-    if "AUROC" in metric:
-        axes.axvline(CHANCE, color=SOFT, lw=1, ls=":")
     lowest = np.nanmin(table[["mean", "low", "printed"]].to_numpy())
     axes.set(xlabel=f"{metric}, %", xlim=(5 * np.floor((lowest - 1) / 5), 101))
+    if "AUROC" in metric and lowest < CHANCE:
+        axes.axvline(CHANCE, color=SOFT, lw=1, ls=":", label="chance")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
 
@@ -116,6 +118,6 @@ def _legend(
     if any(table.printed.notna().any() for table in panels.values()):
         style: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "none", "lw": 0}
         handles.append(Line2D([], [], color=SOFT, label="as the paper prints it", **style))
-    if any("AUROC" in metric for metric in panels):
-        handles.append(Line2D([], [], color=SOFT, lw=1, ls=":", label="chance"))
-    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    handles += [line for axes in figure.axes for line in axes.lines if line.get_label() == "chance"][:1]
+    if handles:
+        figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=4)

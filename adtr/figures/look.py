@@ -20,6 +20,7 @@ from adtr.figures.category import Run
 from adtr.files import written_atomically
 
 logger = logging.getLogger(__name__)
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it names each table of each font that it puts into a PDF
 
 NORMAL, ANOMALOUS = "#6F7F8F", "#B0305C"  # of no experiment: those have theirs of adtr/tables/colours.py
 INK, SOFT, LINE, HAIR, PAPER = "#262626", "#737373", "#bfbfbf", "#e6e6e6", "#ffffff"  # the page's own in its place

@@ -94,7 +94,9 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
 
 
 def _defects(plan: Plan, found: pd.DataFrame) -> list[Row]:
-    """Of each data set the tables by kind of defect, and what its first experiment misses most."""
+    """Of each data set with several kinds of defect in a category: the tables by kind, and what is missed most."""
+    kinds = found.groupby(["dataset", "category"]).defect.nunique().groupby(level="dataset").max()
+    found = found[found.dataset.map(kinds) > 1]
     sheets = defects.sheets(plan, found)
     return [
         {
@@ -116,7 +118,8 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
         entry for entry, (_, of) in zip(each("rates", thresholds.TITLE), datasets, strict=True) if of["thresholds"]
     ]
     fails = [*each("predictions", "Predictions"), *rates, *each("curves", "Curves over all thresholds")]
-    fails += [*each("defects", "By kind of defect"), ("shortcuts", content["shortcuts"]["title"])]
+    kinds = zip(each("defects", "By kind of defect"), content["defects"], strict=True)
+    fails += [entry for entry, of in kinds if of["tables"]] + [("shortcuts", content["shortcuts"]["title"])]
     ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
     ran += [("size", content["parameters"]["title"]), ("training", "Training"), ("runs", "Runs")]
     return {

@@ -291,7 +291,7 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
     metrics = metrics_of(plan)
     built = tables.build(plan, metrics, SPECS) | tables.of_datasets(plan, summarize(metrics))
-    assert [*built, "comparison", "parameters"] == tables.table_names(plan)
+    assert [*built, *tables.FURTHER] == tables.table_names(plan)
     assert list(built)[4:] == [
         "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
         "smoke_cifar10_image_auroc_all",
@@ -420,9 +420,16 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
     assert width[False] == pytest.approx(2 * 1.96 / math.sqrt(2), rel=0.1)  # two seeds
     assert width[True] == pytest.approx(2 * 1.96 / 2, rel=0.1)  # two categories
     line = cells[(cells.row == "ADTR") & (cells.column == "mean")].iloc[0]
-    text = (tmp_path / "smoke_mvtec_image_auroc.md").read_text()
-    assert "| mean       | 95 % interval   |" in text
-    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}]" in text
+    text = re.sub(" +", " ", (tmp_path / "smoke_mvtec_image_auroc.md").read_text())
+    assert "| mean | 95 % interval |" in text
+    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}] |" in text.replace("**", "")
+    bold = cells[cells.best & (cells.column == "mean")]
+    assert 0 < len(bold) < (cells.column == "mean").sum()
+    for best in bold.itertuples():
+        assert f"**{best.mean:.1f} ± 0.7**" in text
+        tex = (tmp_path / "smoke_mvtec_image_auroc.tex").read_text()
+        assert rf"\textbf{{{best.mean:.1f}$_{{\pm 0.7}}$}}" in tex
+        assert re.search(r"\\begin\{tabular\}\{@\{\}lr+@\{\}\}", tex)
 
 
 @pytest.mark.parametrize(("cat", "level"), [(89.9, True), (88.0, False)])
