@@ -16,6 +16,7 @@ from adtr.figures.category import Category, Run
 from adtr.figures.look import ANOMALOUS, DASHES, MARKERS, METRICS, NORMAL
 from adtr.tables.colours import is_grey
 
+POINTS = 300  # of a drawn curve of pixels: two a screen's pixel
 SPAN = 2.0  # per cent, the least range of a panel: hundredths of a point are no finding
 
 
@@ -43,7 +44,7 @@ def pro(category: Category) -> Figure:
 
     def rates_of(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
         maps = upsampled(run.maps, run.size)
-        return *pro_curve(masks[run.size], maps, limit), aupro(masks[run.size], maps, limit)
+        return *pro_curve(masks[run.size], maps, limit, POINTS), aupro(masks[run.size], maps, limit)
 
     _rates(axes, category.runs, rates_of)
     axes.set(xlabel="normal pixels called anomalous, %", ylabel="share of a defect that is found, mean, %")

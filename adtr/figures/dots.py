@@ -36,6 +36,8 @@ def panels(plan: Plan, dataset: str, summary: pd.DataFrame, specs: Mapping[str, 
         if spec["benchmark"] == plan.datasets[dataset].benchmark
         for method, experiment in spec.get("ours", {}).items()
     }
+    for values in papers.values():  # their mean over the categories that were run
+        values.loc[MEAN] = str(values.reindex(plan.datasets[dataset].categories).astype(float).mean(skipna=False))
     found = {}
     for metric in (metric for name, metric in study_metrics(plan) if name == dataset):
         rows = summary[(summary.dataset == dataset) & (summary.metric == metric)]

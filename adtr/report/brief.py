@@ -128,7 +128,7 @@ def _list(lines: Iterable[str]) -> str:
 
 def _cells(content: Row) -> str:
     """A table with the numbers of each row's runs."""
-    rows, bold = [], set()
+    rows, bold = list[list[str]](), set[tuple[int, int]]()
     for row in content["rows"]:
         text = [" ± ".join(filter(None, [cell["text"], cell["sd"]])) for cell in row["cells"]]
         bold |= {(len(rows), place) for place, cell in enumerate(row["cells"], start=1) if cell["best"]}

@@ -8,6 +8,7 @@ from adtr.figures.look import HAIR, INK, LINE, PAPER, SOFT
 
 COLOURS = {INK: "currentColor", SOFT: "var(--soft)", LINE: "var(--line)", HAIR: "var(--hair)", PAPER: "none"}
 DECIMALS = re.compile(r"-?\d+\.\d\d+")  # of a point in a drawing
+LINES = re.compile(r'd="M[^"a-zABCDEFGHIJKNOPQRSTUVWXYZ]*"')  # paths of straight lines, which need no command for each
 NEEDLESS = re.compile(r"font-family: [^;\"]*;? ?|stroke-linecap: round;? ?|\s*transform=\"rotate\(-0 [^\"]*\)\"")
 
 
@@ -30,4 +31,5 @@ def drawing(path: Path, name: str) -> str:
         text = text.replace(colour, variable)
     text = NEEDLESS.sub("", text)
     text = DECIMALS.sub(lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), text)
-    return re.sub(r"\s+", " ", text).replace("> <", "><").strip()
+    text = re.sub(r"\s+", " ", text).replace("> <", "><").strip()
+    return LINES.sub(lambda found: found[0].replace(" L ", " "), text)

@@ -338,6 +338,7 @@ def test_dots_have_intervals_and_the_papers_values_beside_them(smoke: Plan) -> N
     assert list(found) == ["image AUROC"]
     table = found["image AUROC"].set_index(["category", "title"])
     assert table.printed["screw", "ADTR"] == 94.0
+    assert table.printed["mean", "ADTR"] == pytest.approx((100 + 94.0) / 2)  # over carpet and screw
     assert table.colour["screw", "ADTR"] == colours(smoke)["adtr"]
     axes = dots(found).axes[0]
     ours = [each for each in axes.lines if each.get_color() == colours(smoke)["adtr"]]
