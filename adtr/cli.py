@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch "
-        "or generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, "
-        "report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables --config "
-        "study=NAME`.",
+        "or generate, index, shortcuts, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, "
+        "figures, report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables "
+        "--config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     add("confetti", _confetti, "write noisy copies of a category's training images, the anomalies of ADTR+",
         target="DATASET/EXPERIMENT/CATEGORY")  # fmt: skip
     add("outliers", _outliers, "draw images of another data set, the anomalies of ADTR+", target="DATASET/EXPERIMENT")
+    add("shortcuts", _shortcuts, "measure how far scores get that know nothing of defects, such as brightness",
+        target="DATASET/CATEGORY")  # fmt: skip
     features = add("features", _features, "run the frozen backbone over the images of a part",
                    "adtr features --study screw mvtec/adtr/screw", target="DATASET/EXPERIMENT/PART")  # fmt: skip
     features.add_argument("--anomalies", action="store_true", help="of the experiment's anomalies, not the data set's")
@@ -297,6 +299,19 @@ def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[P
     if bank is None:
         raise UserError(f"{dataset}/{experiment}: this experiment is not trained with anomalies")
     return bank
+
+
+def _shortcuts(options: Options, paths: Paths) -> None:
+    from adtr.data.findings import sentences
+    from adtr.evaluate.shortcuts import measure, warnings, write
+
+    name, category = paths.plan.names(options.target, "dataset", "category")
+    manifest = _manifest(options, paths, name, category)
+    measured = measure(manifest, root_of(paths.datasets[name].root), category)
+    write(paths.shortcuts(name, category), measured)
+    logger.info("%s", measured.round(3).to_string(index=False))
+    for line in sentences(warnings(measured)):
+        logger.warning("%s/%s: %s", name, category, line)
 
 
 def _features(options: Options, paths: Paths) -> None:

@@ -26,17 +26,19 @@ from adtr.data.confetti import write_bank
 from adtr.data.manifest import index
 from adtr.data.synthetic import write_cifar10, write_mvtec
 from adtr.evaluate.bootstrap import DRAWS, KEYS, Draws
+from adtr.evaluate.shortcuts import SCORES
 from adtr.figures import dataset_kinds, kinds_of
-from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, Run
+from adtr.figures.dots import dots, panels
 from adtr.figures.look import save, set_look
 from adtr.figures.stage import _vouch, draw
 from adtr.figures.tsne import tsne
 from adtr.report import stage
 from adtr.tables.sizes import networks
 from adtr.tables.specs import read_specs
-from adtr.tables.stage import write_tables
-from adtr.tables.summary import OF_LAYOUT
+from adtr.tables.stage import write_findings, write_tables
+from adtr.tables.summary import OF_LAYOUT, read_metrics, summarize, tables_record
+from adtr.tables.uncertainty import with_intervals
 
 PARAMS = Path(__file__).parents[1] / "params"
 IMAGES = {"mvtec": 76, "cifar10": 400}  # as many test images as the real ones have: about 115 and 2,000 a category
@@ -87,7 +89,20 @@ def write_runs(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, P
     return pd.DataFrame(rows)
 
 
-def draw_figures(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, Path]], metrics: pd.DataFrame) -> None:
+def made_up_findings(metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The frames of `defects.by_defect`, five kinds a category, and of `tables.shortcuts.read`."""
+    runs = metrics[["dataset", "experiment", "category"]].drop_duplicates()
+    runs = runs.assign(images=15, regions=20 * (runs.dataset == "mvtec"))
+    runs = runs.assign(image_auroc=90.0, pixel_auroc=95.0, region_recall=80.0)
+    found = runs.merge(pd.DataFrame({"defect": [f"kind {n}" for n in range(5)]}), "cross")
+    found.loc[found.regions == 0, ["pixel_auroc", "region_recall"]] = np.nan
+    categories = metrics[["dataset", "category"]].drop_duplicates()
+    simple = categories.merge(pd.DataFrame({"score": SCORES}), "cross")
+    simple = simple.assign(auroc=60.0, low=50.0, high=70.0, p_value=0.2, shift=0.5)
+    return found, simple.assign(train=209, normal=40, anomalous=75)
+
+
+def draw_figures(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, Path]]) -> None:
     """The figures of a category of each data set, copied to the others, and those of the data sets."""
     rng = np.random.default_rng(1)
     for name, (manifest, root) in images.items():
@@ -114,7 +129,9 @@ def draw_figures(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame,
             shutil.copytree(folder, paths.category_figures(name, other))
         set_look()
         folder = paths.dataset_figures(name)
-        save(bars(panels(plan, name, metrics, read_specs(PARAMS))), folder, "bars")
+        tables = tables_record(paths.results)
+        summary = with_intervals(summarize(read_metrics(tables, "../metrics.csv")), plan, tables)
+        save(dots(panels(plan, name, summary, read_specs(PARAMS))), folder, "dots")
         if "tsne" in dataset_kinds(plan, name):
             save(tsne(rng.normal(size=(600, 50)).astype(np.float32), np.arange(600) % 2 == 0), folder, "tsne")
         _vouch(folder, dataset_kinds(plan, name))
@@ -131,9 +148,10 @@ def write_page(root: Path) -> Path:
     names = pd.MultiIndex.from_frame(metrics[["dataset", "category"]].drop_duplicates())
     draws = Draws(values.sort_index(), pd.DataFrame({"normal": 40, "anomalous": 75}, names))
     write_tables(plan, metrics, draws, networks(plan, paths.results), PARAMS, paths.results / "tables")
+    write_findings(plan, *made_up_findings(metrics), paths.results / "tables")
     written = [*(paths.results / "tables").iterdir(), paths.results / "metrics.csv"]
     records.vouch(paths.results / "tables/record.json", written)
-    draw_figures(plan, paths, images, metrics)
+    draw_figures(plan, paths, images)
     stage.write(plan, paths.results, PARAMS, paths.report)
     return paths.report / "report.html"
 

@@ -1,7 +1,6 @@
 """Everything that a report says and shows, as plain values; page, brief report and print lay it out."""
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,22 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
+from adtr.evaluate import shortcuts
 from adtr.evaluate.bootstrap import reference_of
 from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.gallery import examples, gallery
 from adtr.report.protocol import about, credits, departures, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import certain, ranking, sentences, undefined
-from adtr.tables import render, sizes
+from adtr.report.sentences import certain, missed, ranking, sentences, undefined
+from adtr.tables import defects, render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
+from adtr.tables.shortcuts import sheet as shortcut_sheet
 from adtr.tables.specs import read_specs
 from adtr.tables.stage import FURTHER, build, of_study
 from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize, tables_record
 from adtr.tables.uncertainty import with_intervals
 
-NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
 SECTIONS = {  # of all forms of the report, in their order: what a reader asks
     "good": "How good is it?",
     "against": "Against what?",
@@ -52,16 +52,18 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     refuse_outdated(plan, results)
     summary = with_intervals(summarize(metrics), plan, tables)
     specs = read_specs(params)
-    names = dict.fromkeys(["experiment", "dataset", "metric"], str)  # one may be called 007, or nan
+    words = ["experiment", "dataset", "category", "defect", "metric"]  # one may be called 007, or nan
+    names = dict.fromkeys(words, str)
     text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": names}
-    comparison, networks = (tables.table(f"{name}.csv", **text) for name in FURTHER)
+    comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     cases = gallery(plan, results, runs)
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
     recipe = "the paper’s recipe" if benchmarks else "the default recipe"
     departed = text_table(render.Sheet(f"Parameters that differ from {recipe}", departures(plan)))
-    data = data_warnings(Paths(plan, results.parents[1]))
+    paths = Paths(plan, results.parents[1])
+    data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     content = {
         "study": plan.name,
@@ -91,7 +93,22 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "runs": list(runs.values()),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
+    content |= {"defects": _defects(plan, found), "shortcuts": text_table(shortcut_sheet(plan, simple))}
     return content | {"contents": _contents(content)}
+
+
+def _defects(plan: Plan, found: pd.DataFrame) -> list[Row]:
+    """Of each data set with several kinds of defect in a category: the tables by kind, and what is missed most."""
+    kinds = found.groupby(["dataset", "category"]).defect.nunique().groupby(level="dataset").max()
+    found = found[found.dataset.map(kinds) > 1]
+    sheets = defects.sheets(plan, found)
+    return [
+        {
+            "missed": missed(plan, found, dataset),
+            "tables": [text_table(sheet) for (name, _), sheet in sheets.items() if name == dataset],
+        }
+        for dataset in plan.datasets
+    ]
 
 
 def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
@@ -101,10 +118,12 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
     def each(name: str, title: str) -> list[tuple[str, str]]:
         return [(f"{name}-{n}", f"{of['title']}: {title}" if len(datasets) > 1 else title) for n, of in datasets]
 
-    rates = [
-        entry for entry, (_, of) in zip(each("rates", thresholds.TITLE), datasets, strict=True) if of["thresholds"]
-    ]
-    fails = [("predictions", "Predictions at a threshold"), *rates, *each("curves", "Curves over all thresholds")]
+    fails = [("predictions", "Predictions at a threshold")]
+    curves = zip(each("rates", thresholds.TITLE), each("curves", "Curves over all thresholds"), datasets, strict=True)
+    for rates, curve, (_, of) in curves:
+        fails += [rates, curve] if of["thresholds"] else [curve]
+    kinds = zip(each("defects", "By kind of defect"), content["defects"], strict=True)
+    fails += [entry for entry, of in kinds if of["tables"]] + [("shortcuts", content["shortcuts"]["title"])]
     ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
     ran += [("size", content["parameters"]["title"]), ("training", "Training"), ("runs", "Runs")]
     return {
@@ -179,8 +198,7 @@ def _dataset(
 
 def text_table(sheet: render.Sheet) -> Row:
     """A table of text by rows, and which of its columns are numbers."""
-    numeric = [all(NUMBER.fullmatch(text) for text in sheet.text[column]) for column in sheet.text]
-    rows = sheet.text.to_numpy().tolist()
+    rows, numeric = sheet.text.to_numpy().tolist(), render.numeric(sheet.text)
     return {"title": sheet.title, "columns": [*sheet.text], "rows": rows, "notes": [*sheet.notes], "numeric": numeric}
 
 

@@ -28,16 +28,15 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
     "curve": "Metrics over the epochs, seed {seed}.{continued} The last epoch counts in the tables; none was selected "
     "by these curves.",
     "confetti": "Synthetic anomalies for the training of ADTR+. Normal images, copies with confetti, masks.",
-    "bars": "Metrics by category{paper}. From chance upwards; thin lines are the standard deviation over the seeds, "
-    "where there are several.",
+    "dots": "Metrics by category{paper}. Means over the seeds; lines are 95 % intervals of the choice of test images.",
     "tsne": "Feature differences of {explained}, seed {seed}, in a plane (t-SNE). Normal and anomalous tokens in equal "
     "numbers, coloured by their anomaly score.",
 }
-QUESTION_OF = {"bars": "against", "roc": "fails", "pro": "fails", "tsne": "fails"}  # sections of the page; "" is none
+QUESTION_OF = {"dots": "against", "roc": "fails", "pro": "fails", "tsne": "fails"}  # sections of the page; "" is none
 QUESTION_OF |= {"training": "ran", "curve": "ran", "confetti": "ran", "maps": "", "histogram": ""}
-BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
+BRIEF = ("dots", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
-WIDTH = 1100  # px, of a figure in the report
+WIDTH = 1800  # px at most, of a figure beside the report: twice what a screen shows
 
 
 def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row]:
@@ -57,10 +56,7 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
     labels = scores[scores.split == "test"].label
     params = {plan.titles[experiment]: plan.params[dataset, experiment] for experiment in experiments}
     starts = {title: plan.titles[p.adtr_plus.start] for title, p in params.items() if p.method == "adtr_plus"}
-    continued = [
-        f" The epochs of {title} count from the end of {start}; its loss is another sum."
-        for title, start in starts.items()
-    ]
+    continued = [f" {title} begins where {start} ends; its loss is another sum." for title, start in starts.items()]
     untrained = [title for title, p in params.items() if not p.trains]
     values = {
         "seed": seed,
@@ -78,10 +74,11 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
 
 def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> Row:
     path = record.check(f"{kind}.png")
+    drawn = {form: record.check(f"{kind}.{form}") for form in ("svg", "pdf") if kind not in PHOTOGRAPHS}
     caption = CAPTIONS[kind].format(**values)
     alt = f"{subject}: {caption.partition('. ')[0].rstrip('.')}"
     file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
-    names = {"kind": kind, "path": path, "subject": subject, "question": QUESTION_OF[kind]}
+    names = {"kind": kind, "path": path, "drawn": drawn, "subject": subject, "question": QUESTION_OF[kind]}
     return names | {"caption": caption, "alt": alt, "file": f"figures/{file}"}
 
 
@@ -115,6 +112,9 @@ def small(kind: str, path: Path) -> bytes:
 
 
 def embedded(figure: Row) -> str:
-    """The small copy of a figure as a data URI."""
-    form = "jpeg" if figure["kind"] in PHOTOGRAPHS else "png"
-    return f"data:image/{form};base64," + base64.b64encode(small(figure["kind"], figure["path"])).decode()
+    """A photograph as a data URI of WebP, for the page."""
+    with Image.open(figure["path"]) as image:
+        pixels, buffer = image.convert("RGB"), io.BytesIO()
+    pixels.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+    pixels.save(buffer, "WEBP", quality=60, method=6)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -16,11 +16,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import findings
 import noisy
 import pandas as pd
 import playwright.sync_api as playwright
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from matplotlib import pyplot as plt
 from PIL import Image
 from vouched import vouch, vouch_again
 
@@ -29,13 +31,14 @@ from adtr.config.study import Plan, resolve
 from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, kinds_of
+from adtr.figures.look import save, set_look
 from adtr.records import Record
 from adtr.report import content as report_content
 from adtr.report import figures, stage
 from adtr.report import runs as report_runs
 from adtr.report.page import page as render
 from adtr.tables import sizes, summary
-from adtr.tables.stage import write_tables
+from adtr.tables.stage import write_findings, write_tables
 
 PARAMS = Path(__file__).parents[2] / "params"
 VALUES = {"adtr": 90.0, "padim": 92.0, "spade": 80.0}  # image AUROC; the second category has 1 more, the second seed 2
@@ -99,11 +102,17 @@ def write_results(plan: Plan, results: Path) -> None:
     metrics.to_csv(results / "metrics.csv", index=False)
     write_tables(plan, metrics, noisy.draws(metrics), sizes.networks(plan, results), PARAMS, results / "tables")
     tables = results / "tables"
+    write_findings(plan, *findings.of(metrics), tables)
     vouch(tables / "record.json", {}, "../metrics.csv", *(path.name for path in tables.iterdir()))
 
 
 def write_figures(plan: Plan, folder: Path) -> None:
-    """Pictures of every kind, and galleries of four images."""
+    """Pictures of every kind in each of its forms, and galleries of four images."""
+    set_look()
+    plot, axes = plt.subplots(figsize=(2, 2))
+    axes.plot([0, 1], [50, 60], label="a & b")
+    axes.legend()
+    save(plot, folder, "drawing")
     for dataset, definition in plan.datasets.items():
         pictures = [folder / "datasets" / dataset / f"{kind}.png" for kind in dataset_kinds(plan, dataset)]
         for category in definition.categories or []:
@@ -114,6 +123,8 @@ def write_figures(plan: Plan, folder: Path) -> None:
         pictures[0].parent.mkdir(parents=True)
         for path in pictures:
             Image.new("RGB", (2, 2)).save(path)
+            for form in (".svg", ".pdf"):
+                shutil.copy(folder / f"drawing{form}", path.with_suffix(form))
         for path in {path.parent for path in pictures}:
             vouch(path / "record.json", {}, *(each.name for each in path.iterdir() if each.name != "record.json"))
 
@@ -218,7 +229,7 @@ def results(made: Made, tmp_path: Path) -> Path:
 def test_names_are_escaped_and_the_label_says_whose_recipe_it_is(made: Made) -> None:
     assert "&lt;b&gt;&amp;001" in made.html
     assert "Not the paper’s recipe" in made.html
-    assert "Not the paper's recipe" in made.brief
+    assert "Not the paper’s recipe" in made.brief
     assert "<b>" not in made.html + made.brief
 
 
@@ -253,13 +264,28 @@ def test_every_link_leads_somewhere(page: Page) -> None:
 
 
 def test_every_image_has_its_words(page: Page) -> None:
-    images, plan = page.all("img"), study()
+    images, drawings, plan = page.all("img"), [div for div in page.all("div", "role") if div["role"] == "img"], study()
     kinds = [kind for dataset in plan.datasets for kind in kinds_of(plan, dataset) * 2]
     kinds = [kind for kind in kinds if kind not in ("gallery", "maps", "histogram")]  # the page draws them itself
     whole = [kind for dataset in plan.datasets for kind in dataset_kinds(plan, dataset)]
-    assert len(images) == len(kinds) + len(whole) + 3  # and three examples
-    assert {"screw: ROC curves, seed 0", "screw: Training loss after each epoch, seed 0"} < {i["alt"] for i in images}
+    assert len(drawings) + len(images) == len(kinds) + len(whole) + 3  # and three examples
+    names = {drawing["aria-label"] for drawing in drawings}
+    assert {"screw: ROC curves, seed 0", "screw: Training loss after each epoch, seed 0"} < names
     assert all(image["alt"] for image in images)
+
+
+def test_a_drawing_takes_the_pages_colours_and_shares_no_id(made: Made) -> None:
+    drawings = re.findall(r'aria-label="[^"]*"><svg.*?</svg>', made.html)
+    assert len(drawings) > 10
+    ids = re.findall(r' id="([^"]*)"', "".join(drawings))
+    assert len(ids) == len(set(ids)) > 0
+    for drawing in drawings:
+        used = re.findall(r'url\(#([^)]*)|href="#([^"]*)', drawing)
+        assert {"".join(name) for name in used} == set(re.findall(r' id="([^"]*)"', drawing))
+        assert ">a &amp; b</text>" in drawing
+        assert "currentColor" in drawing
+        assert "var(--line)" in drawing
+        assert not re.search("<style|#262626|#ffffff|font-family|xmlns", drawing)
 
 
 def test_a_main_table_shows_mean_and_spread(page: Page) -> None:
@@ -370,8 +396,9 @@ def test_the_brief_report_links_few_and_small_pictures_beside_it(made: Made) -> 
     links = re.findall(r"\]\(([^)]*)\)", made.brief)
     folder = made.folder / "reports/smoke"
     assert len(links) == 5 + 4
-    assert {"figures/smoke_mvtec-bars.png", "figures/smoke_cifar10-bars.png"} < set(links)
-    assert sorted(str(path.relative_to(folder)) for path in (folder / "figures").iterdir()) == sorted(links)
+    assert {"figures/smoke_mvtec-dots.png", "figures/smoke_cifar10-dots.png"} < set(links)
+    forms = [link.replace(".png", ".pdf") for link in links if link.endswith(".png")]  # for LaTeX
+    assert sorted(str(path.relative_to(folder)) for path in (folder / "figures").iterdir()) == sorted(links + forms)
     assert "results/" not in made.brief
 
 

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import findings
 import noisy
 import numpy as np
 import pandas as pd
@@ -290,7 +291,7 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
     metrics = metrics_of(plan)
     built = tables.build(plan, metrics, SPECS) | tables.of_datasets(plan, summarize(metrics))
-    assert [*built, "comparison", "parameters"] == tables.table_names(plan)
+    assert [*built, *tables.FURTHER] == tables.table_names(plan)
     assert list(built)[4:] == [
         "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
         "smoke_cifar10_image_auroc_all",
@@ -419,9 +420,16 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
     assert width[False] == pytest.approx(2 * 1.96 / math.sqrt(2), rel=0.1)  # two seeds
     assert width[True] == pytest.approx(2 * 1.96 / 2, rel=0.1)  # two categories
     line = cells[(cells.row == "ADTR") & (cells.column == "mean")].iloc[0]
-    text = (tmp_path / "smoke_mvtec_image_auroc.md").read_text()
-    assert "| mean       | 95 % interval   |" in text
-    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}]" in text
+    text = re.sub(" +", " ", (tmp_path / "smoke_mvtec_image_auroc.md").read_text())
+    assert "| mean | 95 % interval |" in text
+    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}] |" in text.replace("**", "")
+    bold = cells[cells.best & (cells.column == "mean")]
+    assert 0 < len(bold) < (cells.column == "mean").sum()
+    for best in bold.itertuples():
+        assert f"**{best.mean:.1f} ± 0.7**" in text
+        tex = (tmp_path / "smoke_mvtec_image_auroc.tex").read_text()
+        assert rf"\textbf{{{best.mean:.1f}$_{{\pm 0.7}}$}}" in tex
+        assert re.search(r"\\begin\{tabular\}\{@\{\}lr+@\{\}\}", tex)
 
 
 @pytest.mark.parametrize(("cat", "level"), [(89.9, True), (88.0, False)])
@@ -461,7 +469,7 @@ def test_cells_are_rounded_in_rendering() -> None:
 
 
 def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    render.write(render.sheet(AWKWARD, "Title"), AWKWARD, tmp_path, "t")
+    render.write([render.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
     found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
     assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
     pd.testing.assert_frame_equal(
@@ -488,7 +496,7 @@ def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
 @pytest.mark.parametrize("name", [*PRINTED, "awkward"])
 def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path) -> None:
     table = AWKWARD if name == "awkward" else printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
-    render.write(render.sheet(table, "A title"), table, tmp_path, name)
+    render.write([render.sheet(table, "A title")], table, tmp_path, name)
     lines = (tmp_path / f"{name}.md").read_text().splitlines()
     head, _, *rows = [cells_of(line) for line in lines if line[:1] == "|"]
     text = render.wide(table)
@@ -577,7 +585,7 @@ def test_whatever_the_text_a_markdown_table_keeps_its_cells_and_holds_no_markup(
 
 def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
     table = AWKWARD.assign(row=["=1+1", "=1+1", "@x", "@x", "-y"], column=["+z", "mean", "+z", "mean", "mean"])
-    render.write(render.sheet(table, "Title"), table, tmp_path, "t")
+    render.write([render.sheet(table, "Title")], table, tmp_path, "t")
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["row"] for row in rows] == ["'=1+1", "'=1+1", "'@x", "'@x", "'-y"]
@@ -622,6 +630,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = metrics_of(plan)
     metrics["value"] = metrics.value % 40 + 60
     tables.write_tables(plan, metrics, noisy.draws(metrics), networks(plan), PARAMS, folder)
+    tables.write_findings(plan, *findings.of(metrics), folder)
     return folder
 
 
