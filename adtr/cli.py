@@ -100,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--study", dest="of_study", metavar="STUDY", help="whose run it is, in results/")
     predict.add_argument("--false-alarms", type=_rate, metavar="RATE", help="largest share of normal images called "
                          "anomalous [threshold.false_alarms of the run]")  # fmt: skip
+    predict.add_argument("--threshold", type=_finite, metavar="SCORE", help="call images above this score anomalous "
+                         "[the calibrated threshold]")  # fmt: skip
     predict.add_argument("--maps", action="store_true", help="write the anomaly maps, too: maps/NAME.npy")
     predict.add_argument("--weights", type=Path, help="of the backbone [the installed package, or data/weights/]")
     predict.add_argument("--threads", type=_positive, help="images in work at once, same scores [one a core]")
@@ -144,6 +146,16 @@ def _positive(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,2}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on (to 999)")
     return int(text)
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
 
 
 def _rate(text: str) -> float:
@@ -390,7 +402,9 @@ def _predict(options: Options) -> None:
     from adtr.predict.stage import find_run, predict
 
     run, device = find_run(options.run, options.of_study), _device(options.device)
-    detector = Detector.load(run, options.weights, options.false_alarms, device, options.threads)
+    if options.threshold is not None and options.false_alarms is not None:
+        raise UserError("--threshold and --false-alarms: give one of them")
+    detector = Detector.load(run, options.weights, options.false_alarms, device, options.threads, options.threshold)
     listed = sys.stdin.buffer.read() if "-" in options.paths else b""
     summary, skipped = predict(detector, options.paths, options.output, listed, options.maps)
     print(summary)

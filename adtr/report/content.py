@@ -15,6 +15,7 @@ from adtr.evaluate import shortcuts
 from adtr.evaluate.bootstrap import reference_of
 from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
+from adtr.report.gallery import examples, gallery
 from adtr.report.protocol import about, credits, departures, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
 from adtr.report.sentences import certain, missed, ranking, sentences, undefined
@@ -57,6 +58,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
+    cases = gallery(plan, results, runs)
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
     recipe = "the paper’s recipe" if benchmarks else "the default recipe"
     departed = text_table(render.Sheet(f"Parameters that differ from {recipe}", departures(plan)))
@@ -71,6 +73,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "sentence": opening.sentence(plan),
         "answers": opening.answers(plan, summary),
         "opening": opening.table(plan, summary, specs, runs),
+        "examples": examples(cases),
+        "gallery": cases,
         "about": about(plan, masked),
         "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
         "data": data,
@@ -114,10 +118,10 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
     def each(name: str, title: str) -> list[tuple[str, str]]:
         return [(f"{name}-{n}", f"{of['title']}: {title}" if len(datasets) > 1 else title) for n, of in datasets]
 
-    rates = [
-        entry for entry, (_, of) in zip(each("rates", thresholds.TITLE), datasets, strict=True) if of["thresholds"]
-    ]
-    fails = [*each("predictions", "Predictions"), *rates, *each("curves", "Curves over all thresholds")]
+    fails = [("predictions", "Predictions at a threshold")]
+    curves = zip(each("rates", thresholds.TITLE), each("curves", "Curves over all thresholds"), datasets, strict=True)
+    for rates, curve, (_, of) in curves:
+        fails += [rates, curve] if of["thresholds"] else [curve]
     kinds = zip(each("defects", "By kind of defect"), content["defects"], strict=True)
     fails += [entry for entry, of in kinds if of["tables"]] + [("shortcuts", content["shortcuts"]["title"])]
     ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
@@ -179,7 +183,7 @@ def _dataset(
     rates = thresholds.sheet(measured, plan)
     names = plan.datasets[name].categories or []
     masked = set(measured[measured.metric == "pixel_auroc"].category)
-    categories = [of_category(plan, name, category, category in masked, runs, results) for category in names]
+    categories = [of_category(plan, name, category, category in masked, results) for category in names]
     return {
         "name": name,
         "title": plan.datasets[name].title,

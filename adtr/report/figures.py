@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -13,7 +12,7 @@ from PIL import Image
 from adtr.config.study import Plan, run_folder
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.records import Record
-from adtr.report.runs import Row, Runs
+from adtr.report.runs import Row
 from adtr.tables.render import listed
 
 CAPTIONS = {  # the first sentence is the text in place of the picture
@@ -49,8 +48,8 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
     return [_figure(kind, record, plan.datasets[dataset].title, dataset, values) for kind in kinds]
 
 
-def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs, results: Path) -> Row:
-    """The figures of a category, its numbers of test images, and its gallery."""
+def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: Path) -> Row:
+    """The figures of a category, and its numbers of test images."""
     seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
     folder = run_folder(results, dataset, experiments[0], category, seed)
     scores = Record(folder / "evaluation.json").table("scores.csv")
@@ -69,9 +68,8 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
     record = Record(results / "figures/categories" / dataset / category / "record.json")
     name = f"{dataset}-{category}"
     figures = [_figure(kind, record, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
-    gallery = _gallery(record.read("gallery.json"), runs[dataset, experiments[0], category, seed])
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
-    return {"category": category, "seed": seed, "counts": counts, "figures": figures, "gallery": gallery}
+    return {"category": category, "seed": seed, "counts": counts, "figures": figures}
 
 
 def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> Row:
@@ -82,13 +80,6 @@ def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> 
     file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
     names = {"kind": kind, "path": path, "drawn": drawn, "subject": subject, "question": QUESTION_OF[kind]}
     return names | {"caption": caption, "alt": alt, "file": f"figures/{file}"}
-
-
-def _gallery(raw: bytes, run: Row) -> Row:
-    """The gallery's data, mistakes first, with the run that gave the scores."""
-    content: Row = json.loads(raw)
-    images = [image | {"verdict": image["verdict"] or "no verdict"} for image in content["images"]]
-    return content | {"images": sorted(images, key=lambda image: (image["verdict"], -image["score"])), "run": run}
 
 
 def selection(sections: Iterable[Row]) -> list[Row]:

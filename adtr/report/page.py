@@ -1,5 +1,6 @@
 """The report as one HTML file, which asks for nothing outside, and as a LaTeX document, from their templates."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -30,13 +31,18 @@ MARKS |= {
 def page(content: Row) -> str:
     """The report in HTML, from page.html.j2."""
     templates = _templates(autoescape=True)
-    templates.filters |= {"span": span}
+    templates.filters |= {"span": span, "minus": minus}
     return templates.get_template("page.html.j2").render(content, embedded=embedded, inline=inline, wide=WIDE)
 
 
 def inline(figure: Row) -> Markup:
     """A drawing as a part of the page."""
     return Markup(drawing(figure["drawn"]["svg"], PurePath(figure["file"]).stem))
+
+
+def minus(text: str) -> str:
+    """Text with true minus signs before its numbers."""
+    return re.sub(r"(?<![\w.,)-])-(?=\d)", "−", text)
 
 
 def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str:

@@ -1,8 +1,11 @@
-"""What runs achieve at their thresholds, beside what was asked for, as a table of text."""
+"""Where the page's threshold starts; what runs achieve at theirs, beside what was asked for, as a table of text."""
 
+import numpy as np
 import pandas as pd
 
 from adtr.config.study import Plan
+from adtr.errors import UserError
+from adtr.evaluate import conformal
 from adtr.tables.render import Sheet
 
 RATES = ("false_alarms", "misses")  # how the metrics' names begin
@@ -13,6 +16,43 @@ GUARANTEE = (
     "for of normal images is above it, on average over such draws and if all are exchangeable. In brackets: 95 % "
     "intervals (Clopper & Pearson) of these test images."
 )
+
+
+def start(
+    labels: np.ndarray, scores: np.ndarray, calibration: np.ndarray, false_alarms: float
+) -> tuple[float | None, str]:
+    """A threshold, above which an image is called anomalous, and what it rests on.
+
+    It is the calibrated one, of images that were held out, else that of the largest F1; none of one class only.
+
+    Args:
+        labels, scores: (N,) of the test images.
+        calibration: (n,) scores of the images that were held out, or none.
+        false_alarms: the rate that is asked for.
+    """
+    if len(calibration):
+        try:
+            found = conformal.threshold(calibration, false_alarms)
+            return found, f"calibrated for {100 * false_alarms:g} % false alarms, from {len(calibration)} normal images"
+        except UserError:  # too few for that rate
+            pass
+    found = best_f1(labels, scores)
+    if found is None:
+        return None, "no threshold, as there is one class only"
+    return found, "of the best F1, chosen on these test images and so too favourable"
+
+
+def best_f1(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """The lowest threshold with the largest F1 if what is above it is called anomalous; None of one class only.
+
+    It is the next lower of the scores; below the lowest of them, where everything is called anomalous.
+    """
+    if labels.all() or not labels.any():
+        return None
+    values = np.unique(scores)
+    predicted, correct = (len(s) - np.searchsorted(np.sort(s), values) for s in (scores, scores[labels]))
+    best = int((2 * correct / (predicted + labels.sum())).argmax())
+    return float(values[best - 1]) if best else float(np.nextafter(values[0], -np.inf, dtype=np.float32))
 
 
 def is_rate(metric: pd.Series) -> pd.Series:

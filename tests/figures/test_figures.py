@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from adtr.figures.dots import dots, panels
 from adtr.figures.images import COPIES, confetti, extremes, gallery, maps, sample_of
 from adtr.figures.look import ANOMALOUS, INK, LINE, NORMAL, save, set_look
 from adtr.figures.stage import KINDS, draw
-from adtr.figures.thumbnails import best_threshold, verdict
+from adtr.figures.thumbnails import MOST, contour, telling
 from adtr.figures.tsne import embedded, pooled, possibility
 from adtr.tables.colours import colours, is_grey
 from adtr.tables.specs import read_specs
@@ -287,39 +288,42 @@ def test_confetti_shows_the_copy_below_its_source(screw: Category) -> None:
 # The gallery's data
 
 
-def test_the_threshold_by_hand() -> None:
-    # At 0.4: 3 found, 2 of 3 right: F1 = 4 / 6. At 0.3: 4 found, 3 right: 6 / 7. At 0.1 and 0.2: 6 / 9 and 6 / 8.
-    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    labels = np.array([False, False, True, False, True, True])
-    assert best_threshold(labels, scores) == (0.3, pytest.approx(6 / 7))
-    assert best_threshold(np.full(6, True), scores) == (None, None)
-    # Both 1 and 2 have F1 = 2 / 3: the lower one is taken
-    tie = best_threshold(np.array([True, False, False, True]), np.array([1.0, 1, 1, 2]))
-    assert tie == (1.0, pytest.approx(2 / 3))
+def test_the_gallery_holds_pictures_contours_and_every_methods_maps(screw: Category, written: Path) -> None:
+    assert (written / "gallery.json").stat().st_size < 150_000
+    content, tested = json.loads((written / "gallery.json").read_text()), screw.tested()
+    places = [tested.image.tolist().index(image["image"]) for image in content["images"]]
+    assert len(set(places)) == len(places) == min(MOST, len(tested))
+    for image, place in zip(content["images"], places, strict=True):
+        assert Image.open(io.BytesIO(base64.b64decode(image["picture"]))).size == (SIZE, SIZE)
+        assert bool(image["contour"]) == bool(tested.label[place])
+    assert [run["title"] for run in content["runs"]] == NAMES
+    for run, drawn in zip(screw.runs, content["runs"], strict=True):
+        levels = np.frombuffer(base64.b64decode(drawn["maps"]), np.uint8).reshape(-1, 8, 8) / 255
+        expected = np.clip(run.maps[places], drawn["low"], drawn["high"])
+        assert drawn["low"] + levels * (drawn["high"] - drawn["low"]) == pytest.approx(expected, abs=0.005)
 
 
-def test_verdicts() -> None:
-    assert [verdict(True, predicted) for predicted in (True, False)] == ["true positive", "false negative"]
-    assert [verdict(False, predicted) for predicted in (True, False)] == ["false positive", "true negative"]
+def test_the_first_images_of_the_gallery_tell_most() -> None:
+    labels, kinds = [0] * 8 + [1] * 8, ["good"] * 8 + ["dent"] * 5 + ["hole"] * 3
+    tested, first = pd.DataFrame({"label": labels, "defect": kinds}), np.arange(16.0)
+    other = first.copy()
+    other[[2, 13]] = 30, -1  # most wrong for both together: 13 among the anomalous, 2 among the normal ones
+    order = telling(tested, [first, other])
+    assert sorted(order) == [*range(16)]
+    assert order[:3] == [8, 7, 15]  # the first method's lowest anomaly, its highest normal one, its clearest find
+    assert {2, 13} < set(order[:10])
+    assert {kinds[i] for i in order[:6]} == {"good", "dent", "hole"}
 
 
-def test_the_gallery_holds_what_the_page_shows(screw: Category, written: Path) -> None:
-    assert (written / "gallery.json").stat().st_size < 250_000
-    content = json.loads((written / "gallery.json").read_text())
-    assert content["experiment"] == "ADTR"
-    assert "no number of the tables" in content["note"]
-    scores = screw.runs[0].scores.set_index("image")
-    for image in content["images"]:
-        row = scores.loc[image["image"]]
-        assert (image["label"], image["defect"]) == (row.label, row.defect)
-        assert image["score"] == pytest.approx(row.pred_score)
-        assert image["verdict"] == verdict(row.label == 1, row.pred_score >= content["threshold"])
-        assert (image["pictures"]["mask"] is None) == (row.label == 0)
-        for uri in filter(None, image["pictures"].values()):
-            kind, _, data = uri.partition(";base64,")
-            assert kind == "data:image/webp"
-            assert Image.open(io.BytesIO(base64.b64decode(data))).size == (96, 96)
-    assert 12 <= len(content["images"]) <= 24
+def test_a_contour_goes_around_each_region() -> None:
+    mask = np.zeros((32, 32), bool)
+    mask[4:10, 6:20], mask[28:, 28:] = True, True
+    path = contour(mask)
+    assert (path.count("M"), path.count("Z")) == (2, 2)
+    numbers = [[int(n) for n in re.findall(r"\d+", part)] for part in path.split("Z")[:2]]
+    sides = [(min(part[::2]), min(part[1::2]), max(part[::2]), max(part[1::2])) for part in numbers]
+    assert [abs(a - b) <= 1 for a, b in zip(sides[0], (6, 4, 20, 10), strict=True)] == [True] * 4
+    assert contour(np.zeros((8, 8), bool)) == ""
 
 
 # Dots
