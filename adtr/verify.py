@@ -41,6 +41,8 @@ def _checks(paths: Paths) -> Iterator[Callable[[], object]]:
     for manifest, root in (images | banks).items():
         if manifest.is_file():
             yield partial(_images, manifest, root)
+    for names in plan.categories():
+        yield from _record(paths.shortcuts(*names).with_suffix(".json"))
     for store, made in stores.items():
         if store.is_file():
             yield partial(_store, store, made.manifest)
