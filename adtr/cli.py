@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch "
-        "or generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, "
-        "report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables --config "
-        "study=NAME`.",
+        "or generate, index, shortcuts, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, "
+        "figures, report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables "
+        "--config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     add("confetti", _confetti, "write noisy copies of a category's training images, the anomalies of ADTR+",
         target="DATASET/EXPERIMENT/CATEGORY")  # fmt: skip
     add("outliers", _outliers, "draw images of another data set, the anomalies of ADTR+", target="DATASET/EXPERIMENT")
+    add("shortcuts", _shortcuts, "measure how far scores get that know nothing of defects, such as brightness",
+        target="DATASET/CATEGORY")  # fmt: skip
     features = add("features", _features, "run the frozen backbone over the images of a part",
                    "adtr features --study screw mvtec/adtr/screw", target="DATASET/EXPERIMENT/PART")  # fmt: skip
     features.add_argument("--anomalies", action="store_true", help="of the experiment's anomalies, not the data set's")
@@ -98,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--study", dest="of_study", metavar="STUDY", help="whose run it is, in results/")
     predict.add_argument("--false-alarms", type=_rate, metavar="RATE", help="largest share of normal images called "
                          "anomalous [threshold.false_alarms of the run]")  # fmt: skip
+    predict.add_argument("--threshold", type=_finite, metavar="SCORE", help="call images above this score anomalous "
+                         "[the calibrated threshold]")  # fmt: skip
     predict.add_argument("--maps", action="store_true", help="write the anomaly maps, too: maps/NAME.npy")
     predict.add_argument("--weights", type=Path, help="of the backbone [the installed package, or data/weights/]")
     predict.add_argument("--threads", type=_positive, help="images in work at once, same scores [one a core]")
@@ -142,6 +146,16 @@ def _positive(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,2}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on (to 999)")
     return int(text)
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
 
 
 def _rate(text: str) -> float:
@@ -287,6 +301,19 @@ def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[P
     return bank
 
 
+def _shortcuts(options: Options, paths: Paths) -> None:
+    from adtr.data.findings import sentences
+    from adtr.evaluate.shortcuts import measure, warnings, write
+
+    name, category = paths.plan.names(options.target, "dataset", "category")
+    manifest = _manifest(options, paths, name, category)
+    measured = measure(manifest, root_of(paths.datasets[name].root), category)
+    write(paths.shortcuts(name, category), measured)
+    logger.info("%s", measured.round(3).to_string(index=False))
+    for line in sentences(warnings(measured)):
+        logger.warning("%s/%s: %s", name, category, line)
+
+
 def _features(options: Options, paths: Paths) -> None:
     from adtr.data.sources import read_sources
     from adtr.features.extract import extract
@@ -357,8 +384,9 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
     """The run that is asked for; its folder, manifest, feature stores, the root of its images, and its parameters.
 
     Raises:
-        UserError: a file is missing, or the run was trained with other parameters.
+        UserError: a file is missing, or the run was trained with other parameters or on other images.
     """
+    from adtr.evaluate.stage import check_images
     from adtr.train.outdated import trained_otherwise
 
     run = paths.plan.run(options.target)
@@ -367,7 +395,9 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
     if trained_otherwise(paths.plan, paths.results, run):
         raise UserError(f"{folder}: trained with other parameters than the study's: train it again")
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
-    return run, (folder, manifest, stores, root, paths.plan.params[run[:2]])
+    params = paths.plan.params[run[:2]]
+    check_images(folder, manifest, params)
+    return run, (folder, manifest, stores, root, params)
 
 
 def _predict(options: Options) -> None:
@@ -375,7 +405,9 @@ def _predict(options: Options) -> None:
     from adtr.predict.stage import find_run, predict
 
     run, device = find_run(options.run, options.of_study), _device(options.device)
-    detector = Detector.load(run, options.weights, options.false_alarms, device, options.threads)
+    if options.threshold is not None and options.false_alarms is not None:
+        raise UserError("--threshold and --false-alarms: give one of them")
+    detector = Detector.load(run, options.weights, options.false_alarms, device, options.threads, options.threshold)
     listed = sys.stdin.buffer.read() if "-" in options.paths else b""
     summary, skipped = predict(detector, options.paths, options.output, listed, options.maps)
     print(summary)

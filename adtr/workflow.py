@@ -100,9 +100,14 @@ class Workflow:
 
     @cached_property
     def features(self) -> list[str]:
-        """The manifests and feature stores of all runs."""
+        """What is made of the images: the manifests and feature stores of all runs, and the shortcuts."""
         stores = self.paths.all_stores
-        return with_records(*dict.fromkeys(made.manifest for made in stores.values()), *stores)
+        manifests = dict.fromkeys(made.manifest for made in stores.values())
+        return [*with_records(*manifests), *self.shortcuts, *with_records(*stores)]
+
+    @cached_property
+    def shortcuts(self) -> list[str]:
+        return with_records(*(self.paths.shortcuts(*names) for names in self.plan.categories()))
 
     # Data
 
@@ -123,6 +128,9 @@ class Workflow:
     def index_decisive(self, wildcards: Wildcards) -> str:
         manifest = self.paths.manifest(self.dataset(wildcards), wildcards.category)
         return digest(self._files(wildcards, manifest, wildcards.category), provenance.code("index"))
+
+    def shortcuts_decisive(self, _: Wildcards) -> str:
+        return digest(self.versions, provenance.code("shortcuts"))
 
     def outliers_decisive(self, wildcards: Wildcards) -> str:
         _, params = self._bank(wildcards)
@@ -249,9 +257,11 @@ class Workflow:
         return [str(path.with_suffix(".json")) for path in self.paths.manifests.values()]
 
     def data_warnings(self) -> list[str]:
-        """What was warned of as the study's images were indexed, in short."""
+        """What was warned of as the study's images were read, in short."""
+        from adtr.evaluate import shortcuts
+
         try:
-            return findings.of_study(self.paths, most=3)
+            return findings.of_study(self.paths, most=3) + shortcuts.of_study(self.paths)
         except UserError as error:
             return [str(error)]
 

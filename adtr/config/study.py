@@ -85,6 +85,13 @@ class Plan:
         """Every category, as data set and name."""
         return ((name, category) for name, dataset in self.datasets.items() for category in dataset.categories)
 
+    def epochs_before(self, dataset: str, experiment: str) -> int:
+        """The epochs that were trained before an experiment's training begins: of what it starts from."""
+        params = self.params[dataset, experiment]
+        if not (params.trains and params.start):
+            return 0
+        return self.params[dataset, params.start].train.epochs + self.epochs_before(dataset, params.start)
+
     def seeds(self, dataset: str, experiment: str) -> list[int]:
         """The seeds of an experiment: a method without randomness has one run, whatever the seeds of the study."""
         seeds = self.study.seeds
@@ -133,7 +140,7 @@ class Plan:
 
 
 # What lies in results/ and reports/ beside the studies
-TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "measured", "README.md"}
+TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "shortcuts", "measured", "README.md"}
 
 
 def studies(folder: Path = PARAMS) -> list[str]:
@@ -301,7 +308,7 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
 # Files of a training; of an evaluation, beside those; of a study, for DVC
 TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
 EVALUATED = ["maps.npy", "scores.csv", "pixels.npz", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
-PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
+PLOTS = ["metrics.json", "plots/parameters.yaml", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 
 
 def run_folder(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:

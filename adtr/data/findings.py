@@ -19,7 +19,7 @@ Warnings = Mapping[str, list[str]]  # what, and the names of the files
 
 UNREAD = "not read, as it is not where the layout has images or of an unknown kind"
 PAGES = "several pages or frames, of which the first is read"
-ALPHA = "transparent in parts, which is not seen: the colours behind are read"
+ALPHA = "transparent, in parts or as a whole, which is not seen: the colours behind are read"
 PLAIN = "of a single colour"
 INVERTED = "a mask of more than half of its image, border included: is it inverted? What is not black is anomalous"
 LOSSY = "a mask stored as JPEG, which blurs its edges: what is not black is anomalous"
@@ -52,8 +52,8 @@ class Findings:
         if image.info.get("pages", 1) > 1:
             self.warn(PAGES, name)
         if image.has_transparency_data:
-            low, high = image.convert("RGBA").getchannel("A").getextrema()
-            if low != high:
+            lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+            if lowest < 255:
                 self.warn(ALPHA, name)
         if image.convert("RGB").getcolors(1):
             self.warn(PLAIN, name)

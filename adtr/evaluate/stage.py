@@ -8,6 +8,7 @@ import pandas as pd
 
 from adtr import provenance, records
 from adtr.config.methods import Params
+from adtr.errors import UserError
 from adtr.evaluate.measure import (
     SPLITS,
     Row,
@@ -93,3 +94,11 @@ def evaluate(
     maps_content = saved(lambda file: np.save(file, maps))
     records.write(run / "evaluation.json", record, {"maps.npy": maps_content, **contents})
     logger.info("%s", ", ".join(f"{row.metric} {row.value:.1f}" for row in rows.itertuples()))
+
+
+def check_images(run: Path, manifest: pd.DataFrame, params: Params) -> None:
+    """Refuses a run that was trained on other images than those of its category's manifest: another category's."""
+    made_by = read_record(run)
+    rows = held_out(manifest, params.threshold.calibration, made_by["seed"])
+    if data_digest(rows[rows.split.isin(TRAIN)]) != made_by["trained_on"]:
+        raise UserError(f"{run}: trained on other images than those of its category: train it again")

@@ -6,11 +6,11 @@ Only names here, as Snakemake asks for them at every start; `stage` reads and wr
 from adtr.config.schema import FOLDERS
 from adtr.config.study import Plan
 
-SUFFIXES = ("png", "svg")
+SUFFIXES = ("png", "svg", "pdf")
 
 
 def kinds_of(plan: Plan, dataset: str) -> list[str]:
-    """The kinds of figure that every category of a data set has, as KIND.png and KIND.svg."""
+    """The kinds of figure that every category of a data set has, as KIND with each of SUFFIXES."""
     params = [plan.params[dataset, experiment] for experiment in plan.study.datasets[dataset]]
     optional = {
         "pro": plan.datasets[dataset].layout in FOLDERS,
@@ -23,7 +23,7 @@ def kinds_of(plan: Plan, dataset: str) -> list[str]:
 
 def dataset_kinds(plan: Plan, dataset: str) -> list[str]:
     """The kinds of figure of a data set as a whole."""
-    return ["bars", "tsne"] if explained(plan, dataset) else ["bars"]
+    return ["dots", "tsne"] if explained(plan, dataset) else ["dots"]
 
 
 def confetti_of(plan: Plan, dataset: str) -> str | None:

@@ -94,7 +94,8 @@ class Detector:
     Attributes:
         params: those that the run was trained and evaluated with; of the methods, its own section.
         threshold, pixel_threshold: of an image's score and of its map, or None.
-        false_alarms: the rate that they are for: at most this share of normal images is called anomalous.
+        false_alarms: the rate that they are for: at most this share of normal images is called anomalous; None where
+            the image's threshold was given.
         calibrated_on: how many images they rest on.
         scale: values of the map that have the lowest and the highest colour: of the test images' the median, and the
             highest but for a thousandth; without test images, of the normal images that set the threshold.
@@ -121,6 +122,7 @@ class Detector:
         false_alarms: float | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        threshold: float | None = None,
     ) -> "Detector":
         """Reads a run.
 
@@ -131,6 +133,7 @@ class Detector:
             weights: file of its backbone's weights; default: the installed package, or data/weights/.
             false_alarms: the rate that the threshold is for; default: the run's parameter threshold.false_alarms.
             threads: images in work at once; default: a thread a core.
+            threshold: of an image's score, in place of the calibrated one; pixels keep theirs.
 
         Raises:
             UserError: a file is missing or damaged, the weights are others than those of the run, or there are too few
@@ -152,6 +155,8 @@ class Detector:
         detector.scale = tuple(evaluation.values["scale"]) if detector.normals_only else colour_scale(maps)
         scores = evaluation.table("calibration.csv", dtype={"pred_score": np.float32, "map_max": np.float32})
         detector._calibrate(folder, scores, false_alarms, evaluation.values.get("threshold"))
+        if threshold is not None:
+            detector.threshold, detector.false_alarms = threshold, None
         return detector
 
     def _calibrate(self, run: Path, scores: Any, false_alarms: float | None, asked: dict[str, float] | None) -> None:

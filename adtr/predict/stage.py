@@ -97,8 +97,12 @@ def _summary(detector: Detector, table: pd.DataFrame, skipped: int, seconds: flo
         lines.append(f"no threshold: this run {NO_THRESHOLD}")
     else:
         anomalous = int((table.pred_label == 1).sum())
-        lines.append(
-            f"{anomalous} anomalous, {len(table) - anomalous} normal: threshold {detector.threshold:.6g}, for at most "
-            f"{100 * (detector.false_alarms or 0):g} % false alarms, from {detector.calibrated_on} normal images"
-        )
+        source = "as given"
+        if detector.false_alarms is not None:
+            source = (
+                f"for at most {100 * detector.false_alarms:g} % false alarms, from {detector.calibrated_on} normal "
+            )
+            source += "images"
+        counts = f"{anomalous} anomalous, {len(table) - anomalous} normal"
+        lines.append(f"{counts}: threshold {detector.threshold:.6g}, {source}")
     return "\n".join([*lines, f"written to {shown(output)}: predictions.csv and overlays/"])

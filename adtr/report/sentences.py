@@ -10,6 +10,7 @@ from adtr.config.study import Plan
 from adtr.tables.render import listed, signed
 from adtr.tables.summary import MEAN, METRICS
 
+WORST = 3  # kinds of defect that are named
 LEVEL = 0.05  # points; categories nearer than that are called level
 CHANCE = 50  # AUROC in per cent of random scores
 
@@ -116,3 +117,22 @@ def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
         ]
         lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}, {'; '.join(texts)}.")
     return lines
+
+
+def missed(plan: Plan, defects: pd.DataFrame, dataset: str) -> list[str]:
+    """The kinds of defect that a data set's first experiment tells from normal images worst, and the others on these.
+
+    Args:
+        defects: as of `defects.by_defect`.
+    """
+    rows = defects[defects.dataset == dataset].dropna(subset="image_auroc")
+    first = plan.study.datasets[dataset][0]
+    worst = rows[rows.experiment == first].sort_values("image_auroc", kind="stable")[:WORST]
+    texts = []
+    for row in worst.itertuples():
+        alike = rows[(rows.category == row.category) & (rows.defect == row.defect)]
+        best = alike.loc[alike.image_auroc.idxmax()]
+        others = "no other does better" if best.experiment == first else f"best: {plan.titles[best.experiment]}"
+        others += f" {best.image_auroc:.1f}" if best.experiment != first else ""
+        texts.append(f"{row.defect} of {row.category} {row.image_auroc:.1f} ({row.images} images; {others})")
+    return [f"What {plan.titles[first]} misses most, by image AUROC: {'; '.join(texts)}."] if texts else []

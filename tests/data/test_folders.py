@@ -339,6 +339,12 @@ def cut_out(image: Image.Image) -> Image.Image:
     return image
 
 
+def transparent(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    image.putalpha(0)
+    return image
+
+
 def indexed_colours(image: Image.Image) -> Image.Image:
     image = image.convert("P")
     image.info["transparency"] = image.getpixel((0, 0))
@@ -347,6 +353,7 @@ def indexed_colours(image: Image.Image) -> Image.Image:
 
 PICTURES: dict[str, tuple[Callable[[Image.Image], Any], str, str, dict[str, Any]]] = {
     "alpha": (cut_out, ".png", findings.ALPHA, {}),
+    "alpha alike everywhere": (transparent, ".png", findings.ALPHA, {}),
     "a transparent colour": (indexed_colours, ".png", findings.ALPHA, {}),
     "black": (lambda image: Image.new("L", image.size), ".png", findings.PLAIN, {}),
     "three pages": (

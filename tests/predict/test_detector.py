@@ -92,6 +92,16 @@ def test_an_image_is_anomalous_above_the_threshold(detector: Detector, made: Mak
     assert sum(bool(p.pred_label) for p in lower) == 2  # of 16 ranks 3 lie above: 13th smallest of 15
 
 
+@pytest.mark.parametrize("calibration", [0.0, 0.5])
+def test_a_threshold_that_is_given_needs_no_calibration(calibration: float, made: Make, path: Path) -> None:
+    run = made("padim", calibration)
+    score = Detector.load(run).predict(path)[0].pred_score
+    for threshold, label in ((score, False), (score - 0.01, True)):
+        detector = Detector.load(run, threshold=threshold)
+        (prediction,) = detector.predict(path)
+        assert (prediction.pred_label, prediction.threshold, detector.false_alarms) == (label, threshold, None)
+
+
 def test_too_few_calibration_images_are_refused_with_the_number_needed(made: Make) -> None:
     with pytest.raises(UserError, match=r"15 calibration images are too few for a rate .* of 0.01, which needs 99"):
         Detector.load(made("padim"), false_alarms=0.01)

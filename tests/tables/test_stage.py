@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import findings
 import noisy
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from adtr.tables import stage as tables
 from adtr.tables.latex import BEYOND, escape, latex
 from adtr.tables.specs import read_specs
 from adtr.tables.summary import collect, study_metrics, summarize
-from adtr.tables.uncertainty import intervals
+from adtr.tables.uncertainty import intervals, level_with_best
 
 PARAMS = planted.REPOSITORY / "params"
 SPECS = read_specs(PARAMS)
@@ -307,7 +308,7 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
     metrics = metrics_of(plan)
     built = tables.build(plan, metrics, SPECS) | tables.of_datasets(plan, summarize(metrics))
-    assert [*built, "comparison", "parameters"] == tables.table_names(plan)
+    assert [*built, *tables.FURTHER] == tables.table_names(plan)
     assert list(built)[4:] == [
         "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
         "smoke_cifar10_image_auroc_all",
@@ -429,16 +430,32 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
     draws = noisy.draws(metrics, 1.0)
     tables.write_tables(plan, metrics, draws, networks(plan), PARAMS, tmp_path)
     cells = pd.read_csv(tmp_path / "smoke_mvtec_image_auroc.csv")
-    assert cells.columns.tolist() == [*printed.CELL, "low", "high"]
+    assert cells.columns.tolist() == [*printed.CELL, "low", "high", "best"]
     assert (cells.low < cells["mean"]).all()
     assert (cells["mean"] < cells.high).all()
     width = (cells.high - cells.low).groupby(cells.column == "mean").mean()
     assert width[False] == pytest.approx(2 * 1.96 / math.sqrt(2), rel=0.1)  # two seeds
     assert width[True] == pytest.approx(2 * 1.96 / 2, rel=0.1)  # two categories
     line = cells[(cells.row == "ADTR") & (cells.column == "mean")].iloc[0]
-    text = (tmp_path / "smoke_mvtec_image_auroc.md").read_text()
-    assert "| mean       | 95 % interval   |" in text
-    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}]" in text
+    text = re.sub(" +", " ", (tmp_path / "smoke_mvtec_image_auroc.md").read_text())
+    assert "| mean | 95 % interval |" in text
+    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}] |" in text.replace("**", "")
+    bold = cells[cells.best & (cells.column == "mean")]
+    assert 0 < len(bold) < (cells.column == "mean").sum()
+    for best in bold.itertuples():
+        assert f"**{best.mean:.1f} ± 0.7**" in text
+        tex = (tmp_path / "smoke_mvtec_image_auroc.tex").read_text()
+        assert rf"\textbf{{{best.mean:.1f}$_{{\pm 0.7}}$}}" in tex
+        assert re.search(r"\\begin\{tabular\}\{@\{\}lr+@\{\}\}", tex)
+
+
+@pytest.mark.parametrize(("cat", "level"), [(89.9, True), (88.0, False)])
+def test_what_the_paired_interval_does_not_tell_from_the_best_is_level_with_it(cat: float, level: bool) -> None:
+    rows = [run("cat", 0, cat, "cnn"), run("cat", 0, 90.0), run("dog", 0, 70.0, "cnn"), run("dog", 0, 70.0)]
+    metrics = pd.DataFrame(rows)
+    found = level_with_best(metrics, noisy.draws(metrics, 0.2)).set_index(["category", "experiment"]).best
+    assert found.loc["cat"].to_dict() == {"adtr": True, "cnn": level}
+    assert "dog" not in found  # its values print alike
 
 
 def test_the_mean_of_an_undefined_category_has_no_interval() -> None:
@@ -469,7 +486,7 @@ def test_cells_are_rounded_in_rendering() -> None:
 
 
 def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    render.write(render.sheet(AWKWARD, "Title"), AWKWARD, tmp_path, "t")
+    render.write([render.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
     found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
     assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
     pd.testing.assert_frame_equal(
@@ -496,7 +513,7 @@ def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
 @pytest.mark.parametrize("name", [*PRINTED, "awkward"])
 def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path) -> None:
     table = AWKWARD if name == "awkward" else printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
-    render.write(render.sheet(table, "A title"), table, tmp_path, name)
+    render.write([render.sheet(table, "A title")], table, tmp_path, name)
     lines = (tmp_path / f"{name}.md").read_text().splitlines()
     head, _, *rows = [cells_of(line) for line in lines if line[:1] == "|"]
     text = render.wide(table)
@@ -585,7 +602,7 @@ def test_whatever_the_text_a_markdown_table_keeps_its_cells_and_holds_no_markup(
 
 def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
     table = AWKWARD.assign(row=["=1+1", "=1+1", "@x", "@x", "-y"], column=["+z", "mean", "+z", "mean", "mean"])
-    render.write(render.sheet(table, "Title"), table, tmp_path, "t")
+    render.write([render.sheet(table, "Title")], table, tmp_path, "t")
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["row"] for row in rows] == ["'=1+1", "'=1+1", "'@x", "'@x", "'-y"]
@@ -630,6 +647,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = metrics_of(plan)
     metrics["value"] = metrics.value % 40 + 60
     tables.write_tables(plan, metrics, noisy.draws(metrics), networks(plan), PARAMS, folder)
+    tables.write_findings(plan, *findings.of(metrics), folder)
     return folder
 
 
