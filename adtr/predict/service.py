@@ -9,8 +9,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from PIL import Image
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from adtr import __version__
 from adtr.data.images import decode_file
@@ -68,9 +69,15 @@ class Health(BaseModel):
     images: int
 
 
-def application(detector: Detector, run: dict[str, Any]) -> FastAPI:
-    """The routes; `run` is what /version says besides threshold, digests and limits."""
-    app = FastAPI(title="adtr serve", version=__version__, docs_url=None, redoc_url=None)  # those pages load scripts
+def application(detector: Detector, run: dict[str, Any], ready: Callable[[], None]) -> FastAPI:
+    """The routes; `run` is what /version says besides threshold, digests and limits; `ready` is called at the start."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ready()
+        yield
+
+    app = FastAPI(title="adtr serve", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     one_at_a_time, images, seconds = asyncio.Lock(), 0, 1.0
 
     @app.middleware("http")
@@ -134,6 +141,8 @@ async def _body(request: Request) -> bytes:
                     content += chunk
                 else:
                     content.clear()
+    except ClientDisconnect:
+        raise HTTPException(400, "the image did not arrive whole") from None  # nobody is there to read it
     except TimeoutError:
         raise HTTPException(408, f"the image did not arrive within {SECONDS} s") from None
     if size > BYTES:
@@ -194,7 +203,6 @@ def serve(run: Path, detector: Detector, host: str, port: int) -> None:
     Raises:
         UserError: the address cannot be had.
     """
-    app = application(detector, about(run, detector))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
@@ -202,7 +210,11 @@ def serve(run: Path, detector: Detector, host: str, port: int) -> None:
         raise UserError(f"{host}:{port}: cannot be listened on ({error}): choose others by --host and --port") from None
     with closing(listening):
         address = f"[{host}]" if ":" in host else host
-        print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True)
+        app = application(
+            detector,
+            about(run, detector),
+            lambda: print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True),
+        )
         if not host.startswith("127.") and host not in ("localhost", "::1"):
             logger.warning("whoever reaches this address can use the service: it asks for no password")
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)

@@ -1,6 +1,8 @@
 """New images are scored as evaluation scores them, for every method, alone or in company."""
 
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -126,3 +128,15 @@ def test_the_largest_region_is_boxed(detector: Detector) -> None:
     left, top, right, bottom, area = region  # half way between tokens: 10 px apart down, 80 / 7 px across
     assert (left, top, right, bottom) == (41, 46, 75, 65)
     assert 0.8 * 34 * 19 < area < 34 * 19
+
+
+def test_a_first_score_imports_nothing_slow(made: Make, path: Path) -> None:
+    """Of what takes seconds: PyTorch's compiler, which fresh weights of a network without memory once asked for."""
+    code = f"""
+import sys
+from adtr import Detector
+Detector.load({str(made("adtr"))!r}).predict({str(path)!r})
+print({{"torch._dynamo", "sympy", "sklearn", "scipy.stats", "matplotlib", "onnxruntime", "fastapi"}} & {{*sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
