@@ -2,17 +2,17 @@
 
     python bench/predict.py results/demo/runs/elpv/adtr/mono/0
 
-Images are the run's own test images, their files in memory. All sides have one thread and take turns; times are those of
-the processor, medians, which other programs on the machine move less than the clock's. `backbone` is its forward pass
-alone, and `extraction` what `adtr features` does: read, resize, backbone.
+Images are the run's own test images, their files in memory. All sides have one thread and take turns; times are medians
+of the processor's, which other programs move less than the clock's. `backbone` is its forward pass alone, and
+`extraction` what `adtr features` does: read, resize, backbone.
 """
 
 import argparse
 import io
-import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,14 +29,20 @@ from adtr.predict.detector import Detector
 from adtr.predict.export import export, own_images
 from adtr.predict.overlay import overlay
 
-STARTS = {
-    "PyTorch": "from adtr import Detector; print(Detector.load({run!r}).predict({image!r})[0].pred_score)",
-    "ONNX Runtime": "import numpy as np, onnxruntime; from PIL import Image; s = onnxruntime.InferenceSession({onnx!r}); "
-    "x = np.asarray(Image.open({image!r}).convert('RGB').resize(({size}, {size}), Image.Resampling.BILINEAR))[None]; "
-    "print(s.run(['pred_score'], {{'image': x}})[0][0])",
-}
-USED = "; import json, resource; u = resource.getrusage(resource.RUSAGE_SELF); "
-USED += "print(json.dumps([u.ru_utime + u.ru_stime, u.ru_maxrss / 1024]))"
+PYTORCH = "from adtr import Detector; print(Detector.load({run!r}).predict({image!r})[0].pred_score)"
+ONNX = """
+import numpy as np, onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession({onnx!r})
+image = Image.open({image!r}).convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)
+print(session.run(["pred_score"], {{"image": np.asarray(image)[None]}})[0])
+"""
+USED = """
+import time
+from pathlib import Path
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(time.process_time(), int(peak.split()[1]) / 1024)
+"""
 
 
 def main() -> None:
@@ -48,7 +54,7 @@ def main() -> None:
     features, pictures = detector.params.features, [Image.fromarray(image) for image in own_images(options.run)]
     if detector.backbone is None:
         parser.error("a run with a backbone is needed, not one of pixels")
-    files = [saved(lambda file, image=image: image.save(file, "PNG")) for image in pictures]
+    files = [saved(partial(picture.save, format="PNG")) for picture in pictures]
     print(f"{machine()}; {detector.params.method}, {features.backbone}, {features.image_size} px")
     print(f"{len(files)} images of {pictures[0].width}x{pictures[0].height} px")
     with TemporaryDirectory() as folder:
@@ -71,7 +77,7 @@ def inference(detector: Detector, files: list[bytes], onnx: Path, rounds: int) -
     def read(these: list[bytes]) -> np.ndarray:
         return np.stack([as_rgb(Image.open(io.BytesIO(file)), features.image_size) for file in these])
 
-    def picture(place: int, image: Image.Image, found: object) -> None:
+    def picture(_place: int, image: Image.Image, found: object) -> None:
         drawn = overlay(image, found.token_map, detector.scale, found.pixel_threshold)  # type: ignore[attr-defined]
         saved(lambda file: drawn.save(file, "PNG", compress_level=1))
 
@@ -117,17 +123,14 @@ def inference(detector: Detector, files: list[bytes], onnx: Path, rounds: int) -
         print(f"  {name:30} {len(files) / taken:7.1f}   {100 * folder['extraction'] / taken:.0f} % of extraction's")
 
 
-def starts(names: dict[str, object], rounds: int = 3) -> None:
+def starts(names: dict[str, object], rounds: int = 5) -> None:
     """Prints the time from the start of a process to its first score, and its largest memory."""
-    print("\nstart to first score, s of the processor (s of the clock); largest memory")
-    for name, code in STARTS.items():
-        used = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            done = subprocess.run([sys.executable, "-c", code.format(**names) + USED], capture_output=True, check=True)
-            used.append([*json.loads(done.stdout.splitlines()[-1]), time.perf_counter() - began])
-        processor, memory, clock = np.median(used, axis=0)
-        print(f"  {name:30} {processor:.2f} ({clock:.2f})   {memory:.0f} MB")
+    print("\nstart to first score, s of the processor; largest memory")
+    for name, code in (("PyTorch", PYTORCH), ("ONNX Runtime", ONNX)):
+        command = [sys.executable, "-c", f"{code.format(**names)}\n{USED}"]
+        done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(rounds)]
+        processor, memory = np.median([[float(word) for word in d.stdout.split()[-2:]] for d in done], axis=0)
+        print(f"  {name:30} {processor:.2f}   {memory:.0f} MB")
 
 
 if __name__ == "__main__":
