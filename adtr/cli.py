@@ -56,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adtr",
         description="ADTR: Anomaly Detection Transformer with Feature Reconstruction. The stages in their order: fetch "
-        "or generate, index, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, figures, "
-        "report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables --config "
-        "study=NAME`.",
+        "or generate, index, shortcuts, confetti or outliers (ADTR+), features, train, evaluate, differences, tables, "
+        "figures, report; predict scores new images. Snakemake calls them for a whole study: `snakemake all_tables "
+        "--config study=NAME`.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     add("confetti", _confetti, "write noisy copies of a category's training images, the anomalies of ADTR+",
         target="DATASET/EXPERIMENT/CATEGORY")  # fmt: skip
     add("outliers", _outliers, "draw images of another data set, the anomalies of ADTR+", target="DATASET/EXPERIMENT")
+    add("shortcuts", _shortcuts, "measure how far scores get that know nothing of defects, such as brightness",
+        target="DATASET/CATEGORY")  # fmt: skip
     features = add("features", _features, "run the frozen backbone over the images of a part",
                    "adtr features --study screw mvtec/adtr/screw", target="DATASET/EXPERIMENT/PART")  # fmt: skip
     features.add_argument("--anomalies", action="store_true", help="of the experiment's anomalies, not the data set's")
@@ -102,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         parser_.add_argument("--weights", type=Path, help="of the backbone [the installed package, or data/weights/]")
         parser_.add_argument("--false-alarms", type=_rate, metavar="RATE", help="largest share of normal images called "
                              "anomalous [threshold.false_alarms of the run]")  # fmt: skip
+        parser_.add_argument("--threshold", type=_finite, metavar="SCORE", help="call images above this score "
+                             "anomalous [the calibrated threshold]")  # fmt: skip
     predict.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of them, or - for names on standard "
                          "input, a line each")  # fmt: skip
     predict.add_argument("--output", type=Path, required=True, help="the folder of predictions.csv and overlays/")
@@ -157,6 +161,16 @@ def _positive(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,2}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on (to 999)")
     return int(text)
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
 
 
 def _rate(text: str) -> float:
@@ -302,6 +316,19 @@ def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[P
     return bank
 
 
+def _shortcuts(options: Options, paths: Paths) -> None:
+    from adtr.data.findings import sentences
+    from adtr.evaluate.shortcuts import measure, warnings, write
+
+    name, category = paths.plan.names(options.target, "dataset", "category")
+    manifest = _manifest(options, paths, name, category)
+    measured = measure(manifest, root_of(paths.datasets[name].root), category)
+    write(paths.shortcuts(name, category), measured)
+    logger.info("%s", measured.round(3).to_string(index=False))
+    for line in sentences(warnings(measured)):
+        logger.warning("%s/%s: %s", name, category, line)
+
+
 def _features(options: Options, paths: Paths) -> None:
     from adtr.data.sources import read_sources
     from adtr.features.extract import extract
@@ -372,8 +399,9 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
     """The run that is asked for; its folder, manifest, feature stores, the root of its images, and its parameters.
 
     Raises:
-        UserError: a file is missing, or the run was trained with other parameters.
+        UserError: a file is missing, or the run was trained with other parameters or on other images.
     """
+    from adtr.evaluate.stage import check_images
     from adtr.train.outdated import trained_otherwise
 
     run = paths.plan.run(options.target)
@@ -382,15 +410,15 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
     if trained_otherwise(paths.plan, paths.results, run):
         raise UserError(f"{folder}: trained with other parameters than the study's: train it again")
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
-    return run, (folder, manifest, stores, root, paths.plan.params[run[:2]])
+    params = paths.plan.params[run[:2]]
+    check_images(folder, manifest, params)
+    return run, (folder, manifest, stores, root, params)
 
 
 def _predict(options: Options) -> None:
-    from adtr.predict.detector import Detector
-    from adtr.predict.stage import find_run, predict
+    from adtr.predict.stage import predict
 
-    run, device = find_run(options.run, options.of_study), _device(options.device)
-    detector = Detector.load(run, options.weights, options.false_alarms, device, options.threads)
+    _, detector = _detector(options, _device(options.device), options.threads)
     listed = sys.stdin.buffer.read() if "-" in options.paths else b""
     summary, skipped = predict(detector, options.paths, options.output, listed, options.maps)
     print(summary)
@@ -398,29 +426,33 @@ def _predict(options: Options) -> None:
         sys.exit(3)
 
 
-def _export(options: Options) -> None:
+def _detector(options: Options, device: str = "cpu", threads: int | None = None) -> tuple[Path, Any]:
+    """The folder of the run that a command names, and what scores images with it."""
     from adtr.predict.detector import Detector
-    from adtr.predict.export import export, own_images, spaced
-    from adtr.predict.names import images_of
     from adtr.predict.stage import find_run
 
     run = find_run(options.run, options.of_study)
-    detector = Detector.load(run, options.weights, options.false_alarms)
+    if options.threshold is not None and options.false_alarms is not None:
+        raise UserError("--threshold and --false-alarms: give one of them")
+    return run, Detector.load(run, options.weights, options.false_alarms, device, threads, options.threshold)
+
+
+def _export(options: Options) -> None:
+    from adtr.predict.export import export, own_images, spaced
+    from adtr.predict.names import images_of
+
+    run, detector = _detector(options)
     images = spaced(images_of(options.images, b"", options.output)[0]) if options.images else own_images(run)
     agreement = export(detector, options.output, images, options.input_, _licences(run, detector.params))
     print(f"{options.output}: written; largest differences from PyTorch: {agreement}")
 
 
 def _serve(options: Options) -> None:
-    from adtr.predict.detector import Detector
-    from adtr.predict.stage import find_run
-
     try:
         from adtr.predict.service import serve
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: pip install -c constraints.txt -e '.[serve]'") from None
-    run, device = find_run(options.run, options.of_study), _device(options.device)
-    serve(run, Detector.load(run, options.weights, options.false_alarms, device), options.host, options.port)
+    serve(*_detector(options, _device(options.device)), options.host, options.port)
 
 
 def _licences(run: Path, params: Any) -> dict[str, str]:

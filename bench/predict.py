@@ -2,7 +2,7 @@
 
     python bench/predict.py results/demo/runs/elpv/adtr/mono/0
 
-Images are the run's own test images, their files in memory. All sides have one thread and take turns; times are medians
+Images are in memory, as files. All sides have one thread and take turns; times are medians
 of the processor's, which other programs move less than the clock's. `backbone` is its forward pass alone, and
 `extraction` what `adtr features` does: read, resize, backbone.
 """
@@ -25,7 +25,7 @@ from PIL import Image
 from adtr.data.images import as_rgb, normalized
 from adtr.features.extract import batch_size, tokens_of
 from adtr.files import saved
-from adtr.predict.detector import Detector
+from adtr.predict.detector import Detector, Prediction, open_image
 from adtr.predict.export import export, own_images
 from adtr.predict.overlay import overlay
 
@@ -48,10 +48,14 @@ print(time.process_time(), int(peak.split()[1]) / 1024)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--images", nargs="+", help="others than some of the run's test images")
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     detector = Detector.load(options.run, threads=1)
-    features, pictures = detector.params.features, [Image.fromarray(image) for image in own_images(options.run)]
+    features, pictures = (
+        detector.params.features,
+        [open_image(image) for image in options.images or own_images(options.run)],
+    )
     if detector.backbone is None:
         parser.error("a run with a backbone is needed, not one of pixels")
     files = [saved(partial(picture.save, format="PNG")) for picture in pictures]
@@ -77,8 +81,8 @@ def inference(detector: Detector, files: list[bytes], onnx: Path, rounds: int) -
     def read(these: list[bytes]) -> np.ndarray:
         return np.stack([as_rgb(Image.open(io.BytesIO(file)), features.image_size) for file in these])
 
-    def picture(_place: int, image: Image.Image, found: object) -> None:
-        drawn = overlay(image, found.token_map, detector.scale, found.pixel_threshold)  # type: ignore[attr-defined]
+    def picture(_place: int, image: Image.Image, found: Prediction) -> None:
+        drawn = overlay(image, found.token_map, detector.scale_of(found), found.pixel_threshold)
         saved(lambda file: drawn.save(file, "PNG", compress_level=1))
 
     def opened(these: list[bytes]) -> list[Image.Image]:

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 ADTR = Path(sys.executable).with_name("adtr")
 NO_STUDY = ["fetch"]
 OF_A_STUDY = ["tables", "plots", "report", "plan", "status", "cost", "verify", "prune"]
-OF_A_TARGET = ["generate", "index", "confetti", "outliers", "features", "train", "evaluate", "differences", "figures"]
+OF_A_TARGET = ["generate", "index", "shortcuts", "confetti", "outliers", "features", "train", "evaluate", "differences"]
+OF_A_TARGET += ["figures"]
 STUDY = ["--study", "smoke"]
 RUN, PLUS = (Run("smoke_mvtec", experiment, "carpet", 0) for experiment in ("adtr", "adtr_plus"))
 

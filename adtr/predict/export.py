@@ -122,6 +122,8 @@ def own_images(run: Path) -> list[Picture]:
         plan, dataset = origin(run)
         root = root_of(plan.datasets[dataset].root)
         names = Record(run / "evaluation.json").table("scores.csv").sort_values("pred_score").image.to_list()
+        if not names:
+            raise UserError("it was evaluated on none")
         return [read_rgb(root, name) for name in spaced(names)]
     except UserError as error:
         raise UserError(f"{run}: its test images are not here ({error}): name others with --images") from None

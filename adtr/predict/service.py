@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -166,7 +167,7 @@ def _found(detector: Detector, content: bytes, with_overlay: bool) -> Found:
         raise HTTPException(400, str(error)) from None
     region, png = found.largest_region, None
     if with_overlay:
-        picture = drawn(image, found.token_map, detector.scale, found.pixel_threshold)
+        picture = drawn(image, found.token_map, detector.scale_of(found), found.pixel_threshold)
         png = base64.b64encode(saved(lambda file: picture.save(file, "PNG", compress_level=1))).decode()
     return Found(
         pred_score=found.pred_score,
@@ -182,9 +183,11 @@ def _found(detector: Detector, content: bytes, with_overlay: bool) -> Found:
 
 
 def about(run: Path, detector: Detector) -> dict[str, Any]:
-    """What /version says of a run: its name, and the lowest and highest score of its test images."""
+    """What /version says of a run: its name, and the lowest and highest score of the images that it was tested on."""
     evaluation = Record(run / "evaluation.json")
-    labels, scores = evaluation.table("metrics.csv", dtype=str).iloc[0], evaluation.table("scores.csv").pred_score
+    labels = evaluation.table("metrics.csv", dtype=str).iloc[0]
+    tables = [evaluation.table(name).pred_score for name in ("scores.csv", "calibration.csv")]
+    scores = [*np.concatenate(tables)] or [0.0, 1.0]
     name = "/".join(str(labels[part]) for part in RUN if part in labels)
     features = detector.params.features
     return {
@@ -193,7 +196,7 @@ def about(run: Path, detector: Detector) -> dict[str, Any]:
         "backbone": features.backbone,
         "image_size": features.image_size,
         "calibration_images": detector.calibrated_on,
-        "scores": [float(scores.min()), float(scores.max())],
+        "scores": [float(min(scores)), float(max(scores))],
     }
 
 

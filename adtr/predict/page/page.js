@@ -27,7 +27,7 @@ async function start() {
   [low, high] = run.scores;
   get("origin").textContent = run.threshold === null
     ? "This run held out no images to set a threshold by: move the slider to set your own."
-    : `The run’s is ${digits(run.threshold)}: at most ${100 * run.false_alarms} % false alarms.`;
+    : `The run’s is ${digits(run.threshold)}${run.false_alarms ? `: at most ${100 * run.false_alarms} % false alarms` : ""}.`;
   get("reset").hidden = run.threshold === null;
   widen(run.threshold ?? (low + high) / 2, true);
 }
