@@ -74,8 +74,8 @@ class Findings:
             self.warn(LEVELS, name)
 
 
-def shown(text: str) -> str:
-    """Text on one line, with an escape in place of what cannot be printed or is not UTF-8."""
+def shown(text: str | os.PathLike[str]) -> str:
+    """Text, or a file's name, on one line, with an escape in place of what cannot be printed or is not UTF-8."""
     readable = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable)
 
