@@ -49,8 +49,7 @@ class Findings:
         if image.info.get("pages", 1) > 1:
             self.warn(PAGES, name)
         if image.has_transparency_data:
-            lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-            if lowest < 255:
+            if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
                 self.warn(ALPHA, name)
         if image.convert("RGB").getcolors(1):
             self.warn(PLAIN, name)
