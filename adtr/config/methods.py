@@ -21,6 +21,7 @@ from adtr.config.schema import (
     Score,
     Section,
     Share,
+    Threads,
     Threshold,
     Whole,
 )
@@ -65,7 +66,7 @@ class Train(Section):
     capture: Flag = Field(description="on a GPU, record a step once and replay it (CUDA graphs)")
     save_every: Positive = Field(description="epochs between two saved states")
     snapshots: Whole = Field(description="models kept and measured on the way, evenly spaced; 0 for none")
-    threads: Positive = Field(description="CPU threads of the training")
+    threads: Threads = Field(description="CPU threads of the training")
 
 
 MEAN = "mean"  # in place of an experiment whose reconstruction is measured
