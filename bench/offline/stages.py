@@ -51,6 +51,7 @@ def direct(stage: Stage) -> None:
     names = ["launched", "launched_killed"]
     if not stage.visit.settings.cpu:  # steps are recorded on a GPU only
         names += ["launched_again", "recorded", "recorded_again", "recorded_killed"]
+        names += ["deterministic", "deterministic_again", "deterministic_killed"]
     stage.together(*(lambda name=name: train(stage, first, name) for name in names))
     for name in [name for name in names if "_" not in name]:
         stage.run(_words("evaluate", name), "direct.log", 60, first.with_name(name))
@@ -85,8 +86,9 @@ def train(stage: Stage, first: Path, name: str) -> None:
 
 
 def _words(command: str, name: str) -> list[str]:
-    capture = str(name.startswith("recorded")).lower()
-    return ["adtr", command, "--study", "direct", "--set", f"train.capture={capture}", RUN]
+    capture, deterministic = (str(name.startswith(word)).lower() for word in ("recorded", "deterministic"))
+    settings = f"train.capture={capture} train.deterministic={deterministic}"
+    return ["adtr", command, "--study", "direct", "--set", settings, RUN]
 
 
 def compared_bytes(folder: Path, names: list[str]) -> str:
