@@ -22,9 +22,8 @@ from training import CHANNELS, our_step, plain_step
 from adtr.config.schema import Features
 from adtr.config.study import resolve
 from adtr.cost import read_cluster, steps_of
-from adtr.data.images import normalized
 from adtr.features.backbones import Backbone, build
-from adtr.features.extract import batch_size, tokens_of
+from adtr.features.extract import batch_size, normalized, tokens_of
 
 STEPS = 10  # between two waits for the device
 OURS = ("float32 launched", "float32 recorded", "bfloat16 launched", "bfloat16 recorded")
@@ -99,7 +98,7 @@ def extraction(device: str, rounds: int) -> None:
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
         def of_theirs(batch: np.ndarray) -> torch.Tensor:
-            return plain.features_of(theirs, torch.from_numpy(normalized(batch)).to(device), features).half().cpu()
+            return plain.features_of(theirs, normalized(batch, device), features).half().cpu()
 
         def of_ours(backbone: Backbone, asked: Features) -> list[np.ndarray]:
             return list(pool.map(lambda batch: tokens_of(batch, backbone, asked, device), batches))

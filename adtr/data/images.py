@@ -19,8 +19,6 @@ from PIL import Image, ImageOps
 
 from adtr.errors import UserError
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 ROW = re.compile(r"(?P<batch>.+):(?P<number>\d+)")  # a file's name may hold a colon, but ends in its suffix
 EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 SIXTEEN_BIT = re.compile(r";16[BLNS]")  # in Pillow's name of how a file holds its pixels; it would keep the upper byte
@@ -106,12 +104,6 @@ def as_rgb(image: Image.Image, size: int | None = None) -> np.ndarray:
     if size and image.size != (size, size):  # aspect ratio not kept, nothing cropped
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
-
-
-def normalized(images: np.ndarray) -> np.ndarray:
-    """(B, S, S, 3) uint8 to (B, 3, S, S) float32 with ImageNet's mean and standard deviation."""
-    scaled = (images.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def marked(mask: Image.Image) -> np.ndarray:
