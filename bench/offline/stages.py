@@ -168,9 +168,11 @@ def compared_metrics(folder: Path, one: str, other: str) -> list[str]:
 
 def bench(stage: Stage) -> None:
     """bench/gpu.py, with nothing else on the GPU."""
-    cpu = stage.visit.settings.cpu
-    options = ["--device", "cpu", "--rounds", 1, "--most", 1] if cpu else ["--rounds", 5, "--duration", 4]
-    stage.run([stage.visit.python, "bench/gpu.py", *options], "gpu.txt", 420)
+    settings = stage.visit.settings
+    options = ["--device", "cpu", "--most", 1] if settings.cpu else []
+    options += ["--tiny", "--minutes", 0.2] if settings.tiny else ["--minutes", 4]
+    words = [stage.visit.python, "bench/gpu.py", *options, "--output", stage.folder / "gpu.json"]
+    stage.run(words, "gpu.txt", 420)
     gpu_state(stage, "gpu.txt")
 
 
