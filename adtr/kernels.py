@@ -22,7 +22,7 @@ def convolution(
     """(B, C_in, H, W) to (B, C_out, H', W') by oneDNN, without a gradient: float32, on a CPU."""
     if available(_convolution):
         return _convolution(x, weight, bias, stride, padding, groups)
-    return F.conv2d(x, weight, bias, stride, padding, 1, groups)  # type: ignore[arg-type]
+    return F.conv2d(x, weight, bias, stride, padding, 1, groups)
 
 
 def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
