@@ -21,6 +21,7 @@ STAGES = {
     "index": ["data.manifest"],
     "confetti": ["data.confetti"],
     "outliers": ["data.manifest"],
+    "shortcuts": ["evaluate.shortcuts"],
     "features": ["features.extract"],
     "train": ["train.context", "features.select"],
     "evaluate": ["evaluate.measure", "evaluate.pixels", "features.select"],

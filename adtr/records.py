@@ -19,7 +19,8 @@ from adtr.errors import UserError
 from adtr.files import digest, sha256, write_bytes, write_text
 
 MAKERS = {"manifests": "index", "run.json": "train", "evaluation.json": "evaluate"}
-MAKERS |= {name: name for name in ("confetti", "outliers", "features", "differences", "tables", "plots", "figures")}
+MAKERS |= {name: name for name in ("shortcuts", "confetti", "outliers", "features", "differences")}
+MAKERS |= {name: name for name in ("tables", "plots", "figures")}
 
 
 class Record:

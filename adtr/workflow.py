@@ -15,7 +15,7 @@ from typing import Any
 
 from adtr import cost, files, provenance
 from adtr.config import PARAMS
-from adtr.config.levels import parse_settings
+from adtr.config.levels import parse_settings, short, suggestion
 from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, Store
 from adtr.config.schema import root_of
@@ -31,6 +31,18 @@ Wildcards = Any  # of Snakemake: an attribute for each wildcard
 # A message, or a traceback's end
 ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 DECODING = 16  # threads that decode images for a GPU; Snakemake gives no more than there are cores
+TARGETS = [
+    "all_tables",
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "figures",
+    "report",
+    "all_features",
+    "all_runs",
+    "plots",
+]
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
 
 
@@ -100,9 +112,14 @@ class Workflow:
 
     @cached_property
     def features(self) -> list[str]:
-        """The manifests and feature stores of all runs."""
+        """What is made of the images: the manifests and feature stores of all runs, and the shortcuts."""
         stores = self.paths.all_stores
-        return with_records(*dict.fromkeys(made.manifest for made in stores.values()), *stores)
+        manifests = dict.fromkeys(made.manifest for made in stores.values())
+        return [*with_records(*manifests), *self.shortcuts, *with_records(*stores)]
+
+    @cached_property
+    def shortcuts(self) -> list[str]:
+        return with_records(*(self.paths.shortcuts(*names) for names in self.plan.categories()))
 
     # Data
 
@@ -123,6 +140,9 @@ class Workflow:
     def index_decisive(self, wildcards: Wildcards) -> str:
         manifest = self.paths.manifest(self.dataset(wildcards), wildcards.category)
         return digest(self._files(wildcards, manifest, wildcards.category), provenance.code("index"))
+
+    def shortcuts_decisive(self, _: Wildcards) -> str:
+        return digest(self.versions, provenance.code("shortcuts"))
 
     def outliers_decisive(self, wildcards: Wildcards) -> str:
         _, params = self._bank(wildcards)
@@ -249,9 +269,11 @@ class Workflow:
         return [str(path.with_suffix(".json")) for path in self.paths.manifests.values()]
 
     def data_warnings(self) -> list[str]:
-        """What was warned of as the study's images were indexed, in short."""
+        """What was warned of as the study's images were read, in short."""
+        from adtr.evaluate import shortcuts
+
         try:
-            return findings.of_study(self.paths, most=3)
+            return findings.of_study(self.paths, most=3) + shortcuts.of_study(self.paths)
         except UserError as error:
             return [str(error)]
 
@@ -281,8 +303,9 @@ class Workflow:
         return [*tables, *with_records(*map(self.paths.differences, runs))]
 
     def printed(self, *tables: int) -> list[str]:
-        """The paper's tables as printed, and how ours are laid out beside them."""
-        return [f"{self.params_folder}/tables.yaml", *(f"{self.params_folder}/paper/table{n}.csv" for n in tables)]
+        """The paper's tables as printed, others' numbers, and how ours are laid out beside them."""
+        names = ["tables.yaml", "paper/third_party.csv", *(f"paper/table{number}.csv" for number in tables)]
+        return [f"{self.params_folder}/{name}" for name in names]
 
     # Resources, asked of a cluster: more at each attempt
 
@@ -330,6 +353,16 @@ class Workflow:
         return cost.images_of(self.plan.datasets[run.dataset], manifest, self.cluster)
 
     # Before the first job
+
+    def unknown_target(self, wildcards: Wildcards) -> list[str]:
+        """Refuses what is neither a target nor a file.
+
+        Raises:
+            UserError: always, with the targets that there are.
+        """
+        raise UserError(
+            f"no target {short(wildcards.target)}{suggestion(wildcards.target, TARGETS)}; targets: {', '.join(TARGETS)}"
+        )
 
     def missing_data(self) -> list[str]:
         """The folders of data sets that are neither here nor indexed."""

@@ -185,7 +185,7 @@ def training(report: Report, device: str, shapes: tuple[Shape, ...], rounds: int
                 work = a_training(shape, side, device)
                 work()
                 sides[side] = work
-        for side, value in seconds(sides, rounds, report.budget / 15).items():
+        for side, value in seconds(sides, rounds, duration=report.budget / 15).items():
             report.add("step", shape, side, 1000 * value / STEPS, "ms")
             if side in OURS:
                 fastest[shape] = min(fastest.get(shape, (value / STEPS, side)), (value / STEPS, side))
@@ -225,7 +225,7 @@ def extraction(report: Report, device: str, backbone: str, size: int, rounds: in
 
         sides: dict[str, Work] = {"plain": lambda: list(pool.map(of_theirs, batches))}
         sides |= {side: partial(of_ours, *built) for side, built in ours.items()}
-        for side, taken in seconds(sides, rounds, report.budget / 15).items():
+        for side, taken in seconds(sides, rounds, duration=report.budget / 15).items():
             report.add("extraction", f"{backbone} at {size} px, images in memory", side, 4 * each / taken, "images/s")
 
 

@@ -20,7 +20,12 @@ from adtr.provenance import _cpu
 Work = Callable[[], object]
 
 
-def seconds(sides: Mapping[str, Work], rounds: int, duration: float = math.inf) -> dict[str, float]:
+def seconds(
+    sides: Mapping[str, Work],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    duration: float = math.inf,
+) -> dict[str, float]:
     """The median time of each side, s: they take turns, and a first round does not count.
 
     Args:
@@ -32,9 +37,9 @@ def seconds(sides: Mapping[str, Work], rounds: int, duration: float = math.inf) 
         if number > 1 and time.perf_counter() > end:
             break
         for name, side in sides.items():
-            began = time.perf_counter()
+            began = clock()
             side()
-            taken[name].append(time.perf_counter() - began)
+            taken[name].append(clock() - began)
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 ADTR = Path(sys.executable).with_name("adtr")
 NO_STUDY = ["fetch"]
 OF_A_STUDY = ["tables", "plots", "report", "plan", "status", "cost", "verify", "prune"]
-OF_A_TARGET = ["generate", "index", "confetti", "outliers", "features", "train", "evaluate", "differences", "figures"]
+OF_A_TARGET = ["generate", "index", "shortcuts", "confetti", "outliers", "features", "train", "evaluate", "differences"]
+OF_A_TARGET += ["figures"]
 STUDY = ["--study", "smoke"]
 RUN, PLUS = (Run("smoke_mvtec", experiment, "carpet", 0) for experiment in ("adtr", "adtr_plus"))
 
@@ -64,6 +65,30 @@ def prepared(data: Path, tmp_path: Path) -> Path:
     for name in ("generated", "manifests", "features"):
         (tmp_path / "results" / name).symlink_to(data / "results" / name)
     return tmp_path
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 604. TiB"), RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")]
+)
+def test_too_little_memory_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("adtr.cli._plan", call)
+    with pytest.raises(SystemExit, match=r"adtr plan: not enough memory for these parameters and images: .*llocate"):
+        main(["plan", *STUDY])
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("adtr.cli._plan", call)
+    with pytest.raises(RuntimeError):
+        main(["plan", *STUDY])
 
 
 # Help

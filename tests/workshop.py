@@ -47,8 +47,8 @@ class Workshop:
     def sibling(self, folder: Path) -> "Workshop":
         """Another copy, with the data and the features of this one and without its runs."""
         other = Workshop(folder)
-        made = [f"results/{name}" for name in ("generated", "manifests", "features", "confetti", "outliers")]
-        for name in (".snakemake/metadata", *made):
+        made = ("generated", "manifests", "shortcuts", "features", "confetti", "outliers")
+        for name in (".snakemake/metadata", *(f"results/{folder}" for folder in made)):
             if (self.folder / name).is_dir():
                 shutil.copytree(self.folder / name, folder / name)
         return other

@@ -84,6 +84,10 @@ class Paths:
         datasets = self.plan.datasets.items()
         return {f"{name}/{c}": self.manifest(name, c) for name, dataset in datasets for c in dataset.categories}
 
+    def shortcuts(self, dataset: str, category: str) -> Path:
+        """How far scores that know nothing of defects get on a category."""
+        return self.root / RESULTS / f"shortcuts/{self.keys[dataset]}/{category}.csv"
+
     def category(self, dataset: str, part: str) -> str:
         """A category whose manifest holds the part, the same in every study."""
         layout = self.datasets[dataset].layout

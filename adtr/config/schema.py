@@ -59,6 +59,8 @@ def _category(name: str) -> str:
 # Strict: YAML has numbers, and neither true nor '5' is one
 Whole = Annotated[int, Strict(), Field(ge=0, lt=2**31)]
 Positive = Annotated[int, Strict(), Field(gt=0, lt=2**31)]
+Side = Annotated[int, Strict(), Field(gt=0, le=2**14)]  # of an image or a grid; of more, no memory holds the images
+Threads = Annotated[int, Strict(), Field(gt=0, le=1024)]
 Odd = Annotated[Positive, AfterValidator(_odd)]
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
@@ -89,8 +91,8 @@ class Features(Section):
     layers: tuple[Annotated[int, Strict(), Field(ge=1, le=5)], ...] = Field(
         min_length=1, description="which of the layers 1-5 are concatenated"
     )
-    image_size: Positive = Field(description="side of the input, px")
-    grid_size: Positive = Field(description="side of the feature grid, tokens")
+    image_size: Side = Field(description="side of the input, px")
+    grid_size: Side = Field(description="side of the feature grid, tokens")
     precision: Literal["float32", "bfloat16"] = Field(
         description="of the backbone's weights and activations; bfloat16 is slow on a CPU without products in it"
     )
@@ -133,7 +135,7 @@ class Confetti(Section):
 
     variants: Positive = Field(description="noisy copies of each training image")
     seed: Seed = Field(description="of the noise")
-    reference: Positive = Field(description="side of the image that all lengths are given for, px")
+    reference: Side = Field(description="side of the image that all lengths are given for, px")
     coloured: Number = Field(ge=0, le=1, description="probability that a pixel is the centre of a coloured square")
     solid: Number = Field(ge=0, le=1, description="the same for a dark square")
     smallest: Positive = Field(description="shortest side of a square, px")
@@ -173,6 +175,16 @@ CLASSES = {  # of the layouts that have no others
 }
 
 
+FOLDERS = {  # layouts of a folder a category, with masks, and what such a folder holds
+    "mvtec": "train/good",
+    "btad": "train/ok",
+    "visa": "Data/Images/Normal",
+    "dagm": "Train",
+    "kolektorsdd": "*/*_label.bmp",
+    "kolektorsdd2": "train/*_GT.png",
+}
+
+
 class Generated(Section):
     """Images that are made here, for tests."""
 
@@ -185,23 +197,25 @@ class Dataset(Section):
     """Where a data set lies, how it is laid out, and what of it is used."""
 
     title: Title
-    layout: Literal["mvtec", "cifar10", "cifar100", "elpv"] = Field(description="mvtec, cifar10, cifar100 or elpv")
+    layout: Literal[
+        "mvtec", "btad", "visa", "dagm", "kolektorsdd", "kolektorsdd2", "cifar10", "cifar100", "elpv"
+    ] = Field(description="that of a published data set: how its files are read")  # fmt: skip
     root: Text = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
-    note: str = ""  # what a reader of its numbers must know
-    categories: list[Category] = []  # empty: every folder of `root` that holds train/good
+    note: Text = ""  # what a reader of its numbers must know
+    categories: list[Category] = []  # empty: every folder of `root` that is one by FOLDERS
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
     seed: Seed = Field(default=0, description="of CIFAR-10's sampled anomalies")
-    train_share: Share = Field(default=0.75, description="of ELPV's normal images")
+    train_share: Share = Field(default=0.75, description="of ELPV's normal images, of KolektorSDD's items")
     set: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _categories_known(self) -> "Dataset":
-        if not self.categories and self.layout != "mvtec":
-            raise ValueError("categories may be left out in MVTec's layout only")
+        if not self.categories and self.layout not in FOLDERS:
+            raise ValueError(f"categories may be left out in the layouts {', '.join(FOLDERS)} only")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError("a category stands twice")
-        if self.generated and self.layout == "elpv":
+        if self.generated and self.layout not in ("mvtec", "cifar10", "cifar100"):
             raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")
         return self
 
@@ -209,6 +223,12 @@ class Dataset(Section):
 def problems(error: ValidationError) -> list[str]:
     """What is wrong with a file's content, as 'section.name: message'."""
     return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+
+
+def categories_in(root: Path, layout: str) -> list[str]:
+    """The folders of `root` that are categories in one of FOLDERS, by name; an OSError if it is not readable."""
+    found = {path.relative_to(root).parts[0] for path in root.glob(f"*/{FOLDERS[layout]}")}
+    return sorted(name for name in found if not name.startswith((".", "__MACOSX")))
 
 
 def root_of(root: str, title: str = "the data set") -> Path:

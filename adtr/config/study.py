@@ -16,7 +16,7 @@ from adtr.config import PARAMS
 from adtr.config.levels import A_NAME, Errors, flatten, is_name, short, unflatten
 from adtr.config.methods import Params
 from adtr.config.reader import read_yaml
-from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title, root_of
+from adtr.config.schema import CLASSES, FOLDERS, Dataset, Name, Section, Seed, Title, categories_in, root_of
 from adtr.errors import UserError
 
 
@@ -85,6 +85,13 @@ class Plan:
         """Every category, as data set and name."""
         return ((name, category) for name, dataset in self.datasets.items() for category in dataset.categories)
 
+    def epochs_before(self, dataset: str, experiment: str) -> int:
+        """The epochs that were trained before an experiment's training begins: of what it starts from."""
+        params = self.params[dataset, experiment]
+        if not (params.trains and params.start):
+            return 0
+        return self.params[dataset, params.start].train.epochs + self.epochs_before(dataset, params.start)
+
     def seeds(self, dataset: str, experiment: str) -> list[int]:
         """The seeds of an experiment: a method without randomness has one run, whatever the seeds of the study."""
         seeds = self.study.seeds
@@ -133,7 +140,7 @@ class Plan:
 
 
 # What lies in results/ and reports/ beside the studies
-TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "measured", "README.md"}
+TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "shortcuts", "measured", "README.md"}
 
 
 def studies(folder: Path = PARAMS) -> list[str]:
@@ -283,18 +290,17 @@ def _datasets(
 
 
 def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
-    """Without a list of categories, every folder of the root that holds train/good is one."""
+    """Without a list of categories, every folder of the root that holds what FOLDERS says is one."""
     if dataset.categories:
         return dataset
     try:
-        good = root_of(dataset.root, dataset.title).glob("*/train/good")
-        named = (path.parent.parent.name for path in good)
-        found = sorted(category for category in named if not category.startswith((".", "__MACOSX")))
+        found = categories_in(root_of(dataset.root, dataset.title), dataset.layout)
     except (UserError, OSError) as error:
         errors.append(f"data set {name}: {error}")
         return dataset
     if not found:
-        errors.append(f"data set {name}: no folder in {dataset.root} holds train/good: set its root")
+        wanted = FOLDERS[dataset.layout]
+        errors.append(f"data set {name}: no folder in {dataset.root} holds {wanted}: set its root or layout")
     names = dataset.model_dump() | {"categories": found}
     return errors.check(Dataset, names, f"data set {name}: the folders of {dataset.root}") or dataset
 
@@ -302,7 +308,7 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
 # Files of a training; of an evaluation, beside those; of a study, for DVC
 TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
 EVALUATED = ["maps.npy", "scores.csv", "pixels.npz", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
-PLOTS = ["metrics.json", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
+PLOTS = ["metrics.json", "plots/parameters.yaml", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 
 
 def run_folder(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:

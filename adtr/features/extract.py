@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from adtr import provenance
 from adtr.config.schema import Features
-from adtr.data.images import read_rgb
+from adtr.data.images import IMAGENET_MEAN, IMAGENET_STD, read_rgb
 from adtr.errors import UserError
 from adtr.features.backbones import Backbone, build, pyramid
 from adtr.features.select import data_digest
@@ -27,7 +27,7 @@ from adtr.features.store import write_store
 from adtr.files import sha256
 
 LARGEST = {"cpu": (1 << 17, 32), "cuda": (1 << 21, 256)}  # batch: pixels and images; a processor's cache is soon full
-IMAGENET_MEAN, IMAGENET_STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+MEAN, STD = torch.from_numpy(IMAGENET_MEAN), torch.from_numpy(IMAGENET_STD)
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -117,7 +117,7 @@ def tokens_of(images: np.ndarray, backbone: Backbone | None, features: Features,
 def normalized(images: np.ndarray, device: str = "cpu") -> Tensor:
     """(B, S, S, 3) uint8 to (B, 3, S, S) float32 with ImageNet's mean and standard deviation, channels last."""
     scaled = torch.from_numpy(images).to(device).float().div_(255)
-    return scaled.sub_(IMAGENET_MEAN.to(device)).div_(IMAGENET_STD.to(device)).permute(0, 3, 1, 2)
+    return scaled.sub_(MEAN.to(device)).div_(STD.to(device)).permute(0, 3, 1, 2)
 
 
 def _batches(images: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

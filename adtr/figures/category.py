@@ -17,6 +17,7 @@ from adtr.data.images import verified_masks
 from adtr.data.manifest import read_manifest
 from adtr.figures import confetti_of
 from adtr.records import Record
+from adtr.tables.colours import colours
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,14 @@ class Run:
     """A run, as its figures need it."""
 
     title: str
+    colour: str
     size: int  # S
     scores: pd.DataFrame  # of the test split
     maps: np.ndarray  # (N, G, G), in the order of the scores
     history: pd.DataFrame  # by epoch: the loss
     curve: pd.DataFrame  # by epoch: metrics of the snapshots
+    start: str = ""  # the title of the experiment that its training starts from
+    before: int = 0  # epochs that were trained until there
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Category:
         )
 
     def masks(self, size: int) -> np.ndarray:
-        """(N, S, S) bool."""
+        """(N, S, S) bool, nothing anomalous in an image without a mask."""
         return verified_masks(self.root, self.tested(), size)
 
 
@@ -63,22 +67,22 @@ def read_category(paths: Paths, dataset: str, name: str) -> Category:
     """Reads a category of a study, with the runs of the first seed."""
     plan, seed = paths.plan, paths.plan.study.seeds[0]
     definition, experiments = plan.datasets[dataset], plan.study.datasets[dataset]
-    params = {e: plan.params[dataset, e] for e in experiments}
-    runs = [
-        _read_run(paths.run(study.Run(dataset, e, name, seed)), plan.titles[e], params[e].features.image_size)
-        for e in experiments
-    ]
+    runs = [_read_run(paths, study.Run(dataset, e, name, seed)) for e in experiments]
     bank, noisy = None, confetti_of(plan, dataset)
     if noisy and (files := paths.bank(dataset, noisy, name)):
         bank = read_manifest(files[0]), files[0].parent
-    limit = params[experiments[0]].score.aupro_limit
+    limit = plan.params[dataset, experiments[0]].score.aupro_limit
     return Category(name, runs, read_manifest(paths.manifest(dataset, name)), root_of(definition.root), limit, bank)
 
 
-def _read_run(folder: Path, title: str, size: int) -> Run:
+def _read_run(paths: Paths, run: study.Run) -> Run:
+    plan, folder, params = paths.plan, paths.run(run), paths.plan.params[run[:2]]
     evaluated = Record(folder / "evaluation.json")
     scores = evaluated.table("scores.csv", keep_default_na=False, dtype={"image": str, "defect": str})
     tested = (scores.split == "test").to_numpy()
     maps = np.load(io.BytesIO(evaluated.read("maps.npy")))[tested]
-    history, curve = Record(folder / "run.json").table("history.csv"), evaluated.table("curve.csv")
-    return Run(title, size, scores[tested].reset_index(drop=True), maps, history, curve)
+    tables = Record(folder / "run.json").table("history.csv"), evaluated.table("curve.csv")
+    title, colour, size = plan.titles[run.experiment], colours(plan)[run.experiment], params.features.image_size
+    begins = plan.titles[params.start] if params.trains and params.start else ""
+    before = plan.epochs_before(run.dataset, run.experiment)
+    return Run(title, colour, size, scores[tested].reset_index(drop=True), maps, *tables, begins, before)

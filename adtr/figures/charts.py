@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from adtr.evaluate.measure import upsampled
+from adtr.evaluate.measure import upsampled, with_truth
 from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
 from adtr.figures.category import Category, Run
-from adtr.figures.look import ANOMALOUS, METRICS, NORMAL, PALETTE
+from adtr.figures.look import ANOMALOUS, DASHES, MARKERS, METRICS, NORMAL
+from adtr.tables.colours import is_grey
 
-DASHES = ["-", "--", "-.", ":"]
-MARKERS = "os^DvP*X<>"
+POINTS = 300  # of a drawn curve at most
 SPAN = 2.0  # per cent, the least range of a panel: hundredths of a point are no finding
 
 
@@ -27,12 +27,12 @@ def roc(category: Category) -> Figure:
 
     def rates_of(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
         labels, scores = run.scores.label.to_numpy() == 1, run.scores.pred_score.to_numpy()
-        return *roc_curve(labels, scores), auroc(labels, scores)
+        return *roc_curve(labels, scores, POINTS), auroc(labels, scores)
 
     _rates(axes, category.runs, rates_of)
-    axes.set(xlabel="false positives, % of normal images", ylabel="true positives, % of anomalies")
+    axes.set(xlabel="normal images called anomalous, %", ylabel="anomalous images called anomalous, %")
     axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
-    _legend(axes, "image AUROC, %")
+    _legend(axes, "image AUROC, in %")
     return figure
 
 
@@ -40,16 +40,17 @@ def pro(category: Category) -> Figure:
     """The per-region overlap against the false-positive rate of pixels, up to the limit of AUPRO."""
     figure, axes = plt.subplots(figsize=(4.2, 4.2))
     limit = category.aupro_limit
-    masks = {size: category.masks(size) for size in {run.size for run in category.runs}}
+    known = with_truth(category.tested())
+    masks = {size: category.masks(size)[known] for size in {run.size for run in category.runs}}
 
     def rates_of(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
-        maps = upsampled(run.maps, run.size)
-        return *pro_curve(masks[run.size], maps, limit), aupro(masks[run.size], maps, limit)
+        maps = upsampled(run.maps[known], run.size)
+        return *pro_curve(masks[run.size], maps, limit, POINTS), aupro(masks[run.size], maps, limit)
 
     _rates(axes, category.runs, rates_of)
-    axes.set(xlabel="false positives, % of normal pixels", ylabel="overlap, mean over the defects, %")
+    axes.set(xlabel="normal pixels called anomalous, %", ylabel="share of a defect that is found, mean, %")
     axes.set(xlim=(-limit, 101 * limit), ylim=(-1, 101), box_aspect=1)
-    _legend(axes, f"AUPRO to {100 * limit:g} %, %")
+    _legend(axes, f"AUPRO up to {100 * limit:g} %, in %")
     return figure
 
 
@@ -67,7 +68,7 @@ def histogram(category: Category) -> Figure:
     for axes, run in zip(grid.flat, runs, strict=False):
         _panel(axes, run)
     for axes in grid[:, 0]:
-        axes.set_ylabel("% of its class")
+        axes.set_ylabel("images of the class, %")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=2, loc="lower center")
     figure.tight_layout(rect=(0, 0.3 / height, 1, 1))
@@ -75,13 +76,17 @@ def histogram(category: Category) -> Figure:
 
 
 def training(category: Category) -> Figure:
-    """The training loss over the epochs of the experiments that have any, on a log axis where it falls far."""
+    """The training loss over the epochs of the experiments that have any, on a log axis where it falls far.
+
+    A training that starts from another's end begins there.
+    """
     figure, axes = plt.subplots(figsize=(4.6, 4.2))
     for i, run in enumerate(category.runs):
         if len(run.history):
             every = max(1, len(run.history) // 8)
-            axes.plot(run.history.epoch, run.history.loss, **line(i), markevery=every, label=run.title)
-    axes.set(xlabel="epoch", ylabel="training loss")
+            epochs = run.before + run.history.epoch
+            axes.plot(epochs, run.history.loss, **line(i, run), markevery=every, label=run.title)
+    axes.set(xlabel="epochs of training", ylabel="training loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses = pd.concat([run.history.loss for run in category.runs])
     if losses.empty:
@@ -96,21 +101,24 @@ def training(category: Category) -> Figure:
 
 
 def curve(category: Category) -> Figure:
-    """The metrics of the snapshots and of the trained model, over the epochs; a panel a metric."""
+    """The metrics of the snapshots and of the trained model, over the epochs; a panel a metric.
+
+    A training that starts from another's end begins at its last point.
+    """
     measured = pd.concat([run.curve for run in category.runs]).dropna(subset="value").metric.unique()
     metrics = [metric for metric in METRICS if metric in measured]
     count = max(1, len(metrics))
     figure, panels = plt.subplots(1, count, figsize=(4.4 * count, 3.8), squeeze=False)
     if not metrics:
-        return _message(figure, "there are\nno snapshots")
+        return _message(figure, "no metric is defined\nof any snapshot")
     for axes, metric in zip(panels[0], metrics, strict=True):
         for i, run in enumerate(category.runs):
             if len(run.curve):
-                values = run.curve[run.curve.metric == metric]
-                axes.plot(values.epoch, values.value, **line(i), label=run.title)
+                values = _continued(category.runs, run, metric)
+                axes.plot(values.epoch, values.value, **line(i, run), label=run.title)
         low, high = axes.get_ylim()
         middle, half = (low + high) / 2, max(high - low, SPAN) / 2
-        axes.set(xlabel="epoch", ylabel=METRICS[metric], ylim=(middle - half, middle + half))
+        axes.set(xlabel="epochs of training", ylabel=METRICS[metric], ylim=(middle - half, middle + half))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.subplots_adjust(wspace=0.28)
     _legend(panels[0][-1])
@@ -130,10 +138,19 @@ def _panel(axes: Axes, run: Run) -> None:
     axes.grid(False, axis="x")
 
 
-def line(i: int) -> dict[str, Any]:
-    """The style of the experiment at position i: 28 pairs of colour and dash, and a marker."""
-    colour, dash, marker = (styles[i % len(styles)] for styles in (PALETTE, DASHES, MARKERS))
-    return {"color": colour, "linestyle": dash, "marker": marker, "markersize": 4, "lw": 1.5}
+def _continued(runs: Sequence[Run], run: Run, metric: str) -> pd.DataFrame:
+    """Epochs and values of a metric of a run, behind the last ones of the run that it starts from."""
+    values = run.curve[run.curve.metric == metric].assign(epoch=lambda rows: rows.epoch + run.before)
+    for start in (each for each in runs if run.start == each.title):
+        values = pd.concat([_continued(runs, start, metric)[-1:], values])
+    return values
+
+
+def line(i: int, run: Run) -> dict[str, Any]:
+    """The style of a run, the i-th of its figure: its colour, a dash and a marker; grey ones lie behind the others."""
+    dash, marker, grey = DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)], is_grey(run.colour)
+    style = {"color": run.colour, "linestyle": dash, "marker": marker, "markersize": 4}
+    return style | {"lw": 1.1 if grey else 1.6, "zorder": 2 if grey else 3}
 
 
 def _rates(axes: Axes, runs: Sequence[Run], rates_of: Callable[[Run], tuple[np.ndarray, np.ndarray, float]]) -> None:
@@ -142,9 +159,9 @@ def _rates(axes: Axes, runs: Sequence[Run], rates_of: Callable[[Run], tuple[np.n
         every = (0.02 + 0.017 * (i % len(MARKERS)), 0.18)  # in parts of the diagonal; curves that lie close alternate
         try:
             x, y, area = rates_of(run)
-            axes.plot(100 * x, 100 * y, **line(i), markevery=every, label=f"{run.title}  {100 * area:.1f}")
+            axes.plot(100 * x, 100 * y, **line(i, run), markevery=every, label=f"{run.title}  {100 * area:.1f}")
         except UndefinedMetric as reason:
-            axes.plot([], [], **line(i), label=f"{run.title}: {reason}")
+            axes.plot([], [], **line(i, run), label=f"{run.title}: {reason}")
 
 
 def _legend(axes: Axes, title: str = "") -> None:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from adtr.config.paths import Paths
 from adtr.config.study import Run
 from adtr.figures import SUFFIXES, dataset_kinds, explained, kinds_of
-from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, read_category
 from adtr.figures.charts import curve, histogram, pro, roc, training
+from adtr.figures.dots import dots, panels
 from adtr.figures.images import confetti, gallery, maps
 from adtr.figures.look import save, set_look
 from adtr.figures.thumbnails import thumbnails
@@ -21,10 +21,12 @@ from adtr.figures.tsne import pooled, tsne
 from adtr.files import write_text
 from adtr.records import Record, vouch
 from adtr.tables.specs import read_specs
-from adtr.tables.summary import read_metrics, tables_record
+from adtr.tables.summary import read_metrics, summarize, tables_record
+from adtr.tables.uncertainty import with_intervals
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]
 KINDS = {drawing.__name__: drawing for drawing in DRAWINGS}
+UNTESTED = ("training", "confetti")  # the kinds that need no test images
 EACH = 300  # difference vectors of either kind in Fig. 5
 
 
@@ -34,8 +36,10 @@ def draw_category(paths: Paths, dataset: str, name: str) -> None:
 
 
 def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
-    """Writes figures of these kinds, and the gallery's data, to `folder`."""
+    """Writes figures of these kinds, and the gallery's data, to `folder`; without test images, those that need none."""
     set_look()
+    if category.runs[0].scores.empty:
+        kinds = [kind for kind in kinds if kind in UNTESTED]
     for kind in kinds:
         save(KINDS[kind](category), folder, kind)
     write_text(folder / "gallery.json", json.dumps(thumbnails(category), indent=1))
@@ -43,15 +47,20 @@ def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
 
 
 def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
-    """Writes the figures of a data set as a whole.
+    """Writes the figures of a data set as a whole; no bars where no metric is defined.
 
     Args:
         params: the folder params/, for the paper's numbers.
     """
     plan, folder = paths.plan, paths.dataset_figures(dataset)
     set_look()
-    metrics, kinds = read_metrics(tables_record(paths.results), "../metrics.csv"), dataset_kinds(plan, dataset)
-    save(bars(panels(plan, dataset, metrics, read_specs(params))), folder, "bars")
+    tables, kinds = tables_record(paths.results), dataset_kinds(plan, dataset)
+    summary = with_intervals(summarize(read_metrics(tables, "../metrics.csv")), plan, tables)
+    drawn = panels(plan, dataset, summary, read_specs(params))
+    if any(table["mean"].notna().any() for table in drawn.values()):
+        save(dots(drawn), folder, "dots")
+    else:
+        kinds.remove("dots")
     if "tsne" in kinds:
         save(tsne(*_differences(paths, dataset)), folder, "tsne")
     _vouch(folder, kinds)

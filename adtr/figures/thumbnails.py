@@ -1,81 +1,104 @@
-"""The gallery of a category on the report's page: small images, and predictions at the threshold of the best F1."""
+"""The gallery of a category on the report's page: test images, contours of their masks, every method's maps."""
 
 import base64
 import io
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from contourpy import contour_generator
 from PIL import Image
 
 from adtr.data.images import read_mask, read_rgb
-from adtr.evaluate.measure import upsampled
-from adtr.figures.category import Category, spread
-from adtr.figures.look import SCORES, scale_of
+from adtr.figures.category import Category, Run
+from adtr.figures.look import scale_of
 
-SIDE = 96  # px
-EACH = 12  # at most, of normal and of anomalous images
-NOTE = (
-    "The threshold is the lowest score with the largest F1 on the test images, as in anomalib; an image is predicted "
-    "anomalous from that score on. It is for looking only: no number of the tables depends on it."
-)
+SIDE = 256  # px of an image, if its input is not smaller
+CONTOUR = 128  # px of the mask that a contour is drawn of
+MOST = 32  # images
 
 
 def thumbnails(category: Category) -> dict[str, Any]:
-    """Test images of the first experiment, at even steps of their scores' ranks, as plain values for JSON.
+    """Test images and the first seed's maps of every method, as plain values for JSON.
 
-    Keys: experiment, threshold and its f1 (null where there is one class only), note, and images: image, label, defect,
-    score, verdict and pictures, which are image, map and mask (null without one) as data URIs of WebP, 96 px.
+    Keys: side; images: image, picture (WebP) and contour, a path in CONTOUR px, the most telling first; runs: title,
+    grid, low and high, the values of a map's 0 and 255, and maps, G·G bytes an image. Pictures and maps are in base64.
     """
-    run, tested = category.runs[0], category.tested()
-    ranked = tested.sort_values("pred_score", ascending=False, kind="stable")
-    sample = pd.concat([spread(ranked[ranked.label == label], EACH) for label in (1, 0)])
-    threshold, f1 = best_threshold(tested.label.to_numpy() == 1, tested.pred_score.to_numpy())
-    masks = [
-        _webp(read_mask(category.root, row["mask"], SIDE, row.mask_sha256), lossless=True) if row["mask"] else None
-        for _, row in sample.iterrows()
-    ]
-    coloured = matplotlib.colormaps[SCORES](scale_of(run)(upsampled(run.maps[sample.index], SIDE)), bytes=True)[..., :3]
+    tested, side = category.tested(), min(SIDE, category.runs[0].size)
+    shown = tested.iloc[telling(tested, [run.scores.pred_score.to_numpy() for run in category.runs])[:MOST]]
     images = [
         {
             "image": row.image,
-            "label": int(row.label),
-            "defect": row.defect,
-            "score": float(row.pred_score),
-            "verdict": None if threshold is None else verdict(row.label == 1, row.pred_score >= threshold),
-            "pictures": {
-                "image": _webp(read_rgb(category.root, row.image, SIDE, row.sha256)),
-                "map": _webp(anomaly_map),
-                "mask": mask,
-            },
+            "picture": _webp(read_rgb(category.root, row.image, side, row.sha256)),
+            "contour": contour(read_mask(category.root, mask, CONTOUR, row.mask_sha256)) if mask else "",
         }
-        for row, anomaly_map, mask in zip(sample.itertuples(), coloured, masks, strict=True)
+        for row, mask in zip(shown.itertuples(), shown["mask"], strict=True)
     ]
-    return {"experiment": run.title, "threshold": threshold, "f1": f1, "note": NOTE, "images": images}
+    return {"side": side, "images": images, "runs": [_maps(run, shown.index) for run in category.runs]}
 
 
-def best_threshold(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float] | tuple[None, None]:
-    """The lowest of the scores at which F1 is largest, and that F1; of one class only there is none.
+def telling(tested: pd.DataFrame, scores: list[np.ndarray]) -> list[int]:
+    """Places of all images, so that any number of the first ones tells most.
 
-    An image is predicted anomalous where its score is the threshold or more.
+    In turn: one that most methods get wrong, by mean rank; an anomalous one, the kinds of defect and, in each, the
+    ranks of the first method's scores as evenly as may be; a normal one. Before these the first method's extremes.
+
+    Args:
+        tested: the N test images with label and defect.
+        scores: (N,) of each method.
     """
-    if labels.all() or not labels.any():
-        return None, None
-    thresholds = np.unique(scores)
-    predicted, correct = ((s[None] >= thresholds[:, None]).sum(axis=1) for s in (scores, scores[labels]))
-    f1 = 2 * correct / (predicted + labels.sum())
-    return float(thresholds[f1.argmax()]), float(f1.max())
+    ranks = pd.DataFrame(scores).rank(axis=1, pct=True).T.set_axis(tested.index)
+    mean, first, anomalous = ranks.mean(axis=1), ranks[0], tested.label == 1
+    hardest = (mean - anomalous).abs().sort_values(ascending=False, kind="stable").index
+    by_rank = first.sort_values(kind="stable").index
+    kinds = [by_rank[tested.defect[by_rank] == kind] for kind in sorted(set(tested.defect[anomalous]))]
+    defects = [i for turn in zip_longest(*(list(_middles(kind)) for kind in kinds)) for i in turn if i is not None]
+    normal = by_rank[~anomalous[by_rank]]
+    wrong = [*by_rank[anomalous[by_rank]][:1], *normal[-1:], *by_rank[anomalous[by_rank]][-1:]]
+    turns = zip_longest(hardest, defects, _middles(normal))
+    order = [*wrong, *(i for turn in turns for i in turn if i is not None)]
+    return [tested.index.get_loc(i) for i in dict.fromkeys(order)]
 
 
-def verdict(anomalous: bool, predicted: bool) -> str:
-    """The verdict on a prediction of an image's label."""
-    return f"{'true' if anomalous == predicted else 'false'} {'positive' if predicted else 'negative'}"
+def _middles(ranked: Iterable[int]) -> Iterator[int]:
+    """The middle, then the middles of both halves, and so on."""
+    parts = [list(ranked)]
+    for part in parts:
+        if part:
+            middle = len(part) // 2
+            yield part[middle]
+            parts += [part[:middle], part[middle + 1 :]]
 
 
-def _webp(pixels: np.ndarray, lossless: bool = False) -> str:
-    """(S, S, 3) uint8 or (S, S) bool as a data URI."""
+def contour(mask: np.ndarray) -> str:
+    """The outline of a mask (S, S) bool as an SVG path, to a pixel."""
+    lines = contour_generator(z=np.pad(mask, 1).astype(float)).lines(0.5)
+    path = []
+    for line in lines:
+        points = np.asarray(line).round().astype(int) - 1
+        kept = np.r_[True, (np.diff(points, axis=0) != 0).any(axis=1)]
+        points = points[kept]
+        turns = np.diff(np.diff(points, axis=0), axis=0).any(axis=1)  # straight on, a point says nothing
+        points = points[np.r_[True, turns, True]] if len(points) > 2 else points
+        path.append("M" + "L".join(f"{x} {y}" for x, y in points) + "Z")
+    return "".join(path)
+
+
+def _maps(run: Run, shown: pd.Index) -> dict[str, Any]:
+    scale = scale_of(run)
+    low, high = float(scale.vmin or 0), float(scale.vmax or 0)
+    levels = np.clip((run.maps[shown] - low) / max(high - low, 1e-12), 0, 1) * 255
+    maps = _base64(levels.round().astype(np.uint8).tobytes())
+    return {"title": run.title, "grid": run.maps.shape[-1], "low": low, "high": high, "maps": maps}
+
+
+def _webp(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
-    image = Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels)
-    image.save(buffer, "WEBP", quality=75, method=6, lossless=lossless)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=75, method=6)
+    return _base64(buffer.getvalue())
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()

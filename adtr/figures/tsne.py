@@ -48,12 +48,13 @@ def tsne(vectors: np.ndarray, anomalous: np.ndarray) -> Figure:
     points, colour, handles = embedded(vectors), possibility(vectors), []
     style: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 26, "edgecolors": "0.15", "linewidths": 0.4}
     grey: dict[str, Any] = {"markerfacecolor": "0.7", "markeredgecolor": "0.15", "lw": 0}  # no score in the legend
-    for members, marker, name in ((~anomalous, "o", "normal"), (anomalous, "^", "anomalous")):
+    for members, marker, name in ((~anomalous, "o", "tokens of normal regions"), (anomalous, "^", "tokens of defects")):
         handles.append(Line2D([], [], marker=marker, label=f"{name} ({members.sum()})", **grey))
         x, y = points[members].T
         axes.scatter(x, y, c=colour[members], marker=marker, **style)
-    axes.set(xlabel="t-SNE, first axis (no unit)", ylabel="t-SNE, second axis (no unit)", xticks=[], yticks=[])
+    axes.set(xlabel="first axis of t-SNE", ylabel="second axis of t-SNE", xticks=[], yticks=[])
     axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0)
     bar = figure.colorbar(ScalarMappable(cmap="viridis"), ax=axes, fraction=0.046, pad=0.03)
-    bar.set_label("predicted anomaly possibility:\nscore, its 1st to 99th percentile as 0 to 1", fontsize=9)
+    bar.set_ticks([0, 1], labels=["low", "high"])
+    bar.set_label("anomaly score of the token")
     return figure

@@ -13,10 +13,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from adtr.config.paths import RESULTS
 from adtr.config.study import run_folder
+from adtr.data.findings import shown
 from adtr.errors import UserError
 from adtr.files import saved, write_bytes, write_text
 from adtr.predict.detector import NO_THRESHOLD, Detector, Prediction
-from adtr.predict.names import cell, file_names, images_of, shown
+from adtr.predict.names import cell, file_names, images_of
 from adtr.predict.overlay import overlay
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def predict(
     names, began = file_names(paths), time.monotonic()
 
     def write(place: int, image: Image.Image, prediction: Prediction) -> None:
-        picture = overlay(image, prediction.token_map, detector.scale, prediction.pixel_threshold)
+        picture = overlay(image, prediction.token_map, detector.scale_of(prediction), prediction.pixel_threshold)
         content = saved(lambda file: picture.save(file, "PNG", compress_level=1))
         write_bytes(output / "overlays" / f"{names[place]}.png", content)
         if maps:
@@ -97,8 +98,12 @@ def _summary(detector: Detector, table: pd.DataFrame, skipped: int, seconds: flo
         lines.append(f"no threshold: this run {NO_THRESHOLD}")
     else:
         anomalous = int((table.pred_label == 1).sum())
-        lines.append(
-            f"{anomalous} anomalous, {len(table) - anomalous} normal: threshold {detector.threshold:.6g}, for at most "
-            f"{100 * (detector.false_alarms or 0):g} % false alarms, from {detector.calibrated_on} normal images"
-        )
+        source = "as given"
+        if detector.false_alarms is not None:
+            source = (
+                f"for at most {100 * detector.false_alarms:g} % false alarms, from {detector.calibrated_on} normal "
+            )
+            source += "images"
+        counts = f"{anomalous} anomalous, {len(table) - anomalous} normal"
+        lines.append(f"{counts}: threshold {detector.threshold:.6g}, {source}")
     return "\n".join([*lines, f"written to {shown(output)}: predictions.csv and overlays/"])

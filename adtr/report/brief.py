@@ -1,6 +1,6 @@
-"""The report in brief, in Markdown, with the few figures that lie beside it."""
+"""The report in brief, in Markdown, with the few figures that lie beside it: the page's sections in their order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
@@ -20,36 +20,106 @@ def markdown(content: Row, figures: list[Row]) -> str:
         figures: those that lie beside it, as `file`.
     """
     lines = [f"# {escape(content['title'])}", f"Study `{content['study']}` of ADTR Bench."]
-    lines += [f"**{escape(text)}**" for text in content["warnings"]] + [escape(text) for text in content["about"]]
-    if content["departures"]:
-        lines += ["## Not the paper's recipe", *_text(content["departures"])]
+    lines += [f"**{escape(text)}**" for text in content["warnings"]]
+    parts = {"good": _good, "against": _against, "sure": _sure, "fails": _fails, "ran": _ran}
+    for name, title in content["sections"].items():
+        lines += [f"## {title}", *parts[name](content, figures)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _good(content: Row, _: list[Row]) -> Iterator[str]:
+    yield escape(" ".join([content["sentence"], *content["answers"]]))
+    departures, recipe = content["departures"], escape(content["recipe"])
+    yield f"Not {recipe}: {len(departures['rows'])} parameters differ." if departures else f"This is {recipe}."
+    opening = content["opening"]
+    text, bold = opening_text(opening)
+    yield table(text, bold)
+    yield escape(
+        f"{opening['note']}; higher is better. In brackets: 95 % intervals of the choice of test images. Bold: the "
+        "best of a column, and what its paired interval does not tell from that."
+    )
+
+
+def opening_text(opening: Row) -> tuple[pd.DataFrame, set[tuple[int, int]]]:
+    """The table of methods and metrics as text, its intervals in the cells; and the places of the bold cells."""
+    rows, bold = list[list[str]](), set[tuple[int, int]]()
+    for row in (row for group in opening["groups"] for row in group):
+        line = [row["name"]]
+        for cell, column in zip(row["cells"], opening["columns"], strict=True):
+            if cell and cell["best"]:
+                bold.add((len(rows), len(line)))
+            line.append(f"{cell['text']} {cell['interval']}".strip() if cell else "")
+            line += [cell["paper"] if cell else ""] * column["paper"]
+        rows.append(line)
+    names = ["per cent"]
+    for column in opening["columns"]:
+        names.append(": ".join(filter(None, [column["dataset"], column["metric"]])))
+        names += ["paper"] * column["paper"]
+    return pd.DataFrame(rows, columns=names), bold
+
+
+def _against(content: Row, figures: list[Row]) -> Iterator[str]:
     for paper in content["papers"]:
-        if paper["ran"]:
-            lines += [f"## The paper's {escape(paper['title'])}", _cells(paper), *map(escape, paper["notes"])]
+        yield f"### The paper's {escape(paper['title'])}"
+        yield from [_cells(paper), *map(escape, paper["notes"])]
     if content["ranks"]:
-        lines += ["## Do the ablations rank as in the paper?", _list(content["ranks"])]
+        yield "### Do the ablations rank as in the paper?"
+        yield _list(content["ranks"])
     for place, section in enumerate(content["datasets"]):
-        lines.append(f"## {escape(section['title'])}")
+        yield f"### {escape(section['title'])}"
         for main in section["main"]:
-            lines += [f"### {escape(main['title'])}", _cells(main), *map(escape, main["sentences"])]
+            yield from [f"#### {escape(main['title'])}", _cells(main), *map(escape, main["sentences"])]
+        yield from _figures(figures, "against", place)
+
+
+def _sure(content: Row, _: list[Row]) -> Iterator[str]:
+    if not content["compared"]:
+        yield "Nothing to compare with an interval: the study has one method, or too few test images."
+        return
+    yield from [f"### {escape(content['comparison']['title'])}", _list(content["certain"])]
+    yield from _text(content["comparison"])
+
+
+def _fails(content: Row, figures: list[Row]) -> Iterator[str]:
+    for place, section in enumerate(content["datasets"]):
         if section["thresholds"]:
-            lines += [f"### {escape(section['thresholds']['title'])}", *_text(section["thresholds"])]
-        for figure in figures:
-            if figure["section"] == place:
-                subject, caption = escape(figure["subject"]), escape(figure["caption"])
-                alt = escape(figure["alt"].translate(str.maketrans("[]", "()")))
-                lines += [f"![{alt}]({figure['file']})", f"{subject}: {caption}"]
-    if content["compared"]:
-        title, table_of_pairs = escape(content["comparison"]["title"]), _text(content["comparison"])
-        lines += [f"## {title}", _list(content["certain"]), *table_of_pairs]
+            yield f"### {escape(section['thresholds']['title'])}"
+            yield from _text(section["thresholds"])
+        yield from _figures(figures, "fails", place)
+        kinds = content["defects"][place]
+        yield from [_list(kinds["missed"])] * bool(kinds["missed"])
+        for kind in kinds["tables"]:
+            yield f"### {escape(kind['title'])}"
+            yield from _text(kind)
+    yield f"### {content['shortcuts']['title']}"
+    yield from _text(content["shortcuts"])
     if content["data"]:
-        lines += ["## The data", _list(content["data"])]
-    lines += [f"## {content['parameters']['title']}", *_text(content["parameters"])]
-    credits = (f"{c['title']}: {c['by']}. Licence: {c['licence']}. {c['page']}".strip() for c in content["credits"])
+        yield from ["### The data", _list(content["data"])]
+
+
+def _ran(content: Row, figures: list[Row]) -> Iterator[str]:
+    yield from map(escape, content["about"])
+    if content["departures"]:
+        yield f"### {escape(content['departures']['title'])}"
+        yield from _text(content["departures"])
+    yield f"### {content['parameters']['title']}"
+    yield from _text(content["parameters"])
+    for place, _ in enumerate(content["datasets"]):
+        yield from _figures(figures, "ran", place)
     runs = pd.DataFrame(content["runs"])[RUN].astype(str)
     runs[DIGESTS] = runs[DIGESTS].map(lambda digest: digest[:12])
-    lines += ["## Image credits", _list(credits), "## Runs", table(runs)]
-    return "\n\n".join(lines) + "\n"
+    yield from ["### Runs", table(runs)]
+    credits = (f"{c['title']}: {c['by']}. Licence: {c['licence']}. {c['page']}".strip() for c in content["credits"])
+    yield from ["### Image credits", _list(credits)]
+
+
+def _figures(figures: list[Row], question: str, section: int) -> Iterator[str]:
+    """The figures of a data set that belong to a section of the report; those of none show where a method fails."""
+    for figure in figures:
+        if figure["section"] == section and (figure["question"] or "fails") == question:
+            subject, caption = escape(figure["subject"]), escape(figure["caption"])
+            alt = escape(figure["alt"].translate(str.maketrans("[]", "()")))
+            yield from [f"![{alt}]({figure['file']})", f"{subject}: {caption}"]
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -58,11 +128,12 @@ def _list(lines: Iterable[str]) -> str:
 
 def _cells(content: Row) -> str:
     """A table with the numbers of each row's runs."""
-    rows = []
+    rows, bold = list[list[str]](), set[tuple[int, int]]()
     for row in content["rows"]:
         text = [" ± ".join(filter(None, [cell["text"], cell["sd"]])) for cell in row["cells"]]
+        bold |= {(len(rows), place) for place, cell in enumerate(row["cells"], start=1) if cell["best"]}
         rows.append([row["name"], *text, span(run for cell in row["cells"] for run in cell["runs"])])
-    return table(pd.DataFrame(rows, columns=["per cent", *content["columns"], "run no."]))
+    return table(pd.DataFrame(rows, columns=["per cent", *content["columns"], "run no."]), bold)
 
 
 def _text(content: Row) -> list[str]:

@@ -1,7 +1,6 @@
 """Everything that a report says and shows, as plain values; page, brief report and print lay it out."""
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,30 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
+from adtr.evaluate import shortcuts
 from adtr.evaluate.bootstrap import reference_of
-from adtr.report import thresholds
+from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
+from adtr.report.gallery import examples, gallery
 from adtr.report.protocol import about, credits, departures, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import certain, ranking, sentences, undefined
-from adtr.tables import render, sizes
+from adtr.report.sentences import certain, missed, ranking, sentences, undefined
+from adtr.tables import defects, render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
+from adtr.tables.shortcuts import sheet as shortcut_sheet
 from adtr.tables.specs import read_specs
 from adtr.tables.stage import FURTHER, build, of_study
 from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize, tables_record
 from adtr.tables.uncertainty import with_intervals
 
-NUMBER = re.compile(r"[+\-−]?[\d.,]+( \(.*\))?|\[.*\]|\d+(/\d+)+|–|")  # aligned at the right of its column
-OURS = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
+SECTIONS = {  # of all forms of the report, in their order: what a reader asks
+    "good": "How good is it?",
+    "against": "Against what?",
+    "sure": "How sure is that?",
+    "fails": "Where does it fail?",
+    "ran": "What exactly was run?",
+}
+COLUMN_OF = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
 
 
 def gather(plan: Plan, results: Path, params: Path) -> Row:
@@ -44,17 +52,29 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     refuse_outdated(plan, results)
     summary = with_intervals(summarize(metrics), plan, tables)
     specs = read_specs(params)
-    names = dict.fromkeys(["experiment", "dataset", "metric"], str)  # one may be called 007, or nan
+    words = ["experiment", "dataset", "category", "defect", "metric"]  # one may be called 007, or nan
+    names = dict.fromkeys(words, str)
     text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": names}
-    comparison, networks = (tables.table(f"{name}.csv", **text) for name in FURTHER)
+    comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
     masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
-    departed = text_table(render.Sheet("Parameters that differ from the paper's recipe", departures(plan)))
-    data = data_warnings(Paths(plan, results.parents[1]))
+    cases = gallery(plan, results, runs)
+    benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
+    recipe = "the paper’s recipe" if benchmarks else "the default recipe"
+    departed = text_table(render.Sheet(f"Parameters that differ from {recipe}", departures(plan)))
+    paths = Paths(plan, results.parents[1])
+    data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
-    return {
+    content = {
         "study": plan.name,
         "title": plan.study.title,
+        "sections": SECTIONS,
+        "recipe": recipe,
+        "sentence": opening.sentence(plan),
+        "answers": opening.answers(plan, summary),
+        "opening": opening.table(plan, summary, specs, runs),
+        "examples": examples(cases),
+        "gallery": cases,
         "about": about(plan, masked),
         "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
         "data": data,
@@ -62,7 +82,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "datasets": [
             _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
         ],
-        "papers": _papers(plan, built, specs, runs),
+        "papers": _papers(built, specs, runs) if benchmarks else [],
         "agrees": agrees,
         "ranks": ranks,
         "compared": bool(comparison.low.notna().any()),
@@ -73,6 +93,47 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "runs": list(runs.values()),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
+    content |= {"defects": _defects(plan, found), "shortcuts": text_table(shortcut_sheet(plan, simple))}
+    return content | {"contents": _contents(content)}
+
+
+def _defects(plan: Plan, found: pd.DataFrame) -> list[Row]:
+    """Of each data set with several kinds of defect in a category: the tables by kind, and what is missed most."""
+    kinds = found.groupby(["dataset", "category"]).defect.nunique().groupby(level="dataset").max()
+    found = found[found.dataset.map(kinds) > 1]
+    sheets = defects.sheets(plan, found)
+    return [
+        {
+            "missed": missed(plan, found, dataset),
+            "tables": [text_table(sheet) for (name, _), sheet in sheets.items() if name == dataset],
+        }
+        for dataset in plan.datasets
+    ]
+
+
+def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
+    """The entries of the page's contents, anchor and title, by section; the page's headings are the same."""
+    datasets = [*enumerate(content["datasets"], start=1)]
+
+    def each(name: str, title: str) -> list[tuple[str, str]]:
+        return [(f"{name}-{n}", f"{of['title']}: {title}" if len(datasets) > 1 else title) for n, of in datasets]
+
+    fails = [("predictions", "Predictions at a threshold")]
+    curves = zip(each("rates", thresholds.TITLE), each("curves", "Curves over all thresholds"), datasets, strict=True)
+    for rates, curve, (_, of) in curves:
+        fails += [rates, curve] if of["thresholds"] else [curve]
+    kinds = zip(each("defects", "By kind of defect"), content["defects"], strict=True)
+    fails += [entry for entry, of in kinds if of["tables"]] + [("shortcuts", content["shortcuts"]["title"])]
+    ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
+    ran += [("size", content["parameters"]["title"]), ("training", "Training"), ("runs", "Runs")]
+    return {
+        "good": [],
+        "against": [("paper", "The paper’s tables")] * bool(content["papers"])
+        + [(f"data-{n}", of["title"]) for n, of in datasets],
+        "sure": [("comparison", content["comparison"]["title"].partition(":")[0])] * content["compared"],
+        "fails": fails + [("data", "The data")] * bool(content["data"]),
+        "ran": [*ran, ("credits", "Image credits")],
+    }
 
 
 def _doubts(data: list[str]) -> list[str]:
@@ -80,14 +141,14 @@ def _doubts(data: list[str]) -> list[str]:
     return [f"The check of the images gave {count}, listed under “The data”."] if data else []
 
 
-def _papers(plan: Plan, built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:
-    """The paper's tables, none if no data set stands for one of its benchmarks."""
-    benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
+def _papers(built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:
+    """Those of the paper's tables that have a number of ours."""
     papers = []
-    for name, spec in specs.items() if benchmarks else ():
+    for name, spec in specs.items():
         title, table = built[name]
         row = cell_table(f"Table {name[-1]}: {title}", table, runs)
-        papers.append(row | {"ran": spec["benchmark"] in benchmarks, "away": [] if "parts" in spec else _away(row)})
+        if any(cell["runs"] for line in row["rows"] for cell in line["cells"]):
+            papers.append(row | {"away": [] if "parts" in spec else _away(row)})
     return papers
 
 
@@ -119,10 +180,10 @@ def _dataset(
         lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
-    rates = thresholds.sheet(measured, plan)
+    rates = thresholds.sheet(measured, plan, results)
     names = plan.datasets[name].categories or []
     masked = set(measured[measured.metric == "pixel_auroc"].category)
-    categories = [of_category(plan, name, category, category in masked, runs, results) for category in names]
+    categories = [of_category(plan, name, category, category in masked, results) for category in names]
     return {
         "name": name,
         "title": plan.datasets[name].title,
@@ -137,26 +198,23 @@ def _dataset(
 
 def text_table(sheet: render.Sheet) -> Row:
     """A table of text by rows, and which of its columns are numbers."""
-    numeric = [all(NUMBER.fullmatch(text) for text in sheet.text[column]) for column in sheet.text]
-    rows = sheet.text.to_numpy().tolist()
+    rows, numeric = sheet.text.to_numpy().tolist(), render.numeric(sheet.text)
     return {"title": sheet.title, "columns": [*sheet.text], "rows": rows, "notes": [*sheet.notes], "numeric": numeric}
 
 
 def cell_table(title: str, table: pd.DataFrame, runs: Runs) -> Row:
-    """A table by rows: each cell as printed, whether it is the best of its column, and the runs behind it."""
+    """A table by rows: each cell as printed, whether it is level with the best of its column, and its runs."""
     text, cells = render.wide(table), {(cell.row, cell.column): cell for cell in table.itertuples()}
-    means = table.assign(mean=table["mean"].round(1)).groupby("column")["mean"]
-    best = means.max().where(means.nunique() > 1)  # of means that print alike none is the best
     rows = []
     for row, line in text.iterrows():
         row_cells = []
         for column in text:
             cell = cells.get((row, column))
-            ours = cells.get((str(row).replace("(difference)", "(ours)"), OURS.get(column, column)), cell)
+            ours = cells.get((str(row).replace("(difference)", "(ours)"), COLUMN_OF.get(column, column)), cell)
             value = cell.mean if cell else math.nan
             mean, _, sd = line[column].partition(" ± ")
             sources = runs_of(ours.provenance, runs) if cell and ours else []
-            is_best = round(value, 1) == best.get(column)
+            is_best = bool(getattr(cell, "best", False))
             row_cells.append({"text": mean, "sd": sd, "value": value, "best": is_best, "runs": sources})
         rows.append({"name": row, "cells": row_cells})
     return {"title": title, "columns": [*text.columns], "rows": rows, "notes": render.notes(table), "away": []}

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -13,7 +12,7 @@ from PIL import Image
 from adtr.config.study import Plan, run_folder
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.records import Record
-from adtr.report.runs import Row, Runs
+from adtr.report.runs import Row
 from adtr.tables.render import listed
 
 CAPTIONS = {  # the first sentence is the text in place of the picture
@@ -29,37 +28,35 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
     "curve": "Metrics over the epochs, seed {seed}.{continued} The last epoch counts in the tables; none was selected "
     "by these curves.",
     "confetti": "Synthetic anomalies for the training of ADTR+. Normal images, copies with confetti, masks.",
-    "bars": "Metrics by category{paper}. From chance upwards; thin lines are the standard deviation over the seeds, "
-    "where there are several.",
+    "dots": "Metrics by category{paper}. Means over the seeds; lines are 95 % intervals of the choice of test images.",
     "tsne": "Feature differences of {explained}, seed {seed}, in a plane (t-SNE). Normal and anomalous tokens in equal "
     "numbers, coloured by their anomaly score.",
 }
-BRIEF = ("bars", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
+QUESTION_OF = {"dots": "against", "roc": "fails", "pro": "fails", "tsne": "fails"}  # sections of the page; "" is none
+QUESTION_OF |= {"training": "ran", "curve": "ran", "confetti": "ran", "maps": "", "histogram": ""}
+BRIEF = ("dots", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
-WIDTH = 1100  # px, of a figure in the report
+WIDTH = 1800  # px at most, of a figure beside the report: twice what a screen shows
 
 
 def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row]:
     """The figures of a data set as a whole."""
     values = {"seed": plan.study.seeds[0], "explained": plan.titles.get(explained(plan, dataset) or "", "")}
     values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
-    kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or masks]
     record = Record(results / "figures/datasets" / dataset / "record.json")
+    kinds = [kind for kind in _drawn(dataset_kinds(plan, dataset), record) if kind != "tsne" or masks]
     return [_figure(kind, record, plan.datasets[dataset].title, dataset, values) for kind in kinds]
 
 
-def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs, results: Path) -> Row:
-    """The figures of a category, its numbers of test images, and its gallery."""
+def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: Path) -> Row:
+    """The figures of a category, and its numbers of test images."""
     seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
     folder = run_folder(results, dataset, experiments[0], category, seed)
     scores = Record(folder / "evaluation.json").table("scores.csv")
     labels = scores[scores.split == "test"].label
     params = {plan.titles[experiment]: plan.params[dataset, experiment] for experiment in experiments}
     starts = {title: plan.titles[p.adtr_plus.start] for title, p in params.items() if p.method == "adtr_plus"}
-    continued = [
-        f" The epochs of {title} count from the end of {start}; its loss is another sum."
-        for title, start in starts.items()
-    ]
+    continued = [f" {title} begins where {start} ends; its loss is another sum." for title, start in starts.items()]
     untrained = [title for title, p in params.items() if not p.trains]
     values = {
         "seed": seed,
@@ -67,41 +64,41 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, runs: Runs
         "continued": "".join(continued),
         "untrained": f" Without epochs: {listed(untrained)}." if untrained else "",
     }
-    kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
     record = Record(results / "figures/categories" / dataset / category / "record.json")
+    drawn = _drawn(kinds_of(plan, dataset), record)
+    kinds = [kind for kind in drawn if kind in CAPTIONS and (kind != "pro" or masks)]
     name = f"{dataset}-{category}"
     figures = [_figure(kind, record, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
-    gallery = _gallery(record.read("gallery.json"), runs[dataset, experiments[0], category, seed])
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
-    return {"category": category, "seed": seed, "counts": counts, "figures": figures, "gallery": gallery}
+    return {"category": category, "seed": seed, "counts": counts, "figures": figures}
+
+
+def _drawn(kinds: Iterable[str], record: Record) -> list[str]:
+    """The kinds that were drawn: without test images, not all are."""
+    return [kind for kind in kinds if f"{kind}.png" in record.files]
 
 
 def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> Row:
     path = record.check(f"{kind}.png")
+    drawn = {form: record.check(f"{kind}.{form}") for form in ("svg", "pdf") if kind not in PHOTOGRAPHS}
     caption = CAPTIONS[kind].format(**values)
     alt = f"{subject}: {caption.partition('. ')[0].rstrip('.')}"
     file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
-    return {"kind": kind, "path": path, "subject": subject, "caption": caption, "alt": alt, "file": f"figures/{file}"}
-
-
-def _gallery(raw: bytes, run: Row) -> Row:
-    """The gallery's data, mistakes first, with the run that gave the scores."""
-    content: Row = json.loads(raw)
-    images = [image | {"verdict": image["verdict"] or "no verdict"} for image in content["images"]]
-    return content | {"images": sorted(images, key=lambda image: (image["verdict"], -image["score"])), "run": run}
+    names = {"kind": kind, "path": path, "drawn": drawn, "subject": subject, "question": QUESTION_OF[kind]}
+    return names | {"caption": caption, "alt": alt, "file": f"figures/{file}"}
 
 
 def selection(sections: Iterable[Row]) -> list[Row]:
-    """The few figures of the brief report and the print: of each data set, and of its first category.
+    """The few figures of the brief report and the print: of each data set, and of its first category with test images.
 
     `section` is the data set's place.
     """
-    return [
-        figure | {"section": place}
-        for place, section in enumerate(sections)
-        for figure in [*section["figures"], *section["categories"][0]["figures"]]
-        if figure["kind"] in BRIEF
-    ]
+    chosen = []
+    for place, section in enumerate(sections):
+        first = next((of for of in section["categories"] if any(of["counts"])), section["categories"][0])
+        figures = [*section["figures"], *first["figures"]]
+        chosen += [figure | {"section": place} for figure in figures if figure["kind"] in BRIEF]
+    return chosen
 
 
 @cache
@@ -121,6 +118,9 @@ def small(kind: str, path: Path) -> bytes:
 
 
 def embedded(figure: Row) -> str:
-    """The small copy of a figure as a data URI."""
-    form = "jpeg" if figure["kind"] in PHOTOGRAPHS else "png"
-    return f"data:image/{form};base64," + base64.b64encode(small(figure["kind"], figure["path"])).decode()
+    """A photograph as a data URI of WebP, for the page."""
+    with Image.open(figure["path"]) as image:
+        pixels, buffer = image.convert("RGB"), io.BytesIO()
+    pixels.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+    pixels.save(buffer, "WEBP", quality=60, method=6)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,18 +1,23 @@
 """The report as one HTML file, which asks for nothing outside, and as a LaTeX document, from their templates."""
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from adtr.report.brief import opening_text
+from adtr.report.drawings import drawing
 from adtr.report.figures import embedded
 from adtr.report.runs import Row, span
 from adtr.tables.latex import escape, latex
+from adtr.tables.render import numeric
 from adtr.tables.stage import FURTHER, PAPER
 
-WIDE = ("maps", "histogram", "curve", "confetti", "bars")  # figures that want a row of their own
+WIDE = ("maps", "histogram", "curve", "confetti", "dots")  # figures that want a row of their own
 TEXT = r">{\raggedright\arraybackslash}p{.2\linewidth}"  # a column of sentences
 MARKS = {"variable_start_string": "<<", "variable_end_string": ">>"}  # braces are LaTeX's
 MARKS |= {
@@ -26,8 +31,18 @@ MARKS |= {
 def page(content: Row) -> str:
     """The report in HTML, from page.html.j2."""
     templates = _templates(autoescape=True)
-    templates.filters |= {"span": span}
-    return templates.get_template("page.html.j2").render(content, embedded=embedded, wide=WIDE)
+    templates.filters |= {"span": span, "minus": minus}
+    return templates.get_template("page.html.j2").render(content, embedded=embedded, inline=inline, wide=WIDE)
+
+
+def inline(figure: Row) -> Markup:
+    """A drawing as a part of the page."""
+    return Markup(drawing(figure["drawn"]["svg"], PurePath(figure["file"]).stem))
+
+
+def minus(text: str) -> str:
+    """Text with true minus signs before its numbers."""
+    return re.sub(r"(?<![\w.,)-])-(?=\d)", "−", text)
 
 
 def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str:
@@ -44,8 +59,17 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
     if table := content["departures"]:
         text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
         parts["departures_table"] = latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
+    text, bold = opening_text(content["opening"])
+    parts["opening_table"] = latex(text, content["opening"]["title"], "opening", [], bold, numeric(text))
+    rates = [(place, of["thresholds"]) for place, of in enumerate(content["datasets"]) if of["thresholds"]]
+    parts["rates"] = [_latex(table, f"rates-{place}") for place, table in rates]
     parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))
     return templates.get_template("page.tex.j2").render(content | parts)
+
+
+def _latex(table: Row, label: str) -> str:
+    text = pd.DataFrame(table["rows"], columns=table["columns"])
+    return latex(text, table["title"], label, table["notes"], numeric=table["numeric"])
 
 
 def _templates(**options: Any) -> Environment:
@@ -62,4 +86,4 @@ def _runs(runs: pd.DataFrame) -> str:
         row |= {"epochs": str(group.epochs.iloc[0]), "seconds": f"{group.seconds.sum():.0f}"}
         rows.append(row | {name: ", ".join(group[name].unique()) for name in ("device", "code", "commit", "weights")})
     note = "Digests are shortened; report.html has them whole, run by run. Seconds are those of all fits of a row."
-    return latex(pd.DataFrame(rows), "Runs", "runs", [note])
+    return latex(text := pd.DataFrame(rows), "Runs", "runs", [note], numeric=numeric(text))

@@ -10,6 +10,7 @@ from adtr.config.study import Plan
 from adtr.tables.render import listed, signed
 from adtr.tables.summary import MEAN, METRICS
 
+WORST = 3  # kinds of defect that are named
 LEVEL = 0.05  # points; categories nearer than that are called level
 CHANCE = 50  # AUROC in per cent of random scores
 
@@ -53,11 +54,14 @@ def _gap(name: str, gaps: pd.Series, compared: pd.Series, unresolved: bool) -> s
 
 
 def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
-    """The runs whose metric could not be measured, and why."""
+    """The runs whose metric could not be measured, or not on all images, and why; alike experiments in one line."""
     if metrics.empty:
         return ["Not measured: the data set has no masks."]
-    groups = metrics[metrics.note != ""].groupby(["experiment", "category", "note"], sort=False)
-    return [f"{plan.titles[e]}, {c}, seed {listed(rows.seed)}: {note}." for (e, c, note), rows in groups]
+    groups = metrics[metrics.note != ""].groupby(["experiment", "category", "note"], sort=False).seed.agg(listed)
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for (experiment, category, note), seeds in groups.items():
+        alike.setdefault((category, seeds, note), []).append(plan.titles[experiment])
+    return [f"{listed(titles)}, {c}, seed {seeds}: {note}." for (c, seeds, note), titles in alike.items()]
 
 
 def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None, list[str]]:
@@ -113,3 +117,22 @@ def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
         ]
         lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}, {'; '.join(texts)}.")
     return lines
+
+
+def missed(plan: Plan, defects: pd.DataFrame, dataset: str) -> list[str]:
+    """The kinds of defect that a data set's first experiment tells from normal images worst, and the others on these.
+
+    Args:
+        defects: as of `defects.by_defect`.
+    """
+    rows = defects[defects.dataset == dataset].dropna(subset="image_auroc")
+    first = plan.study.datasets[dataset][0]
+    worst = rows[rows.experiment == first].sort_values("image_auroc", kind="stable")[:WORST]
+    texts = []
+    for row in worst.itertuples():
+        alike = rows[(rows.category == row.category) & (rows.defect == row.defect)]
+        best = alike.loc[alike.image_auroc.idxmax()]
+        others = "no other does better" if best.experiment == first else f"best: {plan.titles[best.experiment]}"
+        others += f" {best.image_auroc:.1f}" if best.experiment != first else ""
+        texts.append(f"{row.defect} of {row.category} {row.image_auroc:.1f} ({row.images} images; {others})")
+    return [f"What {plan.titles[first]} misses most, by image AUROC: {'; '.join(texts)}."] if texts else []

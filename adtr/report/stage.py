@@ -29,9 +29,14 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
     figures = selection(content["datasets"])
 
     def copies() -> None:
-        for figure in figures:
-            write_bytes(output / figure["file"], small(figure["kind"], figure["path"]))
-        for path in set((output / "figures").glob("*")) - {output / figure["file"] for figure in figures}:
+        (output / "figures").mkdir(parents=True, exist_ok=True)
+        written = {output / figure["file"]: small(figure["kind"], figure["path"]) for figure in figures}
+        for figure in figures:  # LaTeX takes a PDF before a picture of the same name
+            if figure["drawn"]:
+                written[(output / figure["file"]).with_suffix(".pdf")] = figure["drawn"]["pdf"].read_bytes()
+        for path, pixels in written.items():
+            write_bytes(path, pixels)
+        for path in set((output / "figures").glob("*")) - set(written):
             path.unlink()
 
     def latex() -> str:

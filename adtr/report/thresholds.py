@@ -1,17 +1,61 @@
-"""What runs achieve at their thresholds, beside what was asked for, as a table of text."""
+"""Where the page's threshold starts; what runs achieve at theirs, beside what was asked for, as a table of text."""
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan
+from adtr.config.study import Plan, run_folder
+from adtr.errors import UserError
+from adtr.evaluate import conformal
+from adtr.records import Record
 from adtr.tables.render import Sheet
 
 RATES = ("false_alarms", "misses")  # how the metrics' names begin
-COLUMNS = ["experiment", "category", "seed", "asked, %", "false alarms, %", "misses, %"]
+TITLE = "False alarms and misses at the threshold"
+COLUMNS = ["experiment", "category", "seed", "asked, %", "images", "threshold", "false alarms, %", "misses, %"]
 GUARANTEE = (
-    "The threshold is set by normal images that were not trained on; test images play no part. At most the share asked "
-    "for of normal images is above it, on average over such draws and if all are exchangeable. In brackets: 95 % "
-    "intervals (Clopper & Pearson) of these test images."
+    "The threshold is set by so many normal images that were not trained on; test images play no part. At most the "
+    "share asked for of normal images is above it, on average over such draws and if all are exchangeable. In "
+    "brackets: 95 % intervals (Clopper & Pearson) of these test images."
 )
+
+
+def start(
+    labels: np.ndarray, scores: np.ndarray, calibration: np.ndarray, false_alarms: float
+) -> tuple[float | None, str]:
+    """A threshold, above which an image is called anomalous, and what it rests on.
+
+    It is the calibrated one, of images that were held out, else that of the largest F1; none of one class only.
+
+    Args:
+        labels, scores: (N,) of the test images.
+        calibration: (n,) scores of the images that were held out, or none.
+        false_alarms: the rate that is asked for.
+    """
+    if len(calibration):
+        try:
+            found = conformal.threshold(calibration, false_alarms)
+            return found, f"calibrated for {100 * false_alarms:g} % false alarms, from {len(calibration)} normal images"
+        except UserError:  # too few for that rate
+            pass
+    found = best_f1(labels, scores)
+    if found is None:
+        return None, "no threshold, as there is one class only"
+    return found, "of the best F1, chosen on these test images and so too favourable"
+
+
+def best_f1(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """The lowest threshold with the largest F1 if what is above it is called anomalous; None of one class only.
+
+    It is the next lower of the scores; below the lowest of them, where everything is called anomalous.
+    """
+    if labels.all() or not labels.any():
+        return None
+    values = np.unique(scores)
+    predicted, correct = (len(s) - np.searchsorted(np.sort(s), values) for s in (scores, scores[labels]))
+    best = int((2 * correct / (predicted + labels.sum())).argmax())
+    return float(values[best - 1]) if best else float(np.nextafter(values[0], -np.inf, dtype=np.float32))
 
 
 def is_rate(metric: pd.Series) -> pd.Series:
@@ -19,8 +63,13 @@ def is_rate(metric: pd.Series) -> pd.Series:
     return metric.str.startswith(RATES)
 
 
-def sheet(metrics: pd.DataFrame, plan: Plan) -> Sheet | None:
-    """The rates of each run that has a threshold, in per cent, or why there are none; None without such runs."""
+def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
+    """The threshold of each run that has one, and its rates in per cent, or why there are none; None without such runs.
+
+    Args:
+        metrics: the tidy rows of a data set.
+        results: the study's folder of results.
+    """
     rows = []
     for (experiment, category, seed), run in metrics[is_rate(metrics.metric)].groupby(
         ["experiment", "category", "seed"], sort=False
@@ -28,10 +77,20 @@ def sheet(metrics: pd.DataFrame, plan: Plan) -> Sheet | None:
         row = run.set_index("metric")
         dataset = str(run.dataset.iloc[0])
         asked = plan.params[dataset, str(experiment)].threshold.false_alarms
-        rates = [row.note[name] or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)]) for name in RATES]
-        rows.append([plan.titles[str(experiment)], str(category), str(seed), f"{100 * asked:g}", *rates])
+        evaluation = Record(run_folder(results, dataset, str(experiment), str(category), seed) / "evaluation.json")
+        scores = evaluation.table("calibration.csv").pred_score.to_numpy()
+        try:
+            value = f"{conformal.threshold(scores, asked):.4g}"
+        except UserError:  # too few images: the rates say so
+            value = "–"
+        rates = [
+            row.note[name].removeprefix("undefined: ") or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)])
+            for name in RATES
+        ]
+        names = [plan.titles[str(experiment)], str(category), str(seed)]
+        rows.append([*names, f"{100 * asked:g}", str(len(scores)), value, *rates])
     text = pd.DataFrame(rows, columns=COLUMNS)
-    return Sheet("False alarms and misses at the threshold", text, [GUARANTEE]) if rows else None
+    return Sheet(TITLE, text, [GUARANTEE]) if rows else None
 
 
 def _ends(name: str) -> list[str]:

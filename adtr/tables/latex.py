@@ -2,7 +2,7 @@ r"""Tables in LaTeX with booktabs: floats that shrink to the line, longtables wh
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -44,22 +44,35 @@ def _letter(found: re.Match[str]) -> str:
     return rf"\adtrletter{{{ord(letter):04X}}}{{{plain}}}"
 
 
-def latex(text: pd.DataFrame, title: str, label: str, notes: Sequence[str] = (), columns: str = "") -> str:
+def latex(
+    text: pd.DataFrame,
+    title: str,
+    label: str,
+    notes: Sequence[str] = (),
+    bold: Collection[tuple[int, int]] = (),
+    numeric: Sequence[bool] = (),
+    columns: str = "",
+) -> str:
     r"""A table in LaTeX, its notes below it; the comment at its head names the packages for the preamble.
 
     Args:
         text: strings; the first column names the rows. A little space precedes a
             method's '(paper)' and a new part '(b)'.
         label: the label is `tab:` and this.
-        columns: LaTeX's column format; by default the first column is at the left, the others are centred.
+        bold: the places (row, column) of cells that are.
+        numeric: which columns stand at the right; none by default.
+        columns: LaTeX's column format in place of that.
     """
     long, landscape = len(text) > TALL, text.shape[1] > WIDE - 2 * (len(text) > TALL)
     packages = ["booktabs", "longtable" if long else "graphicx", *["pdflscape"] * landscape]
     escaped = text.map(escape).set_axis([escape(name) for name in text], axis=1)
+    for place in bold:
+        escaped.iloc[place] = rf"\textbf{{{escaped.iloc[place]}}}"
     rows, parts = text.iloc[:, 0], text.iloc[:, 0].str.extract(r"^(\(\w\)) ", expand=False)
     opens = rows.str.endswith(" (paper)") | parts.ne(parts.shift(fill_value=next(iter(parts), None))) & parts.notna()
     escaped.iloc[:, 0] = escaped.iloc[:, 0].mask(opens, r"\addlinespace " + escaped.iloc[:, 0])
-    layout = {"hrules": True, "column_format": columns or "@{}l" + "c" * (text.shape[1] - 1) + "@{}"}
+    sides = "".join("r" if number else "l" for number in numeric) or "l" * text.shape[1]
+    layout = {"hrules": True, "column_format": columns or f"@{{}}{sides}@{{}}"}
     styler, name = escaped.style.hide(axis="index"), {"label": f"tab:{label}", "caption": escape(title)}
     below = [rf"\noindent {escape(note)}\par" for note in notes]
     below = [r"\par\smallskip\begingroup\footnotesize\raggedright", *below, r"\endgroup"] if notes else []

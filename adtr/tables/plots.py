@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from adtr.config.levels import flatten
 from adtr.config.study import PLOTS, Plan, run_folder
 from adtr.evaluate.metrics import roc_curve
 from adtr.files import write_text
 from adtr.records import Record, vouch
-from adtr.tables.summary import collect, study_metrics, summarize
+from adtr.tables.colours import colours
+from adtr.tables.summary import METRICS, collect, study_metrics, summarize
 
 GRID = np.linspace(0, 1, 101)  # false positive rates
 
 
 def write_plots(plan: Plan, results: Path) -> None:
-    """Writes the four files from a study's finished runs.
+    """Writes the files of PLOTS from a study's finished runs.
 
     Args:
         results: the study's folder of results, which they are written to.
@@ -30,9 +33,12 @@ def write_plots(plan: Plan, results: Path) -> None:
     main = set(study_metrics(plan))
     summary = summary[[key in main for key in zip(summary.dataset, summary.metric, strict=True)]]
     write_text(results / PLOTS[0], json.dumps(nested(summary), indent=1) + "\n")
-    titled = summary.assign(experiment=summary.experiment.map(plan.titles))
-    categories = titled[["dataset", "experiment", "category", "metric", "mean"]]
-    for name, table in zip(PLOTS[1:], [categories, training(plan, results), roc(plan, results)], strict=True):
+    write_text(results / PLOTS[1], yaml.safe_dump(parameters(plan), sort_keys=False))
+    categories = summary.assign(metric=summary.metric.map(METRICS))
+    categories = categories[["dataset", "experiment", "category", "metric", "mean"]]
+    colour_of = colours(plan)
+    for name, table in zip(PLOTS[2:], [categories, training(plan, results), roc(plan, results)], strict=True):
+        table = table.assign(colour=table.experiment.map(colour_of), experiment=table.experiment.map(plan.titles))
         write_text(results / name, table.to_csv(index=False, float_format="%.5g"))
     vouch(results / "plots/record.json", [results / name for name in PLOTS])
 
@@ -46,30 +52,59 @@ def nested(summary: pd.DataFrame) -> dict[str, Any]:
     return tree
 
 
+def parameters(plan: Plan) -> dict[str, Any]:
+    """The parameters that a study's runs read, by section and name; those that differ by what they differ by.
+
+    That is the experiment or, where its data sets differ, too, `dataset/experiment`.
+    """
+    values: dict[str, dict[tuple[str, str], Any]] = {}
+    for names, params in plan.params.items():
+        for key, (value, _) in flatten(params.decisive(), "").items():
+            values.setdefault(key, {})[names] = value
+    tree: dict[str, Any] = {}
+    for key, by_names in values.items():
+        by_experiment = {experiment: value for (_, experiment), value in by_names.items()}
+        alike = all(by_experiment[experiment] == value for (_, experiment), value in by_names.items())
+        found: Any = by_experiment if alike else {"/".join(names): value for names, value in by_names.items()}
+        first = next(iter(found.values()))
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = first if all(value == first for value in found.values()) else found
+    return tree
+
+
 def training(plan: Plan, results: Path) -> pd.DataFrame:
-    """The training loss after each epoch, averaged over categories and seeds: dataset, experiment, epoch, loss."""
+    """The training loss after each epoch, averaged over categories and seeds: dataset, experiment, epoch, loss.
+
+    The epochs of a training that starts from another's end count from there.
+    """
     runs = _runs(plan, results)
-    histories = (Record(folder / "run.json").table("history.csv").assign(**names) for names, folder in runs)
+    histories = []
+    for names, folder in runs:
+        history, before = Record(folder / "run.json").table("history.csv"), plan.epochs_before(*names.values())
+        histories.append(history.assign(**names, epoch=history.epoch + before))
     return pd.concat(histories).groupby(["dataset", "experiment", "epoch"], sort=False).loss.mean().reset_index()
 
 
 def roc(plan: Plan, results: Path) -> pd.DataFrame:
     """ROC curves of the image score, averaged vertically over categories and seeds (Fawcett 2006, Sec. 8.2).
 
-    Columns: dataset, experiment, fpr, tpr; a category without both classes is left out.
+    Columns: dataset, experiment, fpr, tpr in per cent; a category without both classes is left out.
     """
     curves = [pd.DataFrame(columns=["dataset", "experiment", "fpr", "tpr"])]
     for names, folder in _runs(plan, results):
         scores = Record(folder / "evaluation.json").table("scores.csv").query("split == 'test'")
         if scores.label.nunique() == 2:
             fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy(float))
-            curves.append(pd.DataFrame({"fpr": GRID, "tpr": np.interp(GRID, fpr, tpr)}).assign(**names))
+            curves.append(pd.DataFrame({"fpr": 100 * GRID, "tpr": 100 * np.interp(GRID, fpr, tpr)}).assign(**names))
     curves = curves[1:] or curves  # none of them has both classes
     return pd.concat(curves).groupby(["dataset", "experiment", "fpr"], sort=False).tpr.mean().reset_index()
 
 
 def _runs(plan: Plan, results: Path) -> Iterator[tuple[dict[str, str], Path]]:
-    """The data set and the title of the experiment, and the folder, of each run."""
+    """The data set and the experiment, and the folder, of each run."""
     for dataset, experiment, category, seed in plan.runs():
-        names = {"dataset": dataset, "experiment": plan.titles[experiment]}
+        names = {"dataset": dataset, "experiment": experiment}
         yield names, run_folder(results, dataset, experiment, category, seed)

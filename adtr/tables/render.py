@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,21 @@ DASH = "–"
 TO_ADTR = ["paper − ADTR", "ours − ADTR"]  # columns of the ablation: the effect of each change
 INTERVAL = "95 % interval"
 DIFFERENCES = ["difference", *TO_ADTR]
+# Aligned at the right of its column
+NUMBER = re.compile(r"[+\-−]?[\d.,]+( ± [\d.]+)?( [(\[].*[)\]])?|\[.*\]|\d+(/\d+)+|–|")
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text: every column of `text` is one of the table, the first one names the rows."""
+    """A table as text: every column of `text` is one of the table, the first one names the rows.
+
+    Cells at the places (row, column) of `bold` are.
+    """
 
     title: str
     text: pd.DataFrame
     notes: Sequence[str] = ()
+    bold: Collection[tuple[int, int]] = ()
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -78,9 +84,18 @@ def notes(table: pd.DataFrame) -> list[str]:
 
 
 def sheet(table: pd.DataFrame, title: str) -> Sheet:
-    """A table of cells as text."""
-    text = wide(table).rename_axis(None, axis=1).rename_axis("per cent").reset_index()
-    return Sheet(title, text, notes(table))
+    """A table of cells as text, those that are `best` in bold."""
+    text = wide(table)
+    best = table[table.best.eq(True)] if "best" in table else table[:0]
+    bold = {(text.index.get_loc(of.row), 1 + text.columns.get_loc(of.column)) for of in best.itertuples()}
+    told = ["Bold: the best of a column, and what its paired 95 % interval does not tell from that."] if bold else []
+    text = text.rename_axis(None, axis=1).rename_axis("per cent").reset_index()
+    return Sheet(title, text, [*notes(table), *told], bold)
+
+
+def numeric(text: pd.DataFrame) -> list[bool]:
+    """Of each column, whether all its texts are numbers, with or without their spread or interval."""
+    return [all(NUMBER.fullmatch(cell) for cell in text[column]) for column in text]
 
 
 def escape(text: object) -> str:
@@ -91,10 +106,14 @@ def escape(text: object) -> str:
     return re.sub(r"&(?=#|\w+;)", "&amp;", line).replace("<", "&lt;")
 
 
-def markdown(text: pd.DataFrame) -> str:
-    """A table of text in Markdown."""
-    escaped = text.astype(str).map(escape).set_axis([escape(name) for name in text], axis=1)
-    return escaped.to_markdown(index=False, disable_numparse=True)
+def markdown(text: pd.DataFrame, bold: Collection[tuple[int, int]] = ()) -> str:
+    """A table of text in Markdown, numbers at the right; cells at the places (row, column) of `bold` are."""
+    text = text.astype(str)
+    escaped = text.map(escape).set_axis([escape(name) for name in text], axis=1)
+    for place in bold:
+        escaped.iloc[place] = f"**{escaped.iloc[place]}**"
+    sides = ["right" if number else "left" for number in numeric(text)] if len(text) else None
+    return escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
 def plain(cell: object) -> object:
@@ -102,10 +121,14 @@ def plain(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
 
 
-def write(sheet: Sheet, data: pd.DataFrame, folder: Path, name: str) -> None:
-    """Writes a table as name.csv (unrounded), name.md and name.tex."""
-    notes = (f"- {escape(note)}" for note in sheet.notes)
-    lines = [f"### {escape(sheet.title)}", "", markdown(sheet.text), "", *notes, ""]
+def write(sheets: Sequence[Sheet], data: pd.DataFrame, folder: Path, name: str) -> None:
+    """Writes a table as name.csv (unrounded), and its sheets as name.md and name.tex."""
+    lines, texts = [], []
+    for place, sheet in enumerate(sheets):
+        notes = (f"- {escape(note)}" for note in sheet.notes)
+        lines += [f"### {escape(sheet.title)}", "", markdown(sheet.text, sheet.bold), "", *notes, ""]
+        label = f"{name}-{place}" if place else name
+        texts.append(latex(sheet.text, sheet.title, label, sheet.notes, sheet.bold, numeric(sheet.text)))
     write_text(folder / f"{name}.csv", data.map(plain).to_csv(index=False))
     write_text(folder / f"{name}.md", "\n".join(lines))
-    write_text(folder / f"{name}.tex", latex(sheet.text, sheet.title, name, sheet.notes))
+    write_text(folder / f"{name}.tex", "\n".join(texts))

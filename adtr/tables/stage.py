@@ -9,18 +9,19 @@ from typing import Any
 
 import pandas as pd
 
+from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import REFERENCE, Draws, compare
 from adtr.files import write_text
 from adtr.records import vouch
-from adtr.tables import comparison, render, sizes
+from adtr.tables import comparison, defects, render, shortcuts, sizes
 from adtr.tables.paper import CELL, of_ablation, of_paper
 from adtr.tables.specs import experiments_of, read_specs
-from adtr.tables.summary import METRICS, RUN, TABLES, collect, study_metrics, summarize
-from adtr.tables.uncertainty import SAMPLED, intervals, read_draws
+from adtr.tables.summary import METRICS, RUN, TABLES, collect, row_order, study_metrics, summarize
+from adtr.tables.uncertainty import SAMPLED, intervals, level_with_best, read_draws
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
-FURTHER = ["comparison", "parameters"]  # tables of the study as a whole, whose rows are no cells
+FURTHER = ["comparison", "parameters", "defects", "shortcuts"]  # of the study as a whole, whose rows are no cells
 
 
 def table_names(plan: Plan) -> list[str]:
@@ -41,7 +42,9 @@ def write(plan: Plan, results: Path, params: Path) -> None:
     metrics, networks = collect(plan, results), sizes.networks(plan, results)
     write_text(results / "metrics.csv", metrics.to_csv(index=False))
     write_text(results / "study.yaml", plan.dump())
-    write_tables(plan, metrics, read_draws(plan, results), networks, params, results / "tables")
+    draws, folder = read_draws(plan, results), results / "tables"
+    write_tables(plan, metrics, draws, networks, params, folder)
+    write_findings(plan, defects.by_defect(plan, results), shortcuts.read(Paths(plan, results.parents[1])), folder)
     written = [results / "metrics.csv", results / "study.yaml"]
     written += [results / f"tables/{name}.{suffix}" for name in table_names(plan) for suffix in ("csv", "md", "tex")]
     vouch(results / TABLES, written)
@@ -50,7 +53,7 @@ def write(plan: Plan, results: Path, params: Path) -> None:
 def write_tables(
     plan: Plan, metrics: pd.DataFrame, draws: Draws, networks: pd.DataFrame, params: Path, folder: Path
 ) -> None:
-    """Writes every table of a study to `folder`, each as CSV, Markdown and LaTeX.
+    """Writes the tables of a study's metrics to `folder`, each as CSV, Markdown and LaTeX.
 
     Args:
         metrics: the tidy rows of all runs, of `summary.collect`.
@@ -58,13 +61,21 @@ def write_tables(
         networks: their sizes, of `sizes.networks`.
         params: the folder params/.
     """
-    summary = summarize(metrics).merge(intervals(metrics, draws), "left", RUN)
+    summary = summarize(metrics)
+    for found in (intervals(metrics, draws), level_with_best(metrics, draws)):
+        summary = summary.merge(found, "left", RUN)
     tables = build(plan, metrics, read_specs(params)) | of_datasets(plan, summary)
     for name, (title, table) in tables.items():
-        render.write(render.sheet(table, title), table, folder, name)
+        render.write([render.sheet(table, title)], table, folder, name)
     compared, counted = compare(metrics, draws, study_metrics(plan)), sizes.parameters(plan, networks)
-    render.write(comparison.sheet(plan, compared), compared, folder, "comparison")
-    render.write(sizes.sheet(plan, counted), counted, folder, "parameters")
+    render.write([comparison.sheet(plan, compared)], compared, folder, "comparison")
+    render.write([sizes.sheet(plan, counted)], counted, folder, "parameters")
+
+
+def write_findings(plan: Plan, found: pd.DataFrame, simple: pd.DataFrame, folder: Path) -> None:
+    """Writes the tables of what was found by defect, of `defects.by_defect`, and of simple scores, `shortcuts.read`."""
+    render.write([*defects.sheets(plan, found).values()], found, folder, "defects")
+    render.write([shortcuts.sheet(plan, simple)], simple, folder, "shortcuts")
 
 
 def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:
@@ -105,8 +116,9 @@ def of_datasets(plan: Plan, summary: pd.DataFrame) -> dict[str, tuple[str, pd.Da
 def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd.DataFrame:
     """A data set of a study: an experiment a row, a category a column, and their mean; low, high if `summary` has."""
     cells = summary[(summary.dataset == dataset) & (summary.metric == metric)]
+    cells = cells.sort_values("experiment", key=lambda e: e.map(row_order(plan, dataset).index), kind="stable")
     table = cells.assign(row=cells.experiment.map(plan.titles), column=cells.category, note="", printed="")
-    table = table[[*CELL, *table.columns.intersection(["low", "high"])]].reset_index(drop=True)
+    table = table[[*CELL, *table.columns.intersection(["low", "high", "best"])]].reset_index(drop=True)
     table.attrs["notes"] = [SAMPLED] if "low" in table and table.low.notna().any() else []
     return table
 

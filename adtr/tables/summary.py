@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adtr.config.schema import FOLDERS
 from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
 from adtr.records import Record
@@ -21,7 +22,9 @@ METRICS = {
     "image_auroc_mean": "image AUROC, score by mean",
     "pixel_ap": "pixel average precision",
 }
-OF_LAYOUT = {"mvtec": ["pixel_auroc", "aupro"], "cifar10": ["image_auroc_all"]}  # beside image_auroc
+OURS = ("adtr", "adtr_plus", "residual")  # methods; the others are baselines
+# Beside image_auroc
+OF_LAYOUT = {layout: ["pixel_auroc", "aupro"] for layout in FOLDERS} | {"cifar10": ["image_auroc_all"]}
 RUN = ["dataset", "experiment", "category", "metric"]
 
 
@@ -32,6 +35,11 @@ def study_metrics(plan: Plan) -> list[tuple[str, str]]:
         for name, dataset in plan.datasets.items()
         for metric in ["image_auroc", *OF_LAYOUT.get(dataset.layout, [])]
     ]
+
+
+def row_order(plan: Plan, dataset: str) -> list[str]:
+    """The experiments of a data set as every table lists them: ours with its ablations, then the baselines."""
+    return sorted(plan.study.datasets[dataset], key=lambda e: plan.params[dataset, e].method not in OURS)
 
 
 def read_metrics(record: Record, name: str) -> pd.DataFrame:

@@ -93,17 +93,51 @@ def intervals(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*KEYS[:4], "low", "high"])
 
 
+def level_with_best(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
+    """RUN and `best`: whether an experiment is the best of its column, or not distinguishable from the best.
+
+    It is not if the paired 95 % interval of their difference holds 0, or if both print alike. A column is a category,
+    or MEAN; where all its values print alike none is the best.
+
+    Args:
+        metrics: the tidy rows of all runs, as of `summary.collect`.
+    """
+    by_seeds = metrics.groupby(RUN, sort=False).value.mean().unstack("experiment")
+    drawn, rows = draws.values.groupby(level=KEYS[:4]).mean(), []
+    for (dataset, metric), columns in by_seeds.groupby(level=["dataset", "metric"], sort=False):
+        if (dataset, metric) not in drawn.index.droplevel(["experiment", "category"]):
+            continue
+        names = [*columns.index.get_level_values("category")]
+        for column, categories in [*((name, [name]) for name in names), (MEAN, names)]:
+            means = columns[columns.index.get_level_values("category").isin(categories)].mean(skipna=False).dropna()
+            leader, printed = means.idxmax() if len(means) else "", means.round(1)
+            of = {
+                e: drawn.loc[[(dataset, metric, e, c) for c in categories]].to_numpy().mean(axis=0) for e in means.index
+            }
+            degrees = bootstrap.freedom(draws, dataset, categories)
+            for experiment in means.index if printed.nunique() > 1 else ():
+                pair = (means[experiment], means[leader]), (of[experiment], of[leader])
+                low, high = bootstrap.difference(*pair, degrees) if experiment != leader else (0, 0)
+                level = printed[experiment] == printed[leader] or low <= 0 <= high
+                rows.append((dataset, experiment, column, metric, level))
+    return pd.DataFrame(rows, columns=[*RUN, "best"])
+
+
 def with_intervals(summary: pd.DataFrame, plan: Plan, tables: Record) -> pd.DataFrame:
-    """Columns low and high beside a `summary` of metrics, from the tables of the study's data sets.
+    """Columns low, high and best beside a `summary` of metrics, from the tables of the study's data sets.
 
     Args:
         tables: as of `summary.tables_record`.
     """
-    found = [pd.DataFrame(columns=[*RUN, "low", "high"])]
+    found = [pd.DataFrame(columns=[*RUN, "low", "high", "best"])]
     for dataset, metric in study_metrics(plan):
         cells = tables.table(f"{dataset}_{metric}.csv", dtype=str, keep_default_na=False)
         names = {plan.titles[experiment]: experiment for experiment in plan.study.datasets[dataset]}
-        ends = {name: [float(text or "nan") for text in cells[name]] for name in ("low", "high")}
+        ends: dict[str, list[float | bool]] = {
+            name: [float(text or "nan") for text in cells[name]] for name in ("low", "high")
+        }
+        ends["best"] = [text == "True" for text in cells.best]
         key = {"dataset": dataset, "experiment": cells.row.map(names), "category": cells.column, "metric": metric}
         found.append(pd.DataFrame(key | ends))
-    return summary.merge(pd.concat([of for of in found if len(of)] or found), "left", RUN)
+    merged = summary.merge(pd.concat([of for of in found if len(of)] or found), "left", RUN)
+    return merged.assign(best=merged.best.eq(True))

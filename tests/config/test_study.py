@@ -198,8 +198,8 @@ def test_categories_are_found_below_a_home_folder_and_hidden_ones_are_none(
     ("folder", "told"),
     [
         ("cups/tea$pot/train/good", r"data set cups: the folders of cups: categories\.0: .* \(it is 'tea\$pot'\)"),
-        ("cups/.pot/train/good", "data set cups: no folder in cups holds train/good: set its root"),
-        ("cups/pot/test/good", "data set cups: no folder in cups holds train/good: set its root"),
+        ("cups/.pot/train/good", "data set cups: no folder in cups holds train/good: set its root or layout"),
+        ("cups/pot/test/good", "data set cups: no folder in cups holds train/good: set its root or layout"),
     ],
 )
 def test_a_root_whose_folders_are_no_categories_is_told(tmp_path: Path, folder: str, told: str) -> None:
@@ -330,6 +330,8 @@ REFUSED = {
     "method=vgg": "command line: method: Input should be 'adtr', 'adtr_plus', ",
     "method=../../x": "command line: method: Input should be 'adtr', ",
     "spade.kappa=all": "command line: spade.kappa: Input should be a valid integer",
+    "features.image_size=2147483616": "command line: features.image_size: Input should be less than or equal to 16384",
+    "train.threads=2147483647": "command line: train.threads: Input should be less than or equal to 1024",
     "train.lr=true": "command line: train.lr: Input should be a valid number (it is True)",
     "train.epochs='5'": "command line: train.epochs: Input should be a valid integer (it is '5')",
     "patchcore.neighbourhood=2": "command line: patchcore.neighbourhood: an odd number is expected (it is 2)",
@@ -386,7 +388,8 @@ IN_A_FILE = [
     (
         "datasets.yaml",
         cups().replace("mvtec", "coco"),
-        "cups: layout: Input should be 'mvtec', 'cifar10', 'cifar100' or 'elpv' (it is 'coco')",
+        "cups: layout: Input should be 'mvtec', 'btad', 'visa', 'dagm', 'kolektorsdd', 'kolektorsdd2', 'cifar10', "
+        "'cifar100' or 'elpv' (it is 'coco')",
     ),
     ("datasets.yaml", cups().replace("mug", "cup"), "cups: a category stands twice"),
     ("datasets.yaml", cups().replace("mug", "../mug"), "cups: categories.1: no category may hold '/'"),
@@ -421,7 +424,7 @@ IN_A_FILE = [
     (
         "datasets.yaml",
         "cups: {title: C, layout: cifar10, root: x}",
-        "cups: categories may be left out in MVTec's layout",
+        "cups: categories may be left out in the layouts mvtec, btad, visa",
     ),
     (
         "datasets.yaml",

@@ -24,6 +24,7 @@ RUN = "smoke_mvtec/{}/carpet/0"
 STAGES: dict[str, list[str]] = {
     "generate": ["generate", "smoke_mvtec"],
     "index": ["index", "smoke_mvtec/carpet"],
+    "shortcuts": ["shortcuts", "smoke_mvtec/carpet"],
     "confetti": ["confetti", "smoke_mvtec/adtr_plus/carpet"],
     "features": ["features", "smoke_mvtec/adtr/carpet"],
     "anomalies": ["features", "--anomalies", "smoke_mvtec/adtr_plus/carpet"],

@@ -24,9 +24,11 @@ RUN = "results/faults/runs/smoke_mvtec"
 
 # What reads a file, by its place: the first pattern that fits; none: people only
 READERS = {
-    "results/generated/*/train/*": ["features", "category figures"],
+    "results/generated/*/train/*": ["shortcuts", "features", "category figures"],
     "results/generated/*.png": ["features", "evaluate", "category figures"],
-    "results/manifests/*": ["confetti", "features", "train", "evaluate", "category figures"],
+    "results/manifests/*": ["shortcuts", "confetti", "features", "train", "evaluate", "category figures"],
+    "results/shortcuts/*.json": ["tables", "report"],
+    "results/shortcuts/*": ["tables"],
     "results/confetti/*.csv": ["anomalies", "train plus", "category figures"],
     "results/confetti/*.json": ["anomalies", "train plus", "category figures"],
     "results/confetti/*": ["anomalies", "train plus"],
@@ -47,6 +49,8 @@ READERS = {
     "results/faults/metrics.csv": ["dataset figures", "report"],
     "results/faults/tables/comparison.csv": ["report"],
     "results/faults/tables/parameters.csv": ["report"],
+    "results/faults/tables/defects.csv": ["report"],
+    "results/faults/tables/shortcuts.csv": ["report"],
     "results/faults/figures/*": ["report"],
 }
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,6 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from adtr import figures
@@ -29,19 +29,20 @@ from adtr.data.confetti import write_bank
 from adtr.data.manifest import index
 from adtr.evaluate.measure import score, upsampled
 from adtr.evaluate.metrics import aupro
-from adtr.figures.bars import bars, panels
 from adtr.figures.category import Category, Run, spread
-from adtr.figures.charts import SPAN, curve, line, pro, roc, training
+from adtr.figures.charts import SPAN, curve, pro, roc, training
+from adtr.figures.dots import dots, panels
 from adtr.figures.images import COPIES, confetti, extremes, gallery, maps, sample_of
-from adtr.figures.look import save, set_look
+from adtr.figures.look import ANOMALOUS, INK, LINE, NORMAL, save, set_look
 from adtr.figures.stage import KINDS, draw
-from adtr.figures.thumbnails import best_threshold, verdict
+from adtr.figures.thumbnails import MOST, contour, telling
 from adtr.figures.tsne import embedded, pooled, possibility
+from adtr.tables.colours import colours, is_grey
 from adtr.tables.specs import read_specs
 
 SIZE = 64
 PARAMS = planted.REPOSITORY / "params"
-NAMES = ["ADTR", "ADTR+", "CNN"]
+NAMES = {"ADTR": "#D55E00", "ADTR+": "#C08600", "CNN": "#808080"}
 
 
 def made_up(images: pd.DataFrame, seed: int) -> Run:
@@ -53,7 +54,8 @@ def made_up(images: pd.DataFrame, seed: int) -> Run:
     history = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.5 + seed]})
     metrics = ["image_auroc", "pixel_auroc"] * 2
     curve = pd.DataFrame({"epoch": [1, 1, 3, 3], "metric": metrics, "value": [70.0, 80, 75, 85]})
-    return Run(NAMES[seed], SIZE, scores, maps, history, curve)
+    title, colour = [*NAMES.items()][seed]
+    return Run(title, colour, SIZE, scores, maps, history, curve, *(("ADTR", 3) if title == "ADTR+" else ()))
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +83,8 @@ def test_kinds_follow_from_what_the_study_runs() -> None:
     always = {"roc", "histogram", "training", "curve", "gallery", "maps"}
     assert set(figures.kinds_of(plan, "smoke_mvtec")) == always | {"pro", "confetti"}
     assert set(figures.kinds_of(plan, "smoke_cifar10")) == always  # its anomalies are outliers
-    assert figures.dataset_kinds(plan, "smoke_mvtec") == ["bars", "tsne"]
-    assert figures.dataset_kinds(plan, "smoke_cifar10") == ["bars"]
+    assert figures.dataset_kinds(plan, "smoke_mvtec") == ["dots", "tsne"]
+    assert figures.dataset_kinds(plan, "smoke_cifar10") == ["dots"]
     assert "curve" not in figures.kinds_of(resolve("smoke", PARAMS, {"train.snapshots": 0}), "smoke_mvtec")
     assert set(KINDS) == always | {"pro", "confetti"}
 
@@ -98,7 +100,7 @@ def test_names_are_known_without_matplotlib() -> None:
 
 
 def test_files_open(written: Path) -> None:
-    names = {f"{kind}.{suffix}" for kind in KINDS for suffix in ("png", "svg")} | {"gallery.json"}
+    names = {f"{kind}.{suffix}" for kind in KINDS for suffix in figures.SUFFIXES} | {"gallery.json"}
     names.add("record.json")
     assert {path.name for path in written.iterdir()} == names
     for path in written.glob("*.png"):
@@ -107,6 +109,27 @@ def test_files_open(written: Path) -> None:
             assert min(image.size) > 200
     for path in written.glob("*.svg"):
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_without_test_images_only_what_needs_none_is_drawn(screw: Category, tmp_path: Path) -> None:
+    runs = [replace(run, scores=run.scores[:0], maps=run.maps[:0]) for run in screw.runs]
+    draw(replace(screw, runs=runs), KINDS, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"training.png", "confetti.png"}
+    assert json.loads((tmp_path / "gallery.json").read_text())["images"] == []
+
+
+def test_images_without_a_mask_leave_its_place_empty_and_do_not_count(screw: Category) -> None:
+    images = screw.images.copy()
+    marked = images.index[images["mask"] != ""]
+    images.loc[marked[::2], "mask"] = ""
+    some = replace(screw, images=images)
+    known = images[images.split == "test"].index.isin([*marked[1::2], *images.index[images.label == 0]])
+    expected = aupro(some.masks(SIZE)[known], upsampled(some.runs[0].maps[known], SIZE), 0.3)
+    assert f"ADTR  {100 * expected:.1f}" in pro(some).axes[0].get_legend_handles_labels()[1]
+    drawn, whole = ([bool(axes.images) for axes in maps(of).axes] for of in (some, screw))
+    lacking = (sample_of(some.tested())["label"] == 1) & (sample_of(some.tested())["mask"] == "")
+    assert drawn.count(False) - whole.count(False) == lacking.sum() > 0
+    plt.close("all")
 
 
 def test_the_same_bytes_twice(screw: Category, written: Path, tmp_path: Path) -> None:
@@ -129,9 +152,42 @@ def test_a_dollar_is_a_dollar_and_a_letter_without_a_font_is_told(
     assert ElementTree.parse(tmp_path / "x.svg")
 
 
-def test_no_two_experiments_look_alike() -> None:
-    looks = [(line(i)["color"], line(i)["linestyle"]) for i in range(28)]
-    assert len(set(looks)) == 28
+def test_an_experiment_has_one_colour_and_at_most_seven_have_one() -> None:
+    for study in ("paper", "screw", "smoke", "demo", "distance_elpv"):
+        plan = resolve(study, PARAMS)
+        of = colours(plan)
+        assert of.keys() == {experiment for _, experiment in plan.params}
+        assert len({colour.lower() for colour in of.values()}) == len(of)  # DVC's plots need it
+        assert sum(not is_grey(colour) for colour in of.values()) == min(7, len(of))
+        assert of.get("adtr", "#D55E00") == "#D55E00"
+
+
+def test_colours_stand_out_from_a_light_and_a_dark_page() -> None:
+    def luminance(colour: str) -> float:
+        channels = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    for colour in (*colours(resolve("paper", PARAMS)).values(), NORMAL, ANOMALOUS):
+        for page in ("#ffffff", "#141619"):
+            low, high = sorted([luminance(colour), luminance(page)])
+            assert (high + 0.05) / (low + 0.05) >= 2.9, (colour, page)
+
+
+def test_adtr_plus_begins_where_adtr_ends(screw: Category) -> None:
+    for lines in (training(screw).axes[0].lines, curve(screw).axes[0].lines):
+        adtr, plus = (next(each for each in lines if each.get_label() == name) for name in ("ADTR", "ADTR+"))
+        assert max(adtr.get_xdata()) == 3
+        assert min(plus.get_xdata()) in (3, 4)
+        assert max(plus.get_xdata()) == 6
+    assert plus.get_ydata()[0] == adtr.get_ydata()[-1]
+
+
+def test_a_figure_is_text_of_a_font_and_colours_that_a_page_may_change(written: Path) -> None:
+    svg = (written / "roc.svg").read_text()
+    assert ">image AUROC, in %</text>" in svg
+    assert INK in svg
+    assert LINE in svg
 
 
 # Curves
@@ -253,77 +309,94 @@ def test_confetti_shows_the_copy_below_its_source(screw: Category) -> None:
 # The gallery's data
 
 
-def test_the_threshold_by_hand() -> None:
-    # At 0.4: 3 found, 2 of 3 right: F1 = 4 / 6. At 0.3: 4 found, 3 right: 6 / 7. At 0.1 and 0.2: 6 / 9 and 6 / 8.
-    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    labels = np.array([False, False, True, False, True, True])
-    assert best_threshold(labels, scores) == (0.3, pytest.approx(6 / 7))
-    assert best_threshold(np.full(6, True), scores) == (None, None)
-    # Both 1 and 2 have F1 = 2 / 3: the lower one is taken
-    tie = best_threshold(np.array([True, False, False, True]), np.array([1.0, 1, 1, 2]))
-    assert tie == (1.0, pytest.approx(2 / 3))
+def test_the_gallery_holds_pictures_contours_and_every_methods_maps(screw: Category, written: Path) -> None:
+    assert (written / "gallery.json").stat().st_size < 150_000
+    content, tested = json.loads((written / "gallery.json").read_text()), screw.tested()
+    places = [tested.image.tolist().index(image["image"]) for image in content["images"]]
+    assert len(set(places)) == len(places) == min(MOST, len(tested))
+    for image, place in zip(content["images"], places, strict=True):
+        assert Image.open(io.BytesIO(base64.b64decode(image["picture"]))).size == (SIZE, SIZE)
+        assert bool(image["contour"]) == bool(tested.label[place])
+    assert [run["title"] for run in content["runs"]] == NAMES
+    for run, drawn in zip(screw.runs, content["runs"], strict=True):
+        levels = np.frombuffer(base64.b64decode(drawn["maps"]), np.uint8).reshape(-1, 8, 8) / 255
+        expected = np.clip(run.maps[places], drawn["low"], drawn["high"])
+        assert drawn["low"] + levels * (drawn["high"] - drawn["low"]) == pytest.approx(expected, abs=0.005)
 
 
-def test_verdicts() -> None:
-    assert [verdict(True, predicted) for predicted in (True, False)] == ["true positive", "false negative"]
-    assert [verdict(False, predicted) for predicted in (True, False)] == ["false positive", "true negative"]
+def test_the_first_images_of_the_gallery_tell_most() -> None:
+    labels, kinds = [0] * 8 + [1] * 8, ["good"] * 8 + ["dent"] * 5 + ["hole"] * 3
+    tested, first = pd.DataFrame({"label": labels, "defect": kinds}), np.arange(16.0)
+    other = first.copy()
+    other[[2, 13]] = 30, -1  # most wrong for both together: 13 among the anomalous, 2 among the normal ones
+    order = telling(tested, [first, other])
+    assert sorted(order) == [*range(16)]
+    assert order[:3] == [8, 7, 15]  # the first method's lowest anomaly, its highest normal one, its clearest find
+    assert {2, 13} < set(order[:10])
+    assert {kinds[i] for i in order[:6]} == {"good", "dent", "hole"}
 
 
-def test_the_gallery_holds_what_the_page_shows(screw: Category, written: Path) -> None:
-    assert (written / "gallery.json").stat().st_size < 250_000
-    content = json.loads((written / "gallery.json").read_text())
-    assert content["experiment"] == "ADTR"
-    assert "no number of the tables" in content["note"]
-    scores = screw.runs[0].scores.set_index("image")
-    for image in content["images"]:
-        row = scores.loc[image["image"]]
-        assert (image["label"], image["defect"]) == (row.label, row.defect)
-        assert image["score"] == pytest.approx(row.pred_score)
-        assert image["verdict"] == verdict(row.label == 1, row.pred_score >= content["threshold"])
-        assert (image["pictures"]["mask"] is None) == (row.label == 0)
-        for uri in filter(None, image["pictures"].values()):
-            kind, _, data = uri.partition(";base64,")
-            assert kind == "data:image/webp"
-            assert Image.open(io.BytesIO(base64.b64decode(data))).size == (96, 96)
-    assert 12 <= len(content["images"]) <= 24
+def test_a_contour_goes_around_each_region() -> None:
+    mask = np.zeros((32, 32), bool)
+    mask[4:10, 6:20], mask[28:, 28:] = True, True
+    path = contour(mask)
+    assert (path.count("M"), path.count("Z")) == (2, 2)
+    numbers = [[int(n) for n in re.findall(r"\d+", part)] for part in path.split("Z")[:2]]
+    sides = [(min(part[::2]), min(part[1::2]), max(part[::2]), max(part[1::2])) for part in numbers]
+    assert [abs(a - b) <= 1 for a, b in zip(sides[0], (6, 4, 20, 10), strict=True)] == [True] * 4
+    assert contour(np.zeros((8, 8), bool)) == ""
 
 
-# Bars
+# Dots
 
 
-METRICS = pd.DataFrame(
-    [
-        ("smoke_mvtec", experiment, "screw", seed, metric, value + seed)
-        for experiment, value in (("adtr", 80.0), ("adtr_plus", 40.0))
-        for metric in ("pixel_auroc", "image_auroc")
-        for seed in (0, 1)
-    ],
-    columns=["dataset", "experiment", "category", "seed", "metric", "value"],
-)
+def summary_of_two() -> pd.DataFrame:
+    """ADTR's image AUROC is 80 on screw with an interval, ADTR+'s is 40 without one; both are 70 on carpet."""
+    rows = [("adtr", "screw", 80.0, 75.0, 84.0), ("adtr_plus", "screw", 40, np.nan, np.nan)]
+    rows += [(experiment, name, 70, 65, 75) for experiment in ("adtr", "adtr_plus") for name in ("carpet", "mean")]
+    table = pd.DataFrame(rows, columns=["experiment", "category", "mean", "low", "high"])
+    return table.assign(dataset="smoke_mvtec", metric="image_auroc")
 
 
-def test_bars_stand_beside_the_papers(smoke: Plan) -> None:
-    found = panels(smoke, "smoke_mvtec", METRICS, read_specs(PARAMS))
-    assert list(found) == ["pixel AUROC, %", "image AUROC, %"]
-    table = found["pixel AUROC, %"]
-    screw = table[table.category == "screw"]
-    assert list(zip(screw.method, screw.printed, strict=True)) == [
-        ("ADTR", True), ("ADTR", False), ("ADTR+", True), ("ADTR+", False)
-    ]  # fmt: skip
-    assert screw["mean"].tolist() == [99.3, 80.5, 99.3, 40.5]
-    assert screw.sd.tolist()[1] == pytest.approx(0.5**0.5)
-    assert table.category.nunique() == 15
-    axes = bars(found).axes[0]
-    heights = {round(patch.get_height() + 50, 1) for patch in axes.patches if isinstance(patch, Rectangle)}
-    assert {99.3, 80.5, 40.5} <= heights  # of the paper, above chance, below it
+def test_dots_have_intervals_and_the_papers_values_beside_them(smoke: Plan) -> None:
+    found = panels(smoke, "smoke_mvtec", summary_of_two(), read_specs(PARAMS))
+    assert list(found) == ["image AUROC"]
+    table = found["image AUROC"].set_index(["category", "title"])
+    assert table.printed["screw", "ADTR"] == 94.0
+    assert table.printed["mean", "ADTR"] == pytest.approx((100 + 94.0) / 2)  # over carpet and screw
+    assert table.colour["screw", "ADTR"] == colours(smoke)["adtr"]
+    axes = dots(found).axes[0]
+    ours = [each for each in axes.lines if each.get_color() == colours(smoke)["adtr"]]
+    drawn = [(*each.get_xdata(), *each.get_ydata()) for each in ours]
+    height = next(line[1] for line in drawn if line[0] == 80)
+    assert {(80, height), (75, 84, height, height), (94.0, height)} <= set(drawn)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["ADTR", "ADTR+"] * 3  # the mean, carpet, screw
+    assert axes.get_xlim()[0] <= 40 < 50  # below chance is not cut
 
 
-def test_a_data_set_that_the_paper_does_not_know_has_its_own_bars() -> None:
-    plan = resolve("smoke", PARAMS)
-    plan.datasets["smoke_mvtec"] = plan.datasets["smoke_mvtec"].model_copy(update={"benchmark": None})
-    found = panels(plan, "smoke_mvtec", METRICS, read_specs(PARAMS))
-    assert [list(table.method) for table in found.values()] == [["ADTR", "ADTR+"]] * 2
-    assert not any(table.printed.any() for table in found.values())
+def test_a_data_set_that_the_paper_does_not_know_has_dots_of_its_own(smoke: Plan) -> None:
+    datasets = {"smoke_mvtec": smoke.datasets["smoke_mvtec"].model_copy(update={"benchmark": None})}
+    other = replace(smoke, datasets=datasets)
+    table = panels(other, "smoke_mvtec", summary_of_two(), read_specs(PARAMS))["image AUROC"]
+    assert table.printed.isna().all()
+    one = summary_of_two().query("category != 'carpet'")
+    assert set(panels(other, "smoke_mvtec", one, read_specs(PARAMS))["image AUROC"].category) == {"screw"}
+
+
+def test_of_many_lines_grey_experiments_share_one(smoke: Plan) -> None:
+    names = ["adtr", "no_query", "pixels", "resnet18", "last_layer", "no_attention"]
+    rows = [(e, f"c{i}", 60.0 + i, 55.0, 70.0) for e in names for i in range(12)]
+    many = pd.DataFrame(rows, columns=["experiment", "category", "mean", "low", "high"])
+    many = many.assign(dataset="smoke_mvtec", metric="image_auroc")
+    figure = dots(panels(smoke, "smoke_mvtec", many, read_specs(PARAMS)))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"c{i}" for i in range(12)]
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    greys = sum(is_grey(colours(smoke)[name]) for name in names)
+    assert greys > 0
+    assert len(texts) == len(names) - greys + 2  # other experiments, chance
+    assert "other experiments" in texts
 
 
 # Feature differences

@@ -1,6 +1,9 @@
 """New images are scored as evaluation scores them, for every method, alone or in company."""
 
 import pickle
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from vouched import vouch_again
 
 from adtr import Detector
 from adtr.errors import UserError
 from adtr.evaluate.measure import upsampled
+from adtr.records import read_json, write_only
 
 Make = Callable[..., Path]  # the fixture `made`
 METHODS = ["adtr", "adtr_plus", "padim", "patchcore", "spade", "kde", "autoencoder"]
@@ -90,6 +95,16 @@ def test_an_image_is_anomalous_above_the_threshold(detector: Detector, made: Mak
     assert sum(bool(p.pred_label) for p in lower) == 2  # of 16 ranks 3 lie above: 13th smallest of 15
 
 
+@pytest.mark.parametrize("calibration", [0.0, 0.5])
+def test_a_threshold_that_is_given_needs_no_calibration(calibration: float, made: Make, path: Path) -> None:
+    run = made("padim", calibration)
+    score = Detector.load(run).predict(path)[0].pred_score
+    for threshold, label in ((score, False), (score - 0.01, True)):
+        detector = Detector.load(run, threshold=threshold)
+        (prediction,) = detector.predict(path)
+        assert (prediction.pred_label, prediction.threshold, detector.false_alarms) == (label, threshold, None)
+
+
 def test_too_few_calibration_images_are_refused_with_the_number_needed(made: Make) -> None:
     with pytest.raises(UserError, match=r"15 calibration images are too few for a rate .* of 0.01, which needs 99"):
         Detector.load(made("padim"), false_alarms=0.01)
@@ -100,6 +115,18 @@ def test_without_calibration_images_there_are_no_labels_and_no_threshold(made: M
     assert (prediction.threshold, prediction.pred_label, prediction.pred_mask) == (None, None, None)
     with pytest.raises(UserError, match=r"held out no images .* threshold\.calibration 0\.2"):
         Detector.load(made("padim", 0.0), false_alarms=0.1)
+
+
+def test_a_run_without_test_images_stretches_the_scale_to_what_it_sees(made: Make, path: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made("padim"), tmp_path / "run"))
+    np.save(run / "maps.npy", np.empty((0, 8, 8), np.float32))
+    vouch_again(run / "evaluation.json", scale=[0.1, 0.2])
+    detector = Detector.load(run)
+    (prediction,) = detector.predict(path)
+    assert detector.scale_of(prediction) == (0.1, pytest.approx(prediction.token_map.max()))
+    assert prediction.token_map.max() > 0.2
+    whole = Detector.load(made("padim"))
+    assert whole.scale_of(prediction) == whole.scale
 
 
 def test_a_copy_by_pickle_and_threads_at_once_give_the_same(detector: Detector, images: Path) -> None:
@@ -126,3 +153,25 @@ def test_the_largest_region_is_boxed(detector: Detector) -> None:
     left, top, right, bottom, area = region  # half way between tokens: 10 px apart down, 80 / 7 px across
     assert (left, top, right, bottom) == (41, 46, 75, 65)
     assert 0.8 * 34 * 19 < area < 34 * 19
+
+
+def test_a_first_score_imports_nothing_slow(made: Make, path: Path) -> None:
+    """Of what takes seconds: PyTorch's compiler, which fresh weights of a network without memory once asked for."""
+    code = f"""
+import sys
+from adtr import Detector
+Detector.load({str(made("adtr"))!r}).predict({str(path)!r})
+print({{"torch._dynamo", "sympy", "sklearn", "scipy.stats", "matplotlib", "onnxruntime", "fastapi"}} & {{*sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
+
+
+def test_a_run_of_other_parameters_is_refused_by_name(made: Make, tmp_path: Path) -> None:
+    """As of an earlier version, whose run.json has a parameter that is gone."""
+    run = shutil.copytree(made("padim"), tmp_path / "run")
+    values = read_json(run / "run.json")
+    values["params"]["padim"]["gone"] = 1
+    write_only(run / "run.json", {name: value for name, value in values.items() if name != "sha256"})
+    with pytest.raises(UserError, match=r"run: made by a version .* with other parameters \(gone\): train it again"):
+        Detector.load(run)

@@ -1,25 +1,28 @@
 """The report: what it says of numbers, and that each number leads to its runs. The results here are small but whole."""
 
-import contextlib
+import base64
 import dataclasses
 import hashlib
 import html
 import io
 import json
 import math
-import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import findings
 import noisy
 import pandas as pd
+import playwright.sync_api as playwright
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from matplotlib import pyplot as plt
 from PIL import Image
 from vouched import vouch, vouch_again
 
@@ -28,20 +31,22 @@ from adtr.config.study import Plan, resolve
 from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, kinds_of
+from adtr.figures.look import save, set_look
 from adtr.records import Record
 from adtr.report import content as report_content
 from adtr.report import figures, stage
 from adtr.report import runs as report_runs
 from adtr.report.page import page as render
 from adtr.tables import sizes, summary
-from adtr.tables.stage import write_tables
+from adtr.tables.stage import write_findings, write_tables
 
 PARAMS = Path(__file__).parents[2] / "params"
 VALUES = {"adtr": 90.0, "padim": 92.0, "spade": 80.0}  # image AUROC; the second category has 1 more, the second seed 2
 NASTY = "<b>&001"
 MASKED = ["image_auroc", "pixel_auroc", "aupro"]
 UNMASKED = ["image_auroc", "image_auroc_all"]
-PIXEL = "data:image/webp;base64,UklGRhoAAABXRUJQVlA4TA4AAAAvAAAAAAfQ//73v/+BiOh/AAA="
+PIXEL = "UklGRhoAAABXRUJQVlA4TA4AAAAvAAAAAAfQ//73v/+BiOh/AAA="  # WebP in base64
+SCORES = {"adtr": [1, 2, 3, 4], "padim": [1, 2, 3, 4], "spade": [4, 3, 2, 1]}  # of images 1 to 4; 2 and 4 are anomalous
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -76,7 +81,13 @@ def write_results(plan: Plan, results: Path) -> None:
         (folder / "history.csv").write_text("epoch,lr,loss\n" + "1,0.1,2.0\n2,0.1,1.5\n" * (experiment == "adtr"))
         curve = "1,image_auroc,70.0\n2,image_auroc,90.0\n" * (experiment == "adtr")
         (folder / "curve.csv").write_text("epoch,metric,value\n" + curve)
-        (folder / "scores.csv").write_text("image,label,split\na,0,test\nb,1,test\nc,1,test\nd,1,rest\n")
+        scores = [f"{category}/{n}.png,{1 - n % 2},test,{'good' if n % 2 else 'dent'},{score}\n"
+                  for n, score in enumerate(SCORES[experiment], start=1)]  # fmt: skip
+        (folder / "scores.csv").write_text(
+            "image,label,split,defect,pred_score\n" + "".join(scores) + "d,1,rest,dent,9\n"
+        )
+        normal = "n,2.5,3\n" * 99 * (experiment == "padim")  # the threshold of 1 % false alarms is 2.5
+        (folder / "calibration.csv").write_text("image,pred_score,map_max\n" + normal)
         value = VALUES[experiment] + (category == "screw") + 2 * seed
         run = {"study": plan.name, "dataset": dataset, "experiment": experiment, "category": category, "seed": seed}
         run |= {"value": value, "note": "", "provenance": f"{folder}@{model[:12]}"}
@@ -85,17 +96,23 @@ def write_results(plan: Plan, results: Path) -> None:
         rows += own
         vouch(folder / "run.json", run_record(plan, dataset, experiment, seed, model), "history.csv")
         evaluation = {"model": model, "score": plan.params[dataset, experiment].score.model_dump(mode="json")}
-        vouch(folder / "evaluation.json", evaluation, "curve.csv", "scores.csv", "metrics.csv")
+        vouch(folder / "evaluation.json", evaluation, "curve.csv", "scores.csv", "metrics.csv", "calibration.csv")
     write_figures(plan, results / "figures")
     metrics = pd.DataFrame(rows)
     metrics.to_csv(results / "metrics.csv", index=False)
     write_tables(plan, metrics, noisy.draws(metrics), sizes.networks(plan, results), PARAMS, results / "tables")
     tables = results / "tables"
+    write_findings(plan, *findings.of(metrics), tables)
     vouch(tables / "record.json", {}, "../metrics.csv", *(path.name for path in tables.iterdir()))
 
 
 def write_figures(plan: Plan, folder: Path) -> None:
-    """Pictures of every kind, and galleries of four images whose scores are 1 to 4."""
+    """Pictures of every kind in each of its forms, and galleries of four images."""
+    set_look()
+    plot, axes = plt.subplots(figsize=(2, 2))
+    axes.plot([0, 1], [50, 60], label="a & b")
+    axes.legend()
+    save(plot, folder, "drawing")
     for dataset, definition in plan.datasets.items():
         pictures = [folder / "datasets" / dataset / f"{kind}.png" for kind in dataset_kinds(plan, dataset)]
         for category in definition.categories or []:
@@ -106,18 +123,20 @@ def write_figures(plan: Plan, folder: Path) -> None:
         pictures[0].parent.mkdir(parents=True)
         for path in pictures:
             Image.new("RGB", (2, 2)).save(path)
+            for form in (".svg", ".pdf"):
+                shutil.copy(folder / f"drawing{form}", path.with_suffix(form))
         for path in {path.parent for path in pictures}:
             vouch(path / "record.json", {}, *(each.name for each in path.iterdir() if each.name != "record.json"))
 
 
 def gallery(category: str) -> dict[str, Any]:
-    images: list[dict[str, Any]] = []
-    for score, verdict in enumerate(("true negative", "false negative", "false positive", "true positive"), start=1):
-        label = score % 2 == 0
-        pictures = {"image": PIXEL, "map": PIXEL, "mask": PIXEL if label else None}
-        image = {"image": f"{category}/{score}.png", "label": int(label), "defect": "dent" if label else "good"}
-        images.append(image | {"score": float(score), "verdict": verdict, "pictures": pictures})
-    return {"experiment": "ADTR", "threshold": 3.0, "f1": 0.5, "note": "For looking only.", "images": images}
+    images = [
+        {"image": f"{category}/{n}.png", "picture": PIXEL, "contour": "" if n % 2 else "M10 10L90 10L90 90Z"}
+        for n in range(1, 5)
+    ]
+    maps = base64.b64encode(bytes(range(16)) * 4).decode()
+    runs = [{"title": title, "grid": 4, "low": 0, "high": 1, "maps": maps} for title in ("ADTR", "PaDiM", "SPADE")]
+    return {"side": 256, "images": images, "runs": runs}
 
 
 def run_record(plan: Plan, dataset: str, experiment: str, seed: int, model: str) -> dict[str, Any]:
@@ -174,7 +193,7 @@ class Page(HTMLParser):
 
     def own(self) -> list[list[str]]:
         """The first main table of the first data set, white space made single."""
-        rows = next(rows for title, rows in self.tables if title in OWN)
+        rows = next(rows for title, rows in self.tables if title.partition(": ")[2] in OWN)
         return [[" ".join(cell.split()) for cell in row] for row in rows]
 
 
@@ -210,7 +229,7 @@ def results(made: Made, tmp_path: Path) -> Path:
 def test_names_are_escaped_and_the_label_says_whose_recipe_it_is(made: Made) -> None:
     assert "&lt;b&gt;&amp;001" in made.html
     assert "Not the paper’s recipe" in made.html
-    assert "Not the paper's recipe" in made.brief
+    assert "Not the paper’s recipe" in made.brief
     assert "<b>" not in made.html + made.brief
 
 
@@ -233,7 +252,7 @@ def test_the_page_asks_for_nothing_outside_itself(made: Made, page: Page) -> Non
     wanted = [attrs[name] for _, attrs in page.elements for name in ("src", "href", "srcset", "data") if name in attrs]
     assert len(wanted) > 20
     assert {link[:1] if link[:1] == "#" else link[:5] for link in wanted} == {"#", "data:"}
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttp|https?://", made.html)
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttp|https?://", made.html)
     policy = next(attrs["content"] for attrs in page.all("meta", "http-equiv"))
     assert policy.startswith("default-src 'none'; img-src data:;")
 
@@ -245,12 +264,28 @@ def test_every_link_leads_somewhere(page: Page) -> None:
 
 
 def test_every_image_has_its_words(page: Page) -> None:
-    images, plan = page.all("img"), study()
-    kinds = [kind for dataset in plan.datasets for kind in kinds_of(plan, dataset) * 2 if kind != "gallery"]
+    images, drawings, plan = page.all("img"), [div for div in page.all("div", "role") if div["role"] == "img"], study()
+    kinds = [kind for dataset in plan.datasets for kind in kinds_of(plan, dataset) * 2]
+    kinds = [kind for kind in kinds if kind not in ("gallery", "maps", "histogram")]  # the page draws them itself
     whole = [kind for dataset in plan.datasets for kind in dataset_kinds(plan, dataset)]
-    assert len(images) == len(kinds) + len(whole) + 2 * 2 * (4 + 4 + 2)  # and the galleries: images, maps, masks
-    assert {"screw: ROC curves, seed 0", "screw: Training loss after each epoch, seed 0"} < {i["alt"] for i in images}
+    assert len(drawings) + len(images) == len(kinds) + len(whole) + 3  # and three examples
+    names = {drawing["aria-label"] for drawing in drawings}
+    assert {"screw: ROC curves, seed 0", "screw: Training loss after each epoch, seed 0"} < names
     assert all(image["alt"] for image in images)
+
+
+def test_a_drawing_takes_the_pages_colours_and_shares_no_id(made: Made) -> None:
+    drawings = re.findall(r'aria-label="[^"]*"><svg.*?</svg>', made.html)
+    assert len(drawings) > 10
+    ids = re.findall(r' id="([^"]*)"', "".join(drawings))
+    assert len(ids) == len(set(ids)) > 0
+    for drawing in drawings:
+        used = re.findall(r'url\(#([^)]*)|href="#([^"]*)', drawing)
+        assert {"".join(name) for name in used} == set(re.findall(r' id="([^"]*)"', drawing))
+        assert ">a &amp; b</text>" in drawing
+        assert "currentColor" in drawing
+        assert "var(--line)" in drawing
+        assert not re.search("<style|#262626|#ffffff|font-family|xmlns", drawing)
 
 
 def test_a_main_table_shows_mean_and_spread(page: Page) -> None:
@@ -261,7 +296,7 @@ def test_a_main_table_shows_mean_and_spread(page: Page) -> None:
 
 
 def test_every_number_of_the_main_tables_leads_to_its_runs(page: Page) -> None:
-    links = [link for title, link in page.links if title in OWN]
+    links = [link for title, link in page.links if title.partition(": ")[2] in OWN]
     assert len(links) == 3 * (3 + 2) * 3  # experiments, metrics of both data sets, columns
     assert [link["data-runs"] for link in links[:3]] == ["1 2", "3 4", "1 2 3 4"]
     for _, link in page.links:
@@ -289,7 +324,7 @@ def test_the_table_of_runs_tells_each_in_full(page: Page) -> None:
 
 
 def test_each_run_leads_to_its_parameters(page: Page) -> None:
-    listed = {attrs["id"] for attrs in page.all("details", "id")}
+    listed = {attrs["id"] for attrs in page.all("details", "id")} - {"parameters"}
     assert {row["data-params"] for row in page.all("tr", "data-params")} == listed
     adtr, padim, *_ = report_runs.parameters(study())
     assert adtr["id"] == "params-smoke_mvtec-adtr"
@@ -298,16 +333,17 @@ def test_each_run_leads_to_its_parameters(page: Page) -> None:
     assert "train.epochs" not in padim["values"]
 
 
-def test_the_best_of_a_column_is_bold_unless_all_print_alike(results: Path, tmp_path: Path) -> None:
-    metrics = pd.read_csv(results / "metrics.csv")
-    screw = (metrics.category == "screw") & (metrics.metric == "image_auroc")
-    metrics.loc[screw, "value"] = 99.96 + metrics.seed / 1000
-    metrics.to_csv(results / "metrics.csv", index=False)
+def test_what_is_level_with_the_best_of_a_column_is_bold(results: Path, tmp_path: Path) -> None:
+    table = results / "tables/smoke_mvtec_image_auroc.csv"
+    cells = pd.read_csv(table)
+    assert cells[cells.best].row.tolist() == ["PaDiM"] * 3  # 2 points ahead, and draws differ by 0.1
+    cells.assign(best=cells.best | (cells.row == "ADTR") & (cells.column == "mean")).to_csv(table, index=False)
     vouch_again(results / "tables/record.json")
     page = written(study(), results, tmp_path / "out")[0]
-    own = Page(page[page.index('<section id="data-1">') :])
-    best = [" best" in f" {attrs['class']}" for attrs in own.all("td", "data-value")][:12]
-    assert best == [*[False] * 4, True, False, True, *[False] * 5]  # the fourth of a row is its interval
+    bold = {"good": [True, False], "data-1": [False, False, True, False, True, True, True, False]}
+    for place, expected in bold.items():
+        cells_there = Page(page[page.index(f'id="{place}"') :]).all("td", "data-value")
+        assert [" best" in f" {attrs['class']}" for attrs in cells_there][: len(expected)] == expected
 
 
 def test_an_undefined_value_is_a_dash_with_its_reason(results: Path, tmp_path: Path) -> None:
@@ -332,6 +368,15 @@ def test_a_data_set_without_masks_says_so(results: Path, tmp_path: Path) -> None
         assert "Pixel AUROC" not in text
         assert "PRO curves" not in text
         assert "by t-SNE" not in text
+
+
+def test_what_was_not_drawn_without_test_images_is_left_out(results: Path, tmp_path: Path) -> None:
+    folder = results / "figures/categories/smoke_mvtec/screw"
+    drawn = [path.name for path in folder.iterdir() if path.stem not in ("record", "roc", "maps", "histogram")]
+    vouch(folder / "record.json", {}, *drawn)
+    page = written(study(), results, tmp_path / "out")[0]
+    assert page.count('alt="screw: ROC curves') == 1  # of the other data set
+    assert page.count('alt="screw: Training loss') == 2
 
 
 def test_the_papers_tables_stand_only_beside_its_benchmarks(made: Made, tmp_path: Path) -> None:
@@ -360,8 +405,9 @@ def test_the_brief_report_links_few_and_small_pictures_beside_it(made: Made) -> 
     links = re.findall(r"\]\(([^)]*)\)", made.brief)
     folder = made.folder / "reports/smoke"
     assert len(links) == 5 + 4
-    assert {"figures/smoke_mvtec-bars.png", "figures/smoke_cifar10-bars.png"} < set(links)
-    assert sorted(str(path.relative_to(folder)) for path in (folder / "figures").iterdir()) == sorted(links)
+    assert {"figures/smoke_mvtec-dots.png", "figures/smoke_cifar10-dots.png"} < set(links)
+    forms = [link.replace(".png", ".pdf") for link in links if link.endswith(".png")]  # for LaTeX
+    assert sorted(str(path.relative_to(folder)) for path in (folder / "figures").iterdir()) == sorted(links + forms)
     assert "results/" not in made.brief
 
 
@@ -402,7 +448,7 @@ def test_runs_of_other_parameters_are_refused(made: Made, tmp_path: Path) -> Non
         "runs/smoke_mvtec/adtr/screw/0/run.json",
         "figures/categories/smoke_cifar10/screw/roc.png",
         "figures/categories/smoke_cifar10/screw/gallery.json",
-        "figures/datasets/smoke_mvtec/bars.png",
+        "figures/datasets/smoke_mvtec/dots.png",
         "tables/comparison.csv",
     ],
 )
@@ -415,12 +461,13 @@ def test_a_missing_file_is_named(results: Path, tmp_path: Path, name: str) -> No
 def test_a_form_that_fails_blocks_no_other(made: Made, results: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     (results / "tables/table3.tex").unlink()
-    bars = results / "figures/datasets/smoke_mvtec/bars.png"
-    bars.write_text("no picture")
-    vouch_again(bars.with_name("record.json"))
+    dots = results / "figures/datasets/smoke_mvtec/dots.png"
+    for path in (dots, dots.with_suffix(".svg")):
+        path.write_text("no picture")
+    vouch_again(dots.with_name("record.json"))
     (output / "report.tex").parent.mkdir()
     (output / "report.tex").write_text("old")
-    message = r"(?s)^not written:\n  figures: .*bars\.png.*\n  report\.html: .*\n  report\.tex: "
+    message = r"(?s)^not written:\n  figures: .*dots\.png.*\n  report\.html: .*\n  report\.tex: "
     with pytest.raises(UserError, match=message):
         written(study(), results, output)
     assert (output / "report.md").read_text() == made.brief
@@ -430,7 +477,7 @@ def test_a_form_that_fails_blocks_no_other(made: Made, results: Path, tmp_path: 
 def test_ranks_that_differ_point_to_the_curves(made: Made) -> None:
     content = report_content.gather(study(), made.folder / "results/smoke", PARAMS)
     differs = render(content | {"agrees": False, "ranks": ["They do not rank as in the paper."]})
-    assert ("The curves over the epochs" in made.html, "The curves over the epochs" in differs) == (False, True)
+    assert ("the order has settled" in made.html, "the order has settled" in differs) == (False, True)
 
 
 def test_a_span_of_runs_is_short() -> None:
@@ -446,7 +493,7 @@ def test_a_copied_picture_is_small_and_of_a_kind_that_latex_reads(tmp_path: Path
     Image.new("RGB", (3000, 1000)).save(tmp_path / "wide.png")
     for kind, form in (("maps", "JPEG"), ("roc", "PNG")):
         with Image.open(io.BytesIO(figures.small(kind, tmp_path / "wide.png"))) as image:
-            assert (image.format, image.size) == (form, (1100, 367))
+            assert (image.format, image.size) == (form, (1800, 600))
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on the PATH")
@@ -477,92 +524,248 @@ def test_titles_of_any_letters_are_in_all_forms_and_the_print_compiles(made: Mad
 
 # The page in a browser
 
-STEPS = """
-const said = {};
-const names = table => [...table.tBodies[0].rows].map(row => row.cells[0].firstChild.textContent);
-{
-  const own = document.querySelector("#data-1 table"), head = own.tHead.rows[0].cells[2], button = head.firstChild;
-  said.sorted = [names(own)];
-  for (const _ of [1, 2, 3]) {
-    button.click();
-    said.sorted.push([head.getAttribute("aria-sort"), ...names(own)]);
-  }
-  const table4 = [...document.querySelectorAll(".paper")].at(-1);
-  for (const _ of [1, 2]) table4.tHead.rows[0].cells[2].firstChild.click();
-  said.dashes = [...table4.tBodies[0].rows].map(row => row.cells[2].textContent.trim() === "–");
-  const table1 = document.querySelector(".paper"), shown = () => [...table1.tHead.rows[0].cells]
-    .filter(cell => getComputedStyle(cell).display !== "none").map(cell => cell.textContent.trim());
-  said.folded = [shown()];
-  for (const _ of [1, 2]) {
-    table1.closest(".scroll").previousElementSibling.click();
-    said.folded.push(shown());
-  }
-  const link = own.querySelector("[data-runs]"), panel = document.getElementById("panel");
-  const open = () => panel.matches(":popover-open");
-  link.focus();
-  link.click();
-  said.clicked = [open(), panel.textContent, document.querySelectorAll("tr.hit").length];
-  panel.querySelector("button").focus();
-  panel.querySelector("button").click();
-  said.closed = [open(), document.activeElement === link, document.querySelectorAll("tr.hit").length];
-  const browser = document.querySelector(".browser"), form = browser.querySelector("form");
-  const seen = () => [...browser.querySelectorAll(".shots li")].filter(shot => !shot.hidden)
-    .map(shot => shot.dataset.category.slice(0, 1) + shot.querySelector("a").textContent);
-  const change = (element, value) => {
-    element.value = value;
-    for (const kind of ["input", "change"]) element.dispatchEvent(new Event(kind, { bubbles: true }));
-  };
-  said.gallery = [form.hidden, seen()];
-  change(form.category, "screw");
-  said.category = seen();
-  form.querySelector("[value='true positive']").click();
-  said.verdict = seen();
-  said.status = form.querySelector(".status").textContent;
-  said.width = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  document.title = "SAID" + JSON.stringify(said);
-}
-"""
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: the page's script is not tried")
+    with playwright.sync_playwright() as driver:
+        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
-def in_browser(page: Path, profile: Path) -> tuple[dict[str, Any], str]:
-    """What STEPS found on a page, and all that the browser logged; nothing of the browser stays."""
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
-    options += ["--enable-logging=stderr", "--window-size=700,900", f"--user-data-dir={profile}"]
-    command = [str(CHROMIUM), *options, "--virtual-time-budget=4000", "--dump-dom", page.as_uri()]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, start_new_session=True) as process:
-        try:
-            out, log = process.communicate(timeout=60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    found = re.search(r"<title>SAID(.*?)</title>", out, re.S)
-    assert found, f"the page's script did not end: {log[-2000:]}"
-    return json.loads(html.unescape(found[1])), log
+@pytest.fixture
+def view(browser: Any, made: Made) -> Iterator[Callable[..., Any]]:
+    """Opens the page; at the end of the test it has asked for nothing, and its console is empty."""
+    contexts, noise = [], list[str]()
+
+    def opened(width: int = 1440, scheme: str = "light") -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        page, address = context.new_page(), (made.folder / "reports/smoke/report.html").as_uri()
+        page.on("console", lambda message: noise.append(message.text))
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        page.on("request", lambda request: noise.append(request.url))
+        page.goto(address)
+        noise[:] = [line for line in noise if line != address and not line.startswith("data:")]
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [line for line in noise if not line.startswith("data:")] == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page's script is not tried")
-def test_the_page_sorts_tells_and_filters(made: Made, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(made.html.replace("</body>", f"<script>{STEPS}</script></body>"), encoding="utf-8")
-    said, log = in_browser(page, tmp_path / "profile")
-    assert "CONSOLE" not in log
-    order, up = ["ADTR", "PaDiM", "SPADE"], ["SPADE", "ADTR", "PaDiM"]
-    assert said["sorted"] == [order, ["descending", *up[::-1]], ["ascending", *up], [None, *order]]
-    assert said["dashes"] == sorted(said["dashes"])
-    assert set(said["dashes"]) == {True, False}
-    few, all_of_them, again = said["folded"]
-    assert few == again == ["per cent", "screw", "mean"]
-    assert len(all_of_them) == 17
-    opened, text, hits = said["clicked"]
-    assert (opened, hits) == (True, 2)
+def column(table: Any, place: int) -> list[str]:
+    texts = table.locator(f"tbody tr > :nth-child({place})").all_text_contents()
+    return [" ".join(text.split()) for text in texts]
+
+
+def test_a_click_sorts_down_up_and_back(view: Callable[..., Any]) -> None:
+    table = view().locator("#against .own").first
+    head = table.locator("thead th").nth(3)
+    order = ["ADTR1–4", "PaDiM5–8", "SPADE9–10"]
+    for direction, names in (("descending", [1, 0, 2]), ("ascending", [2, 0, 1]), (None, [0, 1, 2])):
+        head.locator("button").click()
+        assert (head.get_attribute("aria-sort"), column(table, 1)) == (direction, [order[i] for i in names])
+
+
+def test_intervals_sort_as_numbers_and_dashes_stay_last(view: Callable[..., Any]) -> None:
+    page = view()
+    table = page.locator("#comparison ~ .table table").first
+    interval = column(table, 5)
+    table.locator("thead th button").nth(4).press("Enter")
+    ends = [[float(end) for end in text.replace("−", "-").strip("[]").split(", ")] for text in interval]
+    assert column(table, 5) == [text for _, text in sorted(zip(map(sum, ends), interval, strict=True), reverse=True)]
+    assert any(text.startswith("[−") for text in interval)
+    ablation = page.locator(".paper").last
+    for _ in range(2):
+        ablation.locator("thead th button").nth(2).click()
+        dashes = [text == "–" for text in column(ablation, 3)]
+        assert dashes == sorted(dashes)
+        assert set(dashes) == {True, False}
+
+
+def test_categories_that_were_not_run_are_folded(view: Callable[..., Any]) -> None:
+    page = view()
+    heads = page.locator(".paper").first.locator("thead th")
+    assert heads.locator("visible=true").count() == 3
+    page.get_by_label("Show the categories that were not run").first.check()
+    assert heads.locator("visible=true").count() == 17
+
+
+def test_a_number_tells_its_runs_and_gives_the_focus_back(view: Callable[..., Any]) -> None:
+    page = view()
+    link, panel = page.locator("#against .own [data-runs]").first, page.locator("#panel")
+    link.press("Enter")
+    text = panel.text_content()
+    assert panel.is_visible()
+    assert page.locator("tr.hit").count() == 2
     for fact in ("ADTR", NASTY, "image AUROC", "da7ada7ada7a", "3e163e16", "c0331700c033", "2026-01-02 03:04", "a CPU"):
         assert fact in text
     assert "train.epochs4" in re.sub(r"\s", "", text)
-    assert said["closed"] == [False, True, 0]
-    every = [f"{category}{score}" for category in "<s" for score in "1234"]
-    assert (said["gallery"][0], sorted(said["gallery"][1])) == (False, every)
-    assert sorted(said["category"]) == ["s1", "s2", "s3", "s4"]
-    assert sorted(said["verdict"]) == ["s1", "s2", "s3"]
-    assert said["status"] == "3 of 8 images"
-    assert said["width"] <= 0
+    panel.get_by_label("close").press("Enter")
+    assert not panel.is_visible()
+    assert page.locator("tr.hit").count() == 0
+    assert link.evaluate("link => link === document.activeElement")
+
+
+def test_a_table_is_copied_as_it_is_sorted_without_numbers_of_runs(view: Callable[..., Any]) -> None:
+    page = view()
+    table = page.locator("#against .own").first
+    table.locator("thead th button").nth(3).click()
+    copied = {}
+    for form in ("CSV", "Markdown", "LaTeX"):
+        page.get_by_label(f": image AUROC as {form}").first.click()
+        page.get_by_text("copied").wait_for()
+        copied[form] = page.evaluate("navigator.clipboard.readText()")
+        page.get_by_text("copied").wait_for(state="detached")
+    first, second = copied["CSV"].splitlines()[:2]
+    assert first == "per cent,<b>&001,screw,mean,95 % interval"
+    assert second == 'PaDiM,93.0 ± 1.4,94.0 ± 1.4,93.5 ± 1.4,"[93.4, 93.6]"'
+    assert copied["Markdown"].splitlines()[1:3] == [
+        "| :--- | ---: | ---: | ---: | ---: |",
+        "| PaDiM | 93.0 ± 1.4 | 94.0 ± 1.4 | 93.5 ± 1.4 | [93.4, 93.6] |",
+    ]
+    assert r"per cent & <b>\&001 & screw & mean & 95 \% interval \\" in copied["LaTeX"]
+    assert r"PaDiM & 93.0 $\pm$ 1.4 & 94.0 $\pm$ 1.4" in copied["LaTeX"]
+
+
+def shots(page: Any) -> list[str]:
+    """The images that the gallery shows, as '4 true positive'."""
+    items = page.locator(".shots li:not([hidden])")
+    names = [re.search(r"/(\d)\.png", text) for text in items.all_text_contents()]
+    verdicts = items.locator(".verdict").all_text_contents()
+    return [f"{name[1]} {verdict}" for name, verdict in zip(names, verdicts, strict=True) if name]
+
+
+def test_the_gallery_filters_and_orders_every_methods_images(view: Callable[..., Any]) -> None:
+    page = view()
+    images = ["1 true negative", "2 true positive", "3 false positive", "4 true positive"]
+    assert sorted(shots(page)) == images
+    page.locator("[name=order]").select_option("failures first")
+    assert shots(page)[0] == "3 false positive"
+    page.get_by_label("true positive").uncheck()
+    assert shots(page) == ["3 false positive", "1 true negative"]
+    page.locator("[name=defect]").select_option("dent")
+    assert shots(page) == []
+    page.get_by_label("true positive").check()
+    assert sorted(shots(page)) == ["2 true positive", "4 true positive"]
+    page.locator("[name=method]").select_option("PaDiM")
+    assert sorted(shots(page)) == ["2 false negative", "4 true positive"]
+    page.locator("[name=category]").select_option("all")
+    assert len(shots(page)) == 4
+    assert page.locator("#matrix td").all_text_contents() == ["2", "2", "2", "2"]
+    page.locator("[name=category]").select_option("screw")
+    assert "screw" in page.locator(".shots li").first.text_content()
+    before = page.locator(".shots canvas").first.evaluate("canvas => getComputedStyle(canvas).opacity")
+    page.get_by_label("opacity of the map").press("Home")
+    after = page.locator(".shots canvas").first.evaluate("canvas => getComputedStyle(canvas).opacity")
+    assert (before, after) == ("0.7", "0")
+    assert page.locator(".shots path").first.is_visible()
+    page.get_by_label("ground truth").uncheck()
+    assert not page.locator(".shots path").first.is_visible()
+
+
+def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view: Callable[..., Any]) -> None:
+    page = view()
+    matrix, handle = page.locator("#matrix td"), page.get_by_label("Threshold on the image score")
+    basis, doubt = page.locator("#basis"), page.locator("#doubt")
+    assert matrix.all_text_contents() == ["2", "0", "1", "1"]  # above 1: of the best F1, 4 / 5
+    assert "best F1, chosen on these test images" in basis.text_content()
+    assert not doubt.is_visible()
+    handle.focus()
+    for _ in range(400):
+        page.keyboard.press("ArrowRight")
+    assert matrix.all_text_contents() == ["1", "1", "1", "1"]  # above 2 and a bit
+    assert basis.text_content() == "Moved by hand."
+    rates = page.locator("#rates tr").all_text_contents()
+    assert rates[:4] == [
+        "precision50.0 %1 of 2",
+        "recall50.0 %1 of 2",
+        "false alarms50.0 %1 of 2",
+        "misses50.0 %1 of 2",
+    ]
+    assert sorted(shots(page))[1] == "2 false negative"
+    page.keyboard.press("End")
+    assert matrix.all_text_contents() == ["0", "2", "0", "2"]
+    page.get_by_label("threshold", exact=True).fill("3")
+    assert matrix.all_text_contents() == ["1", "1", "0", "2"]  # an image is anomalous above it
+    page.locator("#copy-command").click()
+    command = page.evaluate("navigator.clipboard.readText()")
+    run = re.escape("/runs/smoke_mvtec/adtr/<b>&001/0'")
+    assert re.fullmatch(rf"adtr predict '\S+{run} IMAGES --output predictions --threshold 3", command)
+    page.get_by_text("back to the start").click()
+    assert matrix.all_text_contents() == ["2", "0", "1", "1"]
+
+
+def test_a_threshold_starts_where_it_was_calibrated_and_one_that_separates_nothing_is_told(
+    view: Callable[..., Any],
+) -> None:
+    page = view()
+    page.locator("[name=method]").select_option("PaDiM")
+    assert "calibrated for 1 % false alarms, from 99 normal images" in page.locator("#basis").text_content()
+    assert page.get_by_label("threshold", exact=True).input_value() == "2.5"
+    page.locator("[name=method]").select_option("SPADE")
+    assert page.locator("#matrix td").all_text_contents() == ["2", "0", "2", "0"]
+    assert "calls everything anomalous" in page.locator("#doubt").text_content()
+
+
+def test_the_keyboard_reaches_everything(view: Callable[..., Any]) -> None:
+    page = view()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#good")
+    page.locator(".shots button").first.press("Enter")
+    dialog = page.locator("dialog")
+    first = dialog.locator("img").get_attribute("alt")
+    assert dialog.locator("canvas").evaluate("canvas => canvas.width") == 512
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("img").get_attribute("alt") != first
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    scrolling = """() => [...document.querySelectorAll("main *")].filter(part => part.tabIndex < 0
+      && part.scrollWidth > part.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(part).overflowX))
+      .map(part => part.outerHTML)"""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("document.querySelectorAll('details').forEach(part => (part.open = true))")
+    assert page.evaluate(scrolling) == []
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_nothing_is_wider_than_the_page(
+    width: int, scheme: str, view: Callable[..., Any]
+) -> None:
+    page = view(width, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(part => (part.open = true))")
+    found = Axe().run(page).response["violations"]
+    assert [(of["id"], of["help"], [node["target"] for node in of["nodes"]][:3]) for of in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+def test_the_first_screen_holds_table_and_examples_and_the_contents_follow(view: Callable[..., Any]) -> None:
+    page = view()
+    for part in (".opening tbody tr", ".example", ".departure a"):
+        box = page.locator(part).last.bounding_box()
+        assert box["y"] + box["height"] <= 900
+    assert page.locator(".example strong").all_text_contents() == [
+        "A clear find",
+        "A narrow find",
+        "A failure: a false alarm",
+    ]
+    titles = page.locator("h2, h3[id]").all_text_contents()
+    assert page.locator("nav a").all_text_contents() == titles
+    page.locator("#runs").scroll_into_view_if_needed()
+    page.evaluate("document.getElementById('runs').scrollIntoView()")
+    page.locator("nav a[aria-current]", has_text="Runs").wait_for()
+    assert page.locator("nav").bounding_box()["y"] == 0
+
+
+def test_a_print_shows_all_but_the_parameters(view: Callable[..., Any]) -> None:
+    page = view()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    closed = page.locator("details:not([open])")
+    assert closed.count() == page.locator("#parameters details").count() > 0

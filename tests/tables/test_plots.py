@@ -50,17 +50,17 @@ def test_metrics_are_named_by_data_set_experiment_metric_and_category(plan: Plan
 
 def test_losses_are_averaged_over_categories_and_seeds(plan: Plan, results: Path) -> None:
     found = plots.training(plan, results)
-    assert set(found.experiment) == {plan.titles["adtr"]}
+    assert set(found.experiment) == {"adtr"}
     assert found[found.dataset == "smoke_mvtec"].loss.tolist() == [1.5, 1.0]
 
 
 def test_curves_are_averaged_vertically(plan: Plan, results: Path) -> None:
-    found = plots.roc(plan, results).query("dataset == 'smoke_mvtec' and experiment == 'ADTR'")
+    found = plots.roc(plan, results).query("dataset == 'smoke_mvtec' and experiment == 'adtr'")
     assert len(found) == len(plots.GRID)
     # seed 0: all found at once; seed 1: one of two found, then a normal image, then the other
     after = found[found.fpr > 0].tpr.to_numpy()
-    assert after[found[found.fpr > 0].fpr < 0.5] == pytest.approx(0.75)
-    assert after[found[found.fpr > 0].fpr > 0.5] == pytest.approx(1.0)
+    assert after[found[found.fpr > 0].fpr < 50] == pytest.approx(75)
+    assert after[found[found.fpr > 0].fpr > 50] == pytest.approx(100)
 
 
 def test_an_undefined_metric_has_no_value(plan: Plan, results: Path) -> None:
@@ -70,3 +70,25 @@ def test_an_undefined_metric_has_no_value(plan: Plan, results: Path) -> None:
     plots.write_plots(plan, results)
     found = pd.read_json(results / "metrics.json", typ="series")["smoke_mvtec"]["adtr"]["image_auroc"]
     assert found["mean"] is None or np.isnan(found["mean"])
+
+
+def test_a_continued_training_counts_its_epochs_from_where_it_starts(plan: Plan) -> None:
+    assert plan.epochs_before("smoke_mvtec", "adtr_plus") == plan.params["smoke_mvtec", "adtr"].train.epochs == 4
+    assert plan.epochs_before("smoke_mvtec", "adtr") == plan.epochs_before("smoke_mvtec", "padim") == 0
+
+
+def test_parameters_are_those_that_runs_read_once_where_they_agree(plan: Plan) -> None:
+    found = plots.parameters(plan)
+    assert found["train"]["batch_size"] == 16
+    assert found["train"]["epochs"] == dict.fromkeys(found["train"]["epochs"], 4) | {"adtr_plus": 2}
+    assert found["features"]["image_size"]["smoke_cifar10/adtr"] == 32
+    assert set(found["features"]["backbone"]) == {e for _, e in plan.params}
+    assert "padim" in found
+    assert "residual" not in found
+
+
+def test_every_curve_has_the_colour_of_its_experiment(plan: Plan, results: Path) -> None:
+    plots.write_plots(plan, results)
+    for name in PLOTS[2:]:
+        table = pd.read_csv(results / name)
+        assert dict(zip(table.experiment, table.colour, strict=True))["ADTR"] == "#D55E00"

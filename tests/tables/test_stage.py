@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import findings
 import noisy
 import numpy as np
 import pandas as pd
@@ -27,13 +28,14 @@ from adtr.tables import stage as tables
 from adtr.tables.latex import BEYOND, escape, latex
 from adtr.tables.specs import read_specs
 from adtr.tables.summary import collect, study_metrics, summarize
-from adtr.tables.uncertainty import intervals
+from adtr.tables.uncertainty import intervals, level_with_best
 
 PARAMS = planted.REPOSITORY / "params"
 SPECS = read_specs(PARAMS)
 B4 = {"adtr": {"backbone": "efficientnet_b4", "image_size": 256, "grid_size": 16}}
 LITE = {"adtr": B4["adtr"] | {"backbone": "efficientnet_lite0"}}
 PRINTED = [name for name, spec in SPECS.items() if "ours" in spec]  # with the paper's rows as they are printed
+NOBODY = pd.DataFrame(columns=["method", "category", "value", "source"])  # no third party
 DASH = "–"
 UNTRAINED = {"padim", "spade", "patchcore", "kde"}
 
@@ -155,14 +157,28 @@ def test_table_1_has_the_papers_rows_and_notes_and_ours() -> None:
     table = printed.of_paper(SPECS["table1"], summary(run("x", 0, 50)))
     rows = list(dict.fromkeys(table.row))
     assert rows[:2] == ["SSIM-AE [6]", "AnoGAN [31]"]
-    assert rows[-6:] == [
-        f"{method} ({kind})" for method in ("ADTR", "ADTR+") for kind in ("paper", "ours", "difference")
-    ]
+    own = [f"{method} ({kind})" for method in ("ADTR", "ADTR+") for kind in ("paper", "ours", "difference")]
+    assert [row for row in rows if row.startswith("ADTR") and "third" not in row] == own
     assert list(dict.fromkeys(table.column))[-2:] == ["zipper", "mean"]
     listed = render.notes(table)
     assert "P-Net [40], screw: printed '1.00'" in listed
     assert "VEVAE [21], cable: printed '9'; 90 is the value that gives the printed mean" in listed
-    assert len(listed) == (SPECS["table1"]["paper"].note != "").sum() == 4
+    assert (
+        len([line for line in listed if "third party" not in line]) == (SPECS["table1"]["paper"].note != "").sum() == 4
+    )
+
+
+@pytest.mark.parametrize(("name", "mean"), [("table1", 96.74), ("table2", 97.52)])
+def test_third_parties_stand_beside_with_their_source(name: str, mean: float) -> None:
+    """ADTR rebuilt by others: every cell of it as they give it, the mean formed here (by hand: sum / 15)."""
+    table = printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
+    row = table[table.row == "ADTR, EfficientNet-B5 (third party)"].set_index("column")
+    others = SPECS[name]["others"].query("method == 'ADTR, EfficientNet-B5'").set_index("category").value.astype(float)
+    assert len(others) == 15
+    assert row["mean"].drop("mean").to_dict() == others.to_dict()
+    assert row["mean"]["mean"] == pytest.approx(mean, abs=0.005)
+    assert set(row.provenance) == {"third party"}
+    assert any("20 epochs" in note and "fc7dbd50" in note for note in render.notes(table))
 
 
 # Ours beside the paper's
@@ -171,7 +187,7 @@ def test_table_1_has_the_papers_rows_and_notes_and_ours() -> None:
 def ours(*rows: dict[str, Any]) -> pd.DataFrame:
     """The paper's table of one method, printed as 90.0 in each of two categories and as their mean."""
     source = pd.DataFrame({"method": "ADTR", "reference": "", "category": ["cat", "dog", "mean"], "note": ""})
-    spec = {"paper": source.assign(value="90.0"), "ours": {"ADTR": "adtr"}, "metric": "image_auroc"}
+    spec = {"paper": source.assign(value="90.0"), "ours": {"ADTR": "adtr"}, "metric": "image_auroc", "others": NOBODY}
     return printed.of_paper(spec, summary(*rows))
 
 
@@ -255,7 +271,9 @@ def test_baselines_measured_here_follow_the_papers_rows_where_they_were_run() ->
     rows = [run("cat", seed, 80 + seed, "padim") for seed in (0, 1)] + [run("cat", 0, 70, "patchcore")]
     source = pd.DataFrame({"method": "PaDiM", "reference": "11", "category": ["cat", "dog", "mean"], "note": ""})
     further = {"PatchCore": "patchcore", "PaDiM": "padim", "KDE": "kde"}
-    spec = {"paper": source.assign(value="90.0"), "ours": {}, "metric": "image_auroc", "further": further}
+    spec = {"paper": source.assign(value="90.0"), "ours": {}, "metric": "image_auroc", "further": further} | {
+        "others": NOBODY
+    }
     table = printed.of_paper(spec, summary(*rows))
     assert list(dict.fromkeys(table.row)) == ["PaDiM [11]", "PatchCore (ours)", "PaDiM (ours)"]
     assert [shown(table, "PaDiM (ours)", column) for column in ("cat", "dog", "mean")] == ["80.5 ± 0.7", DASH, DASH]
@@ -290,7 +308,7 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
     metrics = metrics_of(plan)
     built = tables.build(plan, metrics, SPECS) | tables.of_datasets(plan, summarize(metrics))
-    assert [*built, "comparison", "parameters"] == tables.table_names(plan)
+    assert [*built, *tables.FURTHER] == tables.table_names(plan)
     assert list(built)[4:] == [
         "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
         "smoke_cifar10_image_auroc_all",
@@ -412,16 +430,32 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
     draws = noisy.draws(metrics, 1.0)
     tables.write_tables(plan, metrics, draws, networks(plan), PARAMS, tmp_path)
     cells = pd.read_csv(tmp_path / "smoke_mvtec_image_auroc.csv")
-    assert cells.columns.tolist() == [*printed.CELL, "low", "high"]
+    assert cells.columns.tolist() == [*printed.CELL, "low", "high", "best"]
     assert (cells.low < cells["mean"]).all()
     assert (cells["mean"] < cells.high).all()
     width = (cells.high - cells.low).groupby(cells.column == "mean").mean()
     assert width[False] == pytest.approx(2 * 1.96 / math.sqrt(2), rel=0.1)  # two seeds
     assert width[True] == pytest.approx(2 * 1.96 / 2, rel=0.1)  # two categories
     line = cells[(cells.row == "ADTR") & (cells.column == "mean")].iloc[0]
-    text = (tmp_path / "smoke_mvtec_image_auroc.md").read_text()
-    assert "| mean       | 95 % interval   |" in text
-    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}]" in text
+    text = re.sub(" +", " ", (tmp_path / "smoke_mvtec_image_auroc.md").read_text())
+    assert "| mean | 95 % interval |" in text
+    assert f"| {line['mean']:.1f} ± 0.7 | [{line.low:.1f}, {line.high:.1f}] |" in text.replace("**", "")
+    bold = cells[cells.best & (cells.column == "mean")]
+    assert 0 < len(bold) < (cells.column == "mean").sum()
+    for best in bold.itertuples():
+        assert f"**{best.mean:.1f} ± 0.7**" in text
+        tex = (tmp_path / "smoke_mvtec_image_auroc.tex").read_text()
+        assert rf"\textbf{{{best.mean:.1f}$_{{\pm 0.7}}$}}" in tex
+        assert re.search(r"\\begin\{tabular\}\{@\{\}lr+@\{\}\}", tex)
+
+
+@pytest.mark.parametrize(("cat", "level"), [(89.9, True), (88.0, False)])
+def test_what_the_paired_interval_does_not_tell_from_the_best_is_level_with_it(cat: float, level: bool) -> None:
+    rows = [run("cat", 0, cat, "cnn"), run("cat", 0, 90.0), run("dog", 0, 70.0, "cnn"), run("dog", 0, 70.0)]
+    metrics = pd.DataFrame(rows)
+    found = level_with_best(metrics, noisy.draws(metrics, 0.2)).set_index(["category", "experiment"]).best
+    assert found.loc["cat"].to_dict() == {"adtr": True, "cnn": level}
+    assert "dog" not in found  # its values print alike
 
 
 def test_the_mean_of_an_undefined_category_has_no_interval() -> None:
@@ -452,7 +486,7 @@ def test_cells_are_rounded_in_rendering() -> None:
 
 
 def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    render.write(render.sheet(AWKWARD, "Title"), AWKWARD, tmp_path, "t")
+    render.write([render.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
     found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
     assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
     pd.testing.assert_frame_equal(
@@ -479,7 +513,7 @@ def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
 @pytest.mark.parametrize("name", [*PRINTED, "awkward"])
 def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path) -> None:
     table = AWKWARD if name == "awkward" else printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
-    render.write(render.sheet(table, "A title"), table, tmp_path, name)
+    render.write([render.sheet(table, "A title")], table, tmp_path, name)
     lines = (tmp_path / f"{name}.md").read_text().splitlines()
     head, _, *rows = [cells_of(line) for line in lines if line[:1] == "|"]
     text = render.wide(table)
@@ -568,7 +602,7 @@ def test_whatever_the_text_a_markdown_table_keeps_its_cells_and_holds_no_markup(
 
 def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
     table = AWKWARD.assign(row=["=1+1", "=1+1", "@x", "@x", "-y"], column=["+z", "mean", "+z", "mean", "mean"])
-    render.write(render.sheet(table, "Title"), table, tmp_path, "t")
+    render.write([render.sheet(table, "Title")], table, tmp_path, "t")
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["row"] for row in rows] == ["'=1+1", "'=1+1", "'@x", "'@x", "'-y"]
@@ -613,6 +647,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = metrics_of(plan)
     metrics["value"] = metrics.value % 40 + 60
     tables.write_tables(plan, metrics, noisy.draws(metrics), networks(plan), PARAMS, folder)
+    tables.write_findings(plan, *findings.of(metrics), folder)
     return folder
 
 

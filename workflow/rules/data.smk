@@ -30,6 +30,23 @@ rule index:
         "adtr index {params.study} {params.dataset:q}/{wildcards.category:q} > {log:q} 2>&1"
 
 
+rule shortcuts:
+    input:
+        "results/manifests/{data}/{category}.csv",
+        "results/manifests/{data}/{category}.json",
+    output:
+        "results/shortcuts/{data}/{category}.csv",
+        "results/shortcuts/{data}/{category}.json",
+    log:
+        "logs/shortcuts/{data}/{category}.log",
+    params:
+        decisive=study.shortcuts_decisive,
+        study=lambda wc, output: study.options,
+        dataset=lambda wc, output: study.dataset(wc),
+    shell:
+        "adtr shortcuts {params.study} {params.dataset:q}/{wildcards.category:q} > {log:q} 2>&1"
+
+
 rule confetti:
     input:
         "results/manifests/{data}/{category}.csv",

@@ -7,6 +7,7 @@ rule tables:
     input:
         metrics=study.runs("metrics.csv", "scores.csv", "pixels.npz", "evaluation.json"),
         runs=study.runs("run.json"),
+        shortcuts=study.shortcuts,
         paper=study.printed(1, 2, 3, 4),
     output:
         report(study.tables, category="Tables", caption="../report/tables.rst"),
@@ -102,6 +103,7 @@ rule write_report:
         figures=study.figures,
         runs=study.runs("run.json"),
         manifests=study.manifest_records,
+        shortcuts=study.shortcuts,
         params=[f"{study.params_folder}/{name}.yaml" for name in ("default", "sources")],
     output:
         study.reports,

@@ -1,0 +1,116 @@
+"""What the page's gallery and threshold work with: every method's scores of all test images, pictures of some."""
+
+import base64
+import json
+import shlex
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from adtr.config.study import Plan, run_folder
+from adtr.figures.thumbnails import CONTOUR
+from adtr.records import Record
+from adtr.report import thresholds
+from adtr.report.runs import Row, Runs
+from adtr.tables.summary import row_order
+
+COLOURS = "inferno"  # of every anomaly map, as in figures/look.py
+IMAGES = 240  # with pictures, of all categories together, if each has EACH
+EACH = (8, 32)  # of a category, at least and at most
+
+
+def gallery(plan: Plan, results: Path, runs: Runs) -> Row:
+    """All of it, for JSON: colours of a map, and of each data set the methods and categories.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    each = min(max(IMAGES // len([*plan.categories()]), EACH[0]), EACH[1])
+    colours = (matplotlib.colormaps[COLOURS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    datasets = [
+        {
+            "title": plan.datasets[name].title,
+            "methods": [plan.titles[experiment] for experiment in row_order(plan, name)],
+            "categories": [_category(plan, results, runs, name, c, each) for c in plan.datasets[name].categories],
+        }
+        for name in plan.datasets
+    ]
+    return {"colours": _base64(colours), "contour": CONTOUR, "datasets": datasets}
+
+
+def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str, most: int) -> Row:
+    """A category: kinds of images in the order of the scores, runs of all methods, images with their pictures.
+
+    A kind is a defect, its label and the number of its images; `at` is an image's place in the order.
+    """
+    seed, shown = str(plan.study.seeds[0]), Record(results / "figures/categories" / dataset / category / "record.json")
+    pictures = json.loads(shown.read("gallery.json"))
+    maps = {run["title"]: run for run in pictures["runs"]}
+    entries, order = [], pd.DataFrame()
+    for experiment in row_order(plan, dataset):
+        folder, title = run_folder(results, dataset, experiment, category, seed), plan.titles[experiment]
+        evaluation = Record(folder / "evaluation.json")
+        scores = evaluation.table("scores.csv", dtype=str, keep_default_na=False)
+        order = scores[scores.split == "test"].sort_values(["label", "defect", "image"], kind="stable")
+        values = np.array([float(text or "nan") for text in order.pred_score], np.float32)
+        calibration = evaluation.table("calibration.csv").pred_score.to_numpy(np.float32)
+        asked = plan.params[dataset, experiment].threshold.false_alarms
+        start, basis = thresholds.start((order.label == "1").to_numpy(), values, calibration, asked)
+        run, drawn = runs[dataset, experiment, category, seed], maps[title]
+        entry = {"number": run["number"], "path": shlex.quote(str(folder)), "start": start, "basis": basis}
+        size = drawn["grid"] ** 2 * min(most, len(pictures["images"]))
+        cut = base64.b64encode(base64.b64decode(drawn["maps"])[:size]).decode()
+        entries.append(entry | {"scores": _base64(values), "grid": drawn["grid"], "maps": cut})
+    places = {image: place for place, image in enumerate(order.image)}
+    images = [image | {"at": places[image["image"]]} for image in pictures["images"][:most]]
+    kinds = [[defect, int(label), len(of)] for (label, defect), of in order.groupby(["label", "defect"], sort=False)]
+    return {"name": category, "side": pictures["side"], "kinds": kinds, "runs": entries, "images": images}
+
+
+def examples(content: Row) -> list[Row]:
+    """A clear find, a narrow one and a failure of the first data set's first method, of the images with pictures.
+
+    By the score's distance to the threshold, in standard deviations of the category's scores. A failure is a missed
+    image or, if there is none, a false alarm.
+    """
+    dataset, found = content["datasets"][0], []
+    for place, category in enumerate(dataset["categories"]):
+        run = category["runs"][0]
+        scores = np.frombuffer(base64.b64decode(run["scores"]), np.float32)
+        if run["start"] is None:
+            continue
+        labels = np.repeat([label for _, label, _ in category["kinds"]], [count for *_, count in category["kinds"]])
+        for at, image in enumerate(category["images"]):
+            far = float((scores[image["at"]] - run["start"]) / max(float(scores.std()), 1e-12))
+            score = float(scores[image["at"]])
+            found.append(
+                {
+                    "category": place,
+                    "at": at,
+                    "far": far,
+                    "label": labels[image["at"]],
+                    "picture": image["picture"],
+                    "name": f"{category['name']}, {image['image']}",
+                    "text": f"score {score:.4g}, threshold {run['start']:.4g}",
+                }
+            )
+    hits = [one for one in found if one["label"] and one["far"] > 0]
+    misses = [one for one in found if one["label"] and one["far"] <= 0]
+    alarms = [one for one in found if not one["label"] and one["far"] > 0]
+
+    def far(one: Row) -> float:
+        return float(one["far"])
+
+    chosen = [("A clear find", max(hits, key=far))] if hits else []
+    chosen += [("A narrow find", min(hits, key=far))] if len(hits) > 1 else []
+    if misses:
+        chosen.append(("A failure: missed", min(misses, key=far)))
+    elif alarms:
+        chosen.append(("A failure: a false alarm", max(alarms, key=far)))
+    return [{"title": title} | one for title, one in chosen]
+
+
+def _base64(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode()

@@ -1,0 +1,129 @@
+"""What the report says first: the study in a sentence, and one table of methods and metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from adtr.config.study import Plan
+from adtr.report.runs import Row, Runs, runs_of
+from adtr.tables.render import DASH, interval, listed
+from adtr.tables.summary import MEAN, METRICS, OURS, row_order, study_metrics
+
+FEW = 3  # names of categories or methods in the sentence; of more, how many
+OTHER = "best other in the paper"  # the last row: methods of the paper that were not run
+
+
+def sentence(plan: Plan) -> str:
+    """What was run, on what: '14 methods on MVTec-AD (screw); one seed; recipe “fast”'."""
+    methods = len({experiment for _, experiment in plan.params})
+    names = [f"{d.title} ({_few(d.categories, 'categories')})" for d in plan.datasets.values()]
+    seeds = f"{len(plan.study.seeds)} seeds" if len(plan.study.seeds) > 1 else "one seed"
+    return f"{methods} method{'s' * (methods > 1)} on {listed(names)}; {seeds}; recipe “{plan.study.recipe}”."
+
+
+def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
+    """Of each data set, who is ahead by its first metric, by how much, and who is not distinguishable from that."""
+    lines = []
+    for dataset in plan.datasets:
+        means = _means(plan, summary, dataset, "image_auroc").dropna(subset="mean")
+        if means.empty:
+            continue
+        best = means.loc[means["mean"].idxmax()]
+        text = f"{plan.titles[best.name]} has the highest image AUROC on {plan.datasets[dataset].title}: "
+        text += f"{best['mean']:.1f} %"
+        text += "" if pd.isna(best.low) else f" (95 % interval {best.low:.1f} to {best.high:.1f})"
+        level = [plan.titles[e] for e in means.index[means.best] if e != best.name]
+        if len(means) > 1:
+            text += (
+                f"; not distinguishable from it: {_few(level, 'others')}"
+                if level
+                else "; every other is distinguishably behind"
+            )
+        lines.append(f"{text}.")
+    return lines
+
+
+def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Runs) -> Row:
+    """Means over categories: a method a row (ours, baselines, the paper's others), a metric of a data set a column.
+
+    Rows are in `groups`; a cell has text, interval, paper, value, best and runs; None where nothing was run.
+    """
+    columns, cells = list[Row](), dict[str, list[Row | None]]()
+    experiments = [e for dataset in plan.datasets for e in row_order(plan, dataset)]
+    experiments = sorted(dict.fromkeys(experiments), key=lambda e: not _is_ours(plan, e))
+    others: list[str] = []
+    for dataset, metric in study_metrics(plan):
+        means = _means(plan, summary, dataset, metric)
+        if not means["mean"].notna().any():
+            continue
+        printed, other = _printed(plan, dataset, metric, specs)
+        title = plan.datasets[dataset].title if len(plan.datasets) > 1 else ""
+        columns.append({"dataset": title, "metric": METRICS[metric], "paper": bool(printed or other)})
+        others.append(other)
+        for experiment in experiments:
+            cell = _cell(means.loc[experiment], runs) if experiment in means.index else None
+            cells.setdefault(experiment, []).append(cell and cell | {"paper": printed.get(experiment, "")})
+    groups = [
+        [{"name": plan.titles[e], "cells": cells[e]} for e in experiments if _is_ours(plan, e) is ours]
+        for ours in (True, False)
+    ]
+    if any(others):
+        empty = {"text": "", "interval": "", "value": "", "best": False, "runs": []}
+        groups.append([{"name": OTHER, "cells": [empty | {"paper": other} for other in others]}])
+    names = [f"{d.title}: mean over {_few(d.categories, 'categories')}" for d in plan.datasets.values()]
+    return {
+        "title": "Methods and metrics",
+        "columns": columns,
+        "groups": [*filter(None, groups)],
+        "note": "; ".join(names),
+    }
+
+
+def _few(names: list[str], what: str) -> str:
+    return listed(names) if len(names) <= FEW else f"{len(names)} {what}"
+
+
+def _is_ours(plan: Plan, experiment: str) -> bool:
+    return any(params.method in OURS for (_, e), params in plan.params.items() if e == experiment)
+
+
+def _means(plan: Plan, summary: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:
+    """The rows of the means over a data set's categories, by experiment."""
+    chosen = (summary.dataset == dataset) & (summary.metric == metric) & (summary.category == MEAN)
+    means = summary[chosen].set_index("experiment").reindex(row_order(plan, dataset))
+    return means.assign(best=means.best.eq(True))
+
+
+def _cell(mean: pd.Series, runs: Runs) -> Row:
+    undefined = pd.isna(mean["mean"])
+    return {
+        "text": DASH if undefined else f"{mean['mean']:.1f}",
+        "interval": "" if undefined or pd.isna(mean.low) else interval(mean.low, mean.high),
+        "value": "" if undefined else mean["mean"],
+        "best": bool(mean.best),
+        "runs": [] if undefined else runs_of(mean.provenance, runs),
+    }
+
+
+def _printed(plan: Plan, dataset: str, metric: str, specs: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """The paper's values of our experiments, means over the categories that were run; the best of its other methods.
+
+    Those of ablations are means over all of the paper's categories, so they stand only where all were run.
+    """
+    here, printed, other = plan.datasets[dataset].categories, dict[str, str](), ""
+    alike = [spec for spec in specs.values() if spec["benchmark"] == plan.datasets[dataset].benchmark]
+    for spec in (spec for spec in alike if spec["metric"] == metric):
+        paper = spec["paper"].assign(value=spec["paper"].value.astype(float))
+        if "parts" in spec:
+            values = paper.drop_duplicates("variant").set_index("variant").value
+            found = values.to_dict() if len(here) == spec["categories"] else {}
+        else:
+            values = paper.pivot(index="method", columns="category", values="value").reindex(columns=here)
+            means = values.mean(axis=1, skipna=False).dropna()
+            names = {**spec.get("further", {}), **spec["ours"]}
+            found = {names[method]: value for method, value in means.items() if method in names}
+            rest = means[[method not in spec["ours"] for method in means.index]]
+            other = f"{rest.max():.1f} ({rest.idxmax()})" if len(rest) else ""
+        printed |= {e: f"{value:.1f}" for e, value in found.items() if e not in printed}
+    return printed, other
