@@ -50,6 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"adtr {options.command}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        sys.exit(f"adtr {options.command}: not enough memory for these parameters and images: {reason}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -51,10 +51,8 @@ class Findings:
         """Warns of pages that are not read, of what only the alpha channel holds, and of pictures without content."""
         if image.info.get("pages", 1) > 1:
             self.warn(PAGES, name)
-        if image.has_transparency_data:
-            lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-            if lowest < 255:
-                self.warn(ALPHA, name)
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            self.warn(ALPHA, name)
         if image.convert("RGB").getcolors(1):
             self.warn(PLAIN, name)
 
