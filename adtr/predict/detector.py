@@ -272,9 +272,7 @@ def _params(run: Path, trained: dict[str, Any], evaluated: dict[str, Any]) -> Pa
         made = {name: Params.model_fields[name].annotation.model_validate(values) for name, values in sections.items()}  # type: ignore[union-attr]
     except ValidationError as error:
         names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise UserError(
-            f"{run}: made by a version of this program with other parameters ({names}): train it again"
-        ) from None
+        raise UserError(f"{run}: made by another version, with other parameters ({names}): train it again") from None
     return Params.model_construct(method=trained["method"], **made)
 
 
