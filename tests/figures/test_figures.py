@@ -111,6 +111,27 @@ def test_files_open(written: Path) -> None:
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
 
 
+def test_without_test_images_only_what_needs_none_is_drawn(screw: Category, tmp_path: Path) -> None:
+    runs = [replace(run, scores=run.scores[:0], maps=run.maps[:0]) for run in screw.runs]
+    draw(replace(screw, runs=runs), KINDS, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"training.png", "confetti.png"}
+    assert json.loads((tmp_path / "gallery.json").read_text())["images"] == []
+
+
+def test_images_without_a_mask_leave_its_place_empty_and_do_not_count(screw: Category) -> None:
+    images = screw.images.copy()
+    marked = images.index[images["mask"] != ""]
+    images.loc[marked[::2], "mask"] = ""
+    some = replace(screw, images=images)
+    known = images[images.split == "test"].index.isin([*marked[1::2], *images.index[images.label == 0]])
+    expected = aupro(some.masks(SIZE)[known], upsampled(some.runs[0].maps[known], SIZE), 0.3)
+    assert f"ADTR  {100 * expected:.1f}" in pro(some).axes[0].get_legend_handles_labels()[1]
+    drawn, whole = ([bool(axes.images) for axes in maps(of).axes] for of in (some, screw))
+    lacking = (sample_of(some.tested())["label"] == 1) & (sample_of(some.tested())["mask"] == "")
+    assert drawn.count(False) - whole.count(False) == lacking.sum() > 0
+    plt.close("all")
+
+
 def test_the_same_bytes_twice(screw: Category, written: Path, tmp_path: Path) -> None:
     kinds = ["roc", "curve", "maps"]
     draw(screw, kinds, tmp_path)
