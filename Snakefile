@@ -27,6 +27,11 @@ include: "workflow/rules/runs.smk"  # training, evaluation
 include: "workflow/rules/results.smk"  # metrics, tables, figures, report
 
 
+# A job of a cluster has its own GPU
+resource_scopes:
+    gpu_slots="local",
+
+
 localrules:
     generate,
     tables,

@@ -384,8 +384,9 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
     """The run that is asked for; its folder, manifest, feature stores, the root of its images, and its parameters.
 
     Raises:
-        UserError: a file is missing, or the run was trained with other parameters.
+        UserError: a file is missing, or the run was trained with other parameters or on other images.
     """
+    from adtr.evaluate.stage import check_images
     from adtr.train.outdated import trained_otherwise
 
     run = paths.plan.run(options.target)
@@ -394,7 +395,9 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
     if trained_otherwise(paths.plan, paths.results, run):
         raise UserError(f"{folder}: trained with other parameters than the study's: train it again")
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
-    return run, (folder, manifest, stores, root, paths.plan.params[run[:2]])
+    params = paths.plan.params[run[:2]]
+    check_images(folder, manifest, params)
+    return run, (folder, manifest, stores, root, params)
 
 
 def _predict(options: Options) -> None:

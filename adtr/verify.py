@@ -1,6 +1,7 @@
 """Whether a study's files are those that its stages wrote, of each other, and of the images that lie there now."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,13 +9,15 @@ from pathlib import Path
 from adtr.config.paths import Paths
 from adtr.config.schema import root_of
 from adtr.config.study import Run
-from adtr.data.images import raw_bytes
+from adtr.data.images import SEVERAL, raw_bytes
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
+from adtr.evaluate.measure import SPLITS
+from adtr.evaluate.stage import check_images
 from adtr.features.select import data_digest
 from adtr.features.store import check_whole, read_store
 from adtr.records import Record
-from adtr.tables.summary import TABLES
+from adtr.tables.summary import TABLES, collect, read_metrics, tables_record
 from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
 
@@ -49,11 +52,22 @@ def _checks(paths: Paths) -> Iterator[Callable[[], object]]:
             yield from _record(folder / name)
         if (folder / "run.json").is_file():
             yield partial(_run, paths, run)
-        yield from _record(paths.differences(run).with_suffix(".json"))
+            if (folder / "evaluation.json").is_file():
+                yield partial(_evaluation, paths, run)
+        if (differences := paths.differences(run).with_suffix(".json")).is_file():
+            yield from _record(differences)
+            yield partial(_differences, differences, folder)
     for name in (TABLES, "plots/record.json"):
         yield from _record(paths.results / name)
-    figures = [paths.category_figures(*names) for names in plan.categories()]
-    for folder in [*figures, *map(paths.dataset_figures, plan.datasets)]:
+    if (paths.results / TABLES).is_file() and all(
+        (paths.run(run) / "evaluation.json").is_file() for run in plan.runs()
+    ):
+        yield partial(_tables, paths)
+    for names in plan.categories():
+        if (record := paths.category_figures(*names) / "record.json").is_file():
+            yield from _record(record)
+            yield partial(_gallery, paths, record, *names)
+    for folder in map(paths.dataset_figures, plan.datasets):
         yield from _record(folder / "record.json")
 
 
@@ -73,7 +87,7 @@ def _record(path: Path) -> Iterator[Callable[[], object]]:
 def _images(manifest: Path, root: Path) -> None:
     rows = read_manifest(manifest)
     for names, digests in ((rows.image, rows.sha256), (rows["mask"], rows.mask_sha256)):
-        for name, digest in zip(names, digests, strict=True):
+        for name, digest in zip(*(SEVERAL.join(column).split(SEVERAL) for column in (names, digests)), strict=True):
             if name and hashlib.sha256(raw_bytes(root, name)).hexdigest() != digest:
                 raise UserError(f"{root / name}: not the file that {manifest} names: index its category again")
 
@@ -91,6 +105,50 @@ def _run(paths: Paths, run: Run) -> None:
         raise UserError(f"{folder}: trained with other parameters than the study's: `adtr prune` removes it")
     if (folder / "evaluation.json").is_file() and evaluated_otherwise(paths.plan, paths.results, run):
         raise UserError(f"{folder}: evaluated with another model or other parameters: `adtr prune` removes it")
+    if (manifest := paths.manifest(run.dataset, run.category)).is_file():
+        check_images(folder, read_manifest(manifest), paths.plan.params[run[:2]])
     store = paths.stores(run)[0]
     if store.is_file() and read_store(store)[1]["content"] != Record(folder / "run.json").values["features"]["content"]:
         raise UserError(f"{folder}: trained on other features than those of {store}: train it again")
+
+
+def _evaluation(paths: Paths, run: Run) -> None:
+    """Refuses the evaluation of another run, or of images that have other labels now."""
+    evaluation, manifest = Record(paths.run(run) / "evaluation.json"), paths.manifest(run.dataset, run.category)
+    metrics, again = read_metrics(evaluation, "metrics.csv"), f"remove {evaluation.path} and evaluate {run} again"
+    if (metrics[[*Run._fields]] != [str(word) for word in run]).any(axis=None):
+        raise UserError(f"{evaluation.path.with_name('metrics.csv')}: the metrics of another run: {again}")
+    if manifest.is_file():
+        images, rows = ["image", "label", "split", "defect"], read_manifest(manifest)
+        scores = evaluation.table("scores.csv", dtype=str, keep_default_na=False)
+        if scores[images].to_csv() != rows.loc[rows.split.isin(SPLITS), images].reset_index(drop=True).to_csv():
+            raise UserError(
+                f"{evaluation.path.with_name('scores.csv')}: of other images or labels than {manifest}: {again}"
+            )
+
+
+def _differences(record: Path, run: Path) -> None:
+    if (run / "run.json").is_file() and Record(record).values["model"] != Record(run / "run.json").values["model"]:
+        raise UserError(f"{record.with_suffix('.npz')}: of another model than that of {run}: remove it")
+
+
+def _tables(paths: Paths) -> None:
+    """Refuses a study's metrics that are not those of its runs."""
+    if (
+        tables_record(paths.results).read("../metrics.csv")
+        != collect(paths.plan, paths.results).to_csv(index=False).encode()
+    ):
+        raise UserError(f"{paths.results}/metrics.csv: not the metrics of the study's runs: make its tables again")
+
+
+def _gallery(paths: Paths, record: Path, dataset: str, category: str) -> None:
+    """Refuses figures of other scores than those of the run that they show."""
+    plan = paths.plan
+    folder = paths.run(Run(dataset, plan.study.datasets[dataset][0], category, plan.study.seeds[0]))
+    if (folder / "evaluation.json").is_file():
+        scores = Record(folder / "evaluation.json").table("scores.csv", dtype={"image": str})
+        shown = {
+            (image["image"], image["score"]) for image in json.loads(Record(record).read("gallery.json"))["images"]
+        }
+        if shown - set(zip(scores.image, scores.pred_score, strict=True)):
+            raise UserError(f"{record.parent}: drawn of other scores than those of {folder}: remove it")

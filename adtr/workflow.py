@@ -4,6 +4,7 @@ The rules in workflow/rules/ call these. A rule's `params` hold what decides its
 settings are passed as parameters that Snakemake counts as derived, so that a setting reruns only what it decides.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from adtr.tables.summary import TABLES
 Wildcards = Any  # of Snakemake: an attribute for each wildcard
 # A message, or a traceback's end
 ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
+DECODING = 16  # threads that decode images for a GPU; Snakemake gives no more than there are cores
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
 
 
@@ -289,10 +291,21 @@ class Workflow:
         return [*tables, *with_records(*map(self.paths.differences, runs))]
 
     def printed(self, *tables: int) -> list[str]:
-        """The paper's tables as printed, and how ours are laid out beside them."""
-        return [f"{self.params_folder}/tables.yaml", *(f"{self.params_folder}/paper/table{n}.csv" for n in tables)]
+        """The paper's tables as printed, others' numbers, and how ours are laid out beside them."""
+        names = ["tables.yaml", "paper/third_party.csv", *(f"paper/table{number}.csv" for number in tables)]
+        return [f"{self.params_folder}/{name}" for name in names]
 
     # Resources, asked of a cluster: more at each attempt
+
+    @cached_property
+    def gpu_slots(self) -> int:
+        """What a training and an extraction take of `gpu_slots` in profiles/default, on this machine."""
+        return int(has_gpu())
+
+    @property
+    def features_threads(self) -> int:
+        """A GPU is faster than two cores decode images for it."""
+        return DECODING if self.gpu_slots else 2
 
     def gpus(self, wildcards: Wildcards) -> int:
         """GPUs of a run, which needs them if it computes with networks."""
@@ -348,6 +361,16 @@ class Workflow:
             if source and not Path(source.destination).is_file() and not stores.is_dir():
                 needed[f"Weights of {features.backbone}: {source.destination}"] = None
         return list(needed)
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine has a GPU that its PyTorch may use, as far as can be told without seconds of importing it.
+
+    Args:
+        devices: the folder of the system's devices.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or version("torch").endswith("+cpu")
+    return not hidden and any(devices.glob("nvidia[0-9]*"))
 
 
 def study_named(value: Any) -> str:

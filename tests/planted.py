@@ -30,7 +30,7 @@ FEATURES = {
 TINY = {
     "features": FEATURES,
     "model": {"width": 16, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "ffn_width": 16, "standardize": True},
-    "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_every": 1, "precision": "float32"},
+    "train": {"epochs": 40, "batch_size": 4, "lr": 0.003, "save_minutes": 0, "precision": "float32"},
     "padim": {"channels": 4},
     "spade": {"neighbours": 3},
     "patchcore": {"coreset_ratio": 0.5, "neighbourhood": 1},

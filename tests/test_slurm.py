@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 RUN = "smoke_mvtec/adtr/carpet/0"
 OTHER = "smoke_mvtec/padim/carpet/0"
 MODEL, OTHER_MODEL = (f"results/smoke/runs/{run}/model.safetensors" for run in (RUN, OTHER))
-LONG = "train.epochs=2000 train.save_every=20 train.snapshots=0"  # for tests that disturb a training
+LONG = "train.epochs=2000 train.save_minutes=0.01 train.snapshots=0"  # for tests that disturb a training
 QUICK = ("--slurm-init-seconds-before-status-checks", "1")
 
 

@@ -17,7 +17,7 @@ from adtr.config import PARAMS, study
 from adtr.config.paths import Paths
 from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
-from adtr.workflow import Workflow, digest, failures
+from adtr.workflow import Workflow, digest, failures, has_gpu
 
 
 class Wildcards(dict[str, Any]):
@@ -104,6 +104,7 @@ def test_a_store_of_no_experiment_is_refused() -> None:
 ALL_TRAININGS = {f"train {name}" for name in ("adtr", "adtr_plus", "padim", "patchcore", "autoencoder")}
 CHANGES = {
     "score.pooling=2": {"evaluate"},
+    "train.save_minutes=1": set(),
     "train.lr=0.001": {"train adtr", "train adtr_plus", "train autoencoder"},
     "padim.channels=7": {"train padim"},
     "confetti.seed=1": {"train adtr_plus"},
@@ -128,6 +129,30 @@ def test_a_setting_changes_what_it_decides_and_nothing_else(setting: str) -> Non
 def test_networks_get_a_gpu_and_baselines_none() -> None:
     runs = {e: SMOKE.gpus(of(f"smoke_mvtec/{e}/carpet/0")) for e in ("adtr", "autoencoder", "padim", "patchcore")}
     assert runs == {"adtr": 1, "autoencoder": 1, "padim": 0, "patchcore": 0}
+
+
+@pytest.mark.parametrize(
+    ("torch", "visible", "device", "expected"),
+    [
+        ("2.13.0+cu130", None, "nvidia0", True),
+        ("2.13.0", "0", "nvidia11", True),
+        ("2.13.0", None, "nvidiactl", False),  # a driver without a GPU
+        ("2.13.0", "", "nvidia0", False),
+        ("2.13.0+cpu", None, "nvidia0", False),
+    ],
+)
+def test_a_training_takes_a_slot_of_a_gpu_where_there_is_one(
+    torch: str, visible: str | None, device: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("adtr.workflow.version", lambda _: torch)
+    (tmp_path / device).touch()
+    assert has_gpu(tmp_path) == expected
+    monkeypatch.setattr("adtr.workflow.has_gpu", lambda: expected)
+    flow = workflow()
+    assert (flow.gpu_slots, flow.features_threads) == ((1, 16) if expected else (0, 2))
 
 
 def test_every_attempt_asks_for_more_up_to_the_longest_job() -> None:

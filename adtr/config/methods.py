@@ -63,9 +63,10 @@ class Train(Section):
         description="of the matrix products; auto is bfloat16 where the device is faster in it"
     )
     capture: Flag = Field(description="on a GPU, record a step once and replay it (CUDA graphs)")
-    save_every: Positive = Field(description="epochs between two saved states")
     snapshots: Whole = Field(description="models kept and measured on the way, evenly spaced; 0 for none")
     threads: Positive = Field(description="CPU threads of the training")
+    # Decides no number, so no dump has it: neither a digest nor a run's record
+    save_minutes: Number = Field(default=0, ge=0, exclude=True, description="between two states, 0: after each epoch")
 
 
 MEAN = "mean"  # in place of an experiment whose reconstruction is measured

@@ -173,6 +173,16 @@ CLASSES = {  # of the layouts that have no others
 }
 
 
+FOLDERS = {  # layouts of a folder a category, with masks, and what such a folder holds
+    "mvtec": "train/good",
+    "btad": "train/ok",
+    "visa": "Data/Images/Normal",
+    "dagm": "Train",
+    "kolektorsdd": "*/*_label.bmp",
+    "kolektorsdd2": "train/*_GT.png",
+}
+
+
 class Generated(Section):
     """Images that are made here, for tests."""
 
@@ -185,23 +195,25 @@ class Dataset(Section):
     """Where a data set lies, how it is laid out, and what of it is used."""
 
     title: Title
-    layout: Literal["mvtec", "cifar10", "cifar100", "elpv"] = Field(description="mvtec, cifar10, cifar100 or elpv")
+    layout: Literal[
+        "mvtec", "btad", "visa", "dagm", "kolektorsdd", "kolektorsdd2", "cifar10", "cifar100", "elpv"
+    ] = Field(description="that of a published data set: how its files are read")  # fmt: skip
     root: Text = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
     note: str = ""  # what a reader of its numbers must know
-    categories: list[Category] = []  # empty: every folder of `root` that holds train/good
+    categories: list[Category] = []  # empty: every folder of `root` that is one by FOLDERS
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None
     seed: Seed = Field(default=0, description="of CIFAR-10's sampled anomalies")
-    train_share: Share = Field(default=0.75, description="of ELPV's normal images")
+    train_share: Share = Field(default=0.75, description="of ELPV's normal images, of KolektorSDD's items")
     set: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _categories_known(self) -> "Dataset":
-        if not self.categories and self.layout != "mvtec":
-            raise ValueError("categories may be left out in MVTec's layout only")
+        if not self.categories and self.layout not in FOLDERS:
+            raise ValueError(f"categories may be left out in the layouts {', '.join(FOLDERS)} only")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError("a category stands twice")
-        if self.generated and self.layout == "elpv":
+        if self.generated and self.layout not in ("mvtec", "cifar10", "cifar100"):
             raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")
         return self
 
@@ -209,6 +221,12 @@ class Dataset(Section):
 def problems(error: ValidationError) -> list[str]:
     """What is wrong with a file's content, as 'section.name: message'."""
     return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+
+
+def categories_in(root: Path, layout: str) -> list[str]:
+    """The folders of `root` that are categories in one of FOLDERS, by name; an OSError if it is not readable."""
+    found = {path.relative_to(root).parts[0] for path in root.glob(f"*/{FOLDERS[layout]}")}
+    return sorted(name for name in found if not name.startswith((".", "__MACOSX")))
 
 
 def root_of(root: str, title: str = "the data set") -> Path:

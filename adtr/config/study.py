@@ -16,7 +16,7 @@ from adtr.config import PARAMS
 from adtr.config.levels import A_NAME, Errors, flatten, is_name, short, unflatten
 from adtr.config.methods import Params
 from adtr.config.reader import read_yaml
-from adtr.config.schema import CLASSES, Dataset, Name, Section, Seed, Title, root_of
+from adtr.config.schema import CLASSES, FOLDERS, Dataset, Name, Section, Seed, Title, categories_in, root_of
 from adtr.errors import UserError
 
 
@@ -290,18 +290,17 @@ def _datasets(
 
 
 def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
-    """Without a list of categories, every folder of the root that holds train/good is one."""
+    """Without a list of categories, every folder of the root that holds what FOLDERS says is one."""
     if dataset.categories:
         return dataset
     try:
-        good = root_of(dataset.root, dataset.title).glob("*/train/good")
-        named = (path.parent.parent.name for path in good)
-        found = sorted(category for category in named if not category.startswith((".", "__MACOSX")))
+        found = categories_in(root_of(dataset.root, dataset.title), dataset.layout)
     except (UserError, OSError) as error:
         errors.append(f"data set {name}: {error}")
         return dataset
     if not found:
-        errors.append(f"data set {name}: no folder in {dataset.root} holds train/good: set its root")
+        wanted = FOLDERS[dataset.layout]
+        errors.append(f"data set {name}: no folder in {dataset.root} holds {wanted}: set its root or layout")
     names = dataset.model_dump() | {"categories": found}
     return errors.check(Dataset, names, f"data set {name}: the folders of {dataset.root}") or dataset
 

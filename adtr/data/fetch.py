@@ -47,6 +47,8 @@ def fetch(name: str, source: Source, root: Path, urls: Sequence[str] = (), archi
         if there or is_unpacked(destination, name, source.checksum):
             logger.info("%s: already complete in %s", name, destination)
             return destination
+        if archive and not archive.is_file():
+            raise UserError(f"{archive}: no such file, or a pipe or a folder")
         if archive and (problem := _mismatch(archive, source)):
             raise UserError(f"{archive}: {problem}. Get it again from {source.page or source.urls[0]}")
         if archive and weights:

@@ -17,15 +17,18 @@ from adtr.records import Record
 
 Warnings = Mapping[str, list[str]]  # what, and the names of the files
 
-UNREAD = "not read, as it is not where MVTec-AD's layout has images or of an unknown kind"
+UNREAD = "not read, as it is not where the layout has images or of an unknown kind"
 PAGES = "several pages or frames, of which the first is read"
-ALPHA = "transparent in parts, which is not seen: the colours behind are read"
+ALPHA = "transparent, in parts or as a whole, which is not seen: the colours behind are read"
 PLAIN = "of a single colour"
 INVERTED = "a mask of more than half of its image, border included: is it inverted? What is not black is anomalous"
 LOSSY = "a mask stored as JPEG, which blurs its edges: what is not black is anomalous"
 LEVELS = "a mask of more than two values: all but black is anomalous"
 NORMAL = "a mask of a normal image that is not black: normal images have no mask, it is not read"
-LEAKED = "test images that are also training images"
+ABSENT = "no images there, so that metrics which need them are undefined"
+UNMASKED = "anomalous images without a mask, which pixel metrics leave out"
+LEFT_OUT = "anomalous images in the folder for training, which are left out"
+LEAKED = "images for testing or validation that are also training images"
 CONTRARY = "normal and anomalous: the same picture stands under both labels"
 
 
@@ -49,8 +52,8 @@ class Findings:
         if image.info.get("pages", 1) > 1:
             self.warn(PAGES, name)
         if image.has_transparency_data:
-            low, high = image.convert("RGBA").getchannel("A").getextrema()
-            if low != high:
+            lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+            if lowest < 255:
                 self.warn(ALPHA, name)
         if image.convert("RGB").getcolors(1):
             self.warn(PLAIN, name)

@@ -1,17 +1,19 @@
 """MVTec-AD's layout as people's folders hold it: train/good, test/<defect>, ground_truth/<defect>.
 
-What is not read is warned of by name. Passed over without a word are names that begin with a dot and those in JUNK,
-which systems leave behind, and files of text.
+Only train/good must be there. What is not read is warned of by name. Passed over without a word are names that begin
+with a dot and those in JUNK, which systems leave behind, and files of text.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 from unicodedata import category as kind_of
 
 import pandas as pd
 
-from adtr.data.findings import NORMAL, UNREAD, Findings, shown
-from adtr.data.images import decode, marked, raw_bytes
+from adtr.data.findings import ABSENT, NORMAL, UNMASKED, UNREAD, Findings, shown
+from adtr.data.images import SEVERAL, decode, marked, raw_bytes
 from adtr.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -20,46 +22,77 @@ JUNK = {
     "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
 }  # fmt: skip
 TEXT = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".log", ".ini", ".db"}
-PARTS = ("train", "test", "ground_truth")
-Folders = dict[tuple[str, str], list[Path]]  # images by part and kind of anomaly
+SPLITS = {"train": "train", "validation": "calibration", "test": "test"}  # of the images of a part
+PARTS = (*SPLITS, "ground_truth")
 
 
-def list_mvtec(root: Path, category: str, findings: Findings) -> pd.DataFrame:
-    """The rows of a category, without digests.
+class Mask(NamedTuple):
+    """The mask of an image: a file, or a folder of masks whose union counts (MVTec LOCO)."""
 
-    A mask is <name>_mask.png or has the image's own name; other suffixes are found, too. Without a folder ground_truth
-    the category has labels of images only; with one, every anomaly needs its mask.
+    path: Path
+    files: list[Path]
 
-    Raises:
-        UserError: there is no such category.
+    @property
+    def stem(self) -> str:
+        return self.path.stem if self.path in self.files else self.path.name
+
+
+class Row(NamedTuple):
+    """An image of a category."""
+
+    image: Path
+    masks: list[Path]
+    label: int
+    split: str
+    defect: str
+
+
+def list_mvtec(base: Path, findings: Findings, good: str = "good") -> list[Row]:
+    """The images of a category.
+
+    A mask is <name>_mask.png, has the image's own name, or is a folder of its name; other suffixes are found, too.
+    Without a folder ground_truth the category has labels of images only; with one, an anomaly may lack its mask.
+
+    Args:
+        good: the folder of normal images; BTAD calls it ok.
     """
-    base = root / category
-    if not base.is_dir():
-        known = [path.name for path in sorted(root.iterdir()) if (path / "train").is_dir() and not is_junk(path.name)]
-        raise UserError(f"{root}: no category {category!r}; known: {', '.join(known)}")
-    folders, masked, rows = _scan(base, findings), (base / "ground_truth").is_dir(), []
-    for (part, defect), images in folders.items():
-        if part == "ground_truth":
-            continue
-        if defect != "good" and defect.lower() == "good":
-            findings.problems.append(f"{findings.name(base / part / defect)}: rename it to good")
-        needs, masks = masked and defect != "good", folders.get(("ground_truth", defect), [])
-        chosen = _with_masks(images, masks, findings) if needs else {}
-        rows += [(path, chosen.get(path), int(defect != "good"), part, defect, category) for path in images]
-    used = {row[1] for row in rows}
-    for (part, defect), masks in folders.items():
-        if part == "ground_truth" and defect == "good":
-            _warn_of_marks(masks, findings)
-        elif part == "ground_truth":
-            unused = [path for path in masks if path not in used]
+    images, masks, rows = *_scan(base, findings, good), list[Row]()
+    for (part, defect), paths in images.items():
+        if defect != good and defect.lower() == good:
+            findings.problems.append(f"{findings.name(base / part / defect)}: rename it to {good}")
+        needs = defect != good and (base / "ground_truth").is_dir()
+        chosen = _with_masks(paths, masks.get(defect, []), findings) if needs else {}
+        name = "good" if defect == good else defect
+        rows += [Row(path, chosen.get(path, []), int(defect != good), SPLITS[part], name) for path in paths]
+    used = {path for row in rows for path in row.masks}
+    for defect, of in masks.items():
+        if defect == good:
+            _warn_of_marks([path for mask in of for path in mask.files], findings)
+        else:
+            unused = [mask.path for mask in of if not used & {*mask.files}]
             findings.problems += [f"{findings.name(path)}: a mask without its image" for path in unused]
-    for wanted, label, where in (("train", 0, "train/good"), ("test", 0, "test/good"), ("test", 1, "test/<defect>")):
-        if not any(row[3] == wanted and row[2] == label for row in rows):
-            findings.problems.append(f"{base}: no images in {where}")
-    table = pd.DataFrame(rows, columns=["image", "mask", "label", "split", "defect", "part"])
-    for column in ("image", "mask"):
-        table[column] = [str(path.relative_to(root)) if path else "" for path in table[column]]
-    return table
+    return checked(rows, base, findings, ("train/" + good, "test/" + good, "test/<defect>"))
+
+
+def checked(rows: list[Row], base: Path, findings: Findings, places: tuple[str, str, str]) -> list[Row]:
+    """The rows; without any for training a problem, without normal or anomalous ones for testing a warning."""
+    for (split, label), place in zip((("train", 0), ("test", 0), ("test", 1)), places, strict=True):
+        if not any((row.split, row.label) == (split, label) for row in rows):
+            if split == "train":
+                findings.problems.append(f"{base}: no images in {place}")
+            else:
+                findings.warn(ABSENT, f"{base.name}/{place}")
+    return rows
+
+
+def tabulated(root: Path, category: str, rows: Iterable[Row]) -> pd.DataFrame:
+    """The rows of a category's manifest, without digests."""
+    names = [(str(row.image.relative_to(root)), _joined(root, row.masks), *row[2:], category) for row in rows]
+    return pd.DataFrame(names, columns=["image", "mask", "label", "split", "defect", "part"])
+
+
+def _joined(root: Path, paths: list[Path]) -> str:
+    return SEVERAL.join(str(path.relative_to(root)) for path in paths)
 
 
 def is_junk(name: str) -> bool:
@@ -67,29 +100,41 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in JUNK
 
 
-def _scan(base: Path, findings: Findings) -> Folders:
-    """The images of train/good, of the folders of test and of those of ground_truth, in this order."""
-    found: Folders = {}
-    for path in (path for path in _visible(base, findings) if path.name not in PARTS):
-        _pass_over(path, findings)
+def _scan(base: Path, findings: Findings, good: str) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Mask]]]:
+    """The images by part and kind of anomaly, and the masks by kind."""
+    images: dict[tuple[str, str], list[Path]] = {}
+    masks: dict[str, list[Mask]] = {}
+    for path in (path for path in visible(base, findings) if path.name not in PARTS):
+        pass_over(path, findings)
     for part in (base / name for name in PARTS):
         if not part.is_dir():
             if part.is_symlink() or part.exists():
                 findings.problems.append(f"{findings.name(part)}: not a folder")
             continue
-        for folder in _visible(part, findings):
-            if folder.is_dir() and (part.name != "train" or folder.name == "good"):
-                found[part.name, folder.name] = _images(folder, findings)
+        for folder in visible(part, findings):
+            if not folder.is_dir() or (part.name in ("train", "validation") and folder.name != good):
+                pass_over(folder, findings)
+            elif part.name == "ground_truth":
+                masks[folder.name] = _masks(folder, findings)
             else:
-                _pass_over(folder, findings)
-    return found
+                images[part.name, folder.name] = images_in(folder, findings)
+    return images, masks
 
 
-def _images(folder: Path, findings: Findings) -> list[Path]:
+def _masks(folder: Path, findings: Findings) -> list[Mask]:
+    several = [path for path in visible(folder, findings) if path.is_dir()]
+    masks = [Mask(path, [path]) for path in images_in(folder, findings, several)]
+    return masks + [Mask(path, images_in(path, findings)) for path in several]
+
+
+def images_in(folder: Path, findings: Findings, besides: Iterable[Path] = ()) -> list[Path]:
+    """The images of a folder, in the order of their names; what else is there is warned of, but for `besides`."""
     images = []
-    for path in _visible(folder, findings):
+    for path in visible(folder, findings):
+        if path in besides:
+            continue
         if path.is_dir() or path.suffix.lower() not in SUFFIXES:
-            _pass_over(path, findings)
+            pass_over(path, findings)
         elif path.is_file():
             images.append(path)
         else:
@@ -97,45 +142,55 @@ def _images(folder: Path, findings: Findings) -> list[Path]:
     return images
 
 
-def _visible(folder: Path, findings: Findings) -> list[Path]:
+def visible(folder: Path, findings: Findings) -> list[Path]:
     """What lies in a folder, in the order of its names, but for junk."""
     paths = sorted(path for path in folder.iterdir() if not is_junk(path.name))
     odd = [path for path in paths if any(kind_of(letter) in ("Cc", "Cs") for letter in path.name)]
-    findings.problems += [
+    problems = [
         f"{findings.name(path)}: the name is not UTF-8, or has a line break or the like: rename it" for path in odd
     ]
+    findings.problems += [problem for problem in problems if problem not in findings.problems]
     return [path for path in paths if path not in odd]
 
 
-def _pass_over(path: Path, findings: Findings) -> None:
+def pass_over(path: Path, findings: Findings) -> None:
+    """Warns of what is not read, unless it is text."""
     if path.is_dir() or path.suffix.lower() not in TEXT:
         findings.warn(UNREAD, str(path.relative_to(findings.root)))
 
 
-def _with_masks(images: list[Path], masks: list[Path], findings: Findings) -> dict[Path, Path]:
-    """The mask of each image of a defect."""
-    by_stem, chosen, used = defaultdict(list), dict[Path, Path](), dict[Path, Path]()
+def _with_masks(images: list[Path], masks: list[Mask], findings: Findings) -> dict[Path, list[Path]]:
+    """The mask of each image of a defect that has one."""
+    by_stem, chosen, used = defaultdict(list), dict[Path, list[Path]](), dict[Path, Path]()
     for mask in masks:
         by_stem[mask.stem].append(mask)
     for image in images:
         stem, name = image.stem, findings.name(image)
-        wanted = [f"{stem}_mask.png", f"{stem}_mask{image.suffix}", image.name, f"{stem}.png"]
-        candidates = {mask.name: mask for mask in [*by_stem[f"{stem}_mask"], *by_stem[stem]]}
+        wanted = [f"{stem}_mask.png", f"{stem}_mask{image.suffix}", image.name, f"{stem}.png", stem]
+        candidates = {mask.path.name: mask for mask in [*by_stem[f"{stem}_mask"], *by_stem[stem]]}
         if not candidates:
-            findings.problems.append(f"{name}: no mask {shown(wanted[0])} in ground_truth/{shown(image.parent.name)}")
+            findings.warn(UNMASKED, str(image.relative_to(findings.root)))
             continue
         mask = candidates[next((name for name in wanted if name in candidates), next(iter(candidates)))]
-        if mask in used:
-            findings.problems.append(f"{name}: its mask is that of {findings.name(used[mask])}, too: rename one")
-        chosen[image], used[mask] = mask, image
+        if not mask.files:
+            findings.problems.append(f"{findings.name(mask.path)}: no mask in it: remove it, or put masks there")
+        if mask.path in used:
+            findings.problems.append(f"{name}: its mask is that of {findings.name(used[mask.path])}, too: rename one")
+        chosen[image], used[mask.path] = mask.files, image
     return chosen
 
 
 def _warn_of_marks(masks: list[Path], findings: Findings) -> None:
     for path in masks:
-        name = str(path.relative_to(findings.root))
-        try:
-            if marked(decode(raw_bytes(findings.root, name), name)).any():
-                findings.warn(NORMAL, name)
-        except (UserError, OSError) as error:
-            findings.problems.append(str(error))
+        if marks(path, findings):
+            findings.warn(NORMAL, str(path.relative_to(findings.root)))
+
+
+def marks(mask: Path, findings: Findings) -> bool:
+    """Whether a mask marks anything; one that cannot be read is a problem, and marks nothing."""
+    name = str(mask.relative_to(findings.root))
+    try:
+        return bool(marked(decode(raw_bytes(findings.root, name), shown(name))).any())
+    except (UserError, OSError) as error:
+        findings.problems.append(str(error))
+        return False

@@ -24,6 +24,7 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 ROW = re.compile(r"(?P<batch>.+):(?P<number>\d+)")  # a file's name may hold a colon, but ends in its suffix
 EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 SIXTEEN_BIT = re.compile(r";16[BLNS]")  # in Pillow's name of how a file holds its pixels; it would keep the upper byte
+SEVERAL = "//"  # between the references of several masks of an image, and between their digests: no path holds it
 LARGEST = 1 << 30  # px of an image: 3 GB as RGB
 Image.MAX_IMAGE_PIXELS = None  # `decode` has a limit of its own: line-scan cameras exceed Pillow's
 
@@ -123,21 +124,31 @@ def marked(mask: Image.Image) -> np.ndarray:
 
 
 def read_mask(root: Path, reference: str, size: int | None = None, digest: str = "") -> np.ndarray:
-    """A mask (H, W) bool, as `marked` reads it; resized to (size, size) by nearest if asked.
+    """A mask (H, W) bool, as `marked` reads it, or the union of SEVERAL; resized to (size, size) by nearest if asked.
 
     Raises:
         UserError: it is missing, its sha256 is not `digest`, or it cannot be decoded.
     """
+    names = reference.split(SEVERAL)
+    digests = digest.split(SEVERAL) if digest else [""] * len(names)
+    masks = [_read_marks(root, name, each) for name, each in zip(names, digests, strict=True)]
+    mask = Image.fromarray(np.logical_or.reduce(masks).astype(np.uint8))
+    return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
+
+
+def _read_marks(root: Path, reference: str, digest: str) -> np.ndarray:
     if not (root / reference).is_file():
         raise UserError(f"{root / reference}: no such mask: is the data set's root right?")
-    mask = Image.fromarray(marked(decode(_verified(root, reference, digest), reference)).astype(np.uint8))
-    return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST) if size else mask).astype(bool)
+    return marked(decode(_verified(root, reference, digest), reference))
 
 
 def verified_masks(root: Path, images: pd.DataFrame, size: int) -> np.ndarray:
     """(N, S, S) bool: `read_mask` of each row of a manifest; where it names none, nothing is anomalous."""
-    normal, marks = np.zeros((size, size), bool), zip(images["mask"], images["mask_sha256"], strict=True)
-    return np.stack([read_mask(root, reference, size, digest) if reference else normal for reference, digest in marks])
+    masks = np.zeros((len(images), size, size), bool)
+    for i, (reference, digest) in enumerate(zip(images["mask"], images["mask_sha256"], strict=True)):
+        if reference:
+            masks[i] = read_mask(root, reference, size, digest)
+    return masks
 
 
 def _verified(root: Path, reference: str, digest: str) -> bytes:

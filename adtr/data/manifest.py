@@ -1,9 +1,11 @@
 """Manifests: what images a category holds, and for what.
 
 A manifest is a CSV, one row an image:
-    image, mask  references relative to the data set's root (mask empty where there is none)
+    image, mask  references relative to the data set's root (mask empty where there is none; of several, whose union
+                 counts, with // between them)
     label        0 normal, 1 anomalous
-    split        train, test, or rest (CIFAR-10: anomalous test images beyond the 1,000 drawn)
+    split        train, test, calibration (of a folder validation/good), or rest (CIFAR-10: anomalous test images beyond
+                 the 1,000 drawn)
     defect       the kind of anomaly, 'good' for normal images; CIFAR-10's class name
     sha256       of the image's bytes; mask_sha256 of the mask's
     part         the images whose features are extracted and stored together
@@ -22,10 +24,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from adtr import records
-from adtr.config.schema import Dataset, root_of
+from adtr.config.schema import FOLDERS, Dataset, root_of
 from adtr.data.findings import CONTRARY, LEAKED, Findings, shown
-from adtr.data.folders import SUFFIXES, TEXT, is_junk, list_mvtec
-from adtr.data.images import cifar_batch, decode, raw_bytes
+from adtr.data.folders import SUFFIXES, TEXT, is_junk
+from adtr.data.images import SEVERAL, cifar_batch, decode, raw_bytes
+from adtr.data.layouts import VISA, list_folders
 from adtr.errors import UserError
 from adtr.files import sha256
 
@@ -62,8 +65,8 @@ def index(dataset: Dataset, category: str) -> pd.DataFrame:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Put {dataset.title} there, get it with `adtr fetch`, or set `root`")
     findings = Findings(root)
-    if dataset.layout == "mvtec":
-        manifest = list_mvtec(root, category, findings)
+    if dataset.layout in FOLDERS:
+        manifest = list_folders(root, category, dataset, findings)
     else:
         manifest = (_list_elpv if dataset.layout == "elpv" else _list_cifar)(root, category, dataset)
     rows = tqdm(manifest.itertuples(), total=len(manifest), unit="image", disable=None)
@@ -123,16 +126,19 @@ def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -
     sha256 that stands there. Others are read.
     """
     root = root_of(dataset.root, dataset.title)
-    mvtec, files = dataset.layout == "mvtec", []
-    folder = root / category if mvtec else root
+    folders, files = dataset.layout in FOLDERS, []
+    folder = root / category if folders else root
     written = manifest.stat().st_mtime_ns if manifest.is_file() else 0
     known = _digests_in(manifest) if written and dataset.layout not in CIFAR else {}
-    for path in (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth)):
+    paths = [path for depth in ("*", "*/*", "*/*/*", "*/*/*/*") for path in folder.glob(depth)]
+    table = root / VISA
+    for path in [*paths, table] if paths and dataset.layout == "visa" else paths:
         name, content = str(path.relative_to(root)), ""
-        if any(map(is_junk, path.relative_to(root).parts)) or (mvtec and path.suffix.lower() in TEXT):
+        text = folders and path.suffix.lower() in TEXT and path != table
+        if any(map(is_junk, path.relative_to(root).parts)) or text:
             continue
         try:
-            if path.is_file() and (path.suffix.lower() in SUFFIXES or not mvtec):
+            if path.is_file() and (path.suffix.lower() in SUFFIXES or not folders or path == table):
                 changed = path.stat().st_ctime_ns
                 content = known[name] if name in known and changed < written else _sha256(path, changed)
         except OSError:
@@ -144,7 +150,8 @@ def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -
 def _digests_in(manifest: Path) -> Mapping[str, str]:
     try:
         table = pd.read_csv(manifest, keep_default_na=False, dtype=str)
-        return dict(zip([*table["image"], *table["mask"]], [*table["sha256"], *table["mask_sha256"]], strict=True))
+        masks, digests = (SEVERAL.join(table[name]).split(SEVERAL) for name in ("mask", "mask_sha256"))
+        return dict(zip([*table["image"], *masks], [*table["sha256"], *digests], strict=True))
     except (ValueError, KeyError):  # damaged: the stages that read it refuse it
         return {}
 
@@ -156,25 +163,27 @@ def _sha256(path: Path, changed: int) -> str:  # noqa: ARG001
 
 
 def _check(image: str, mask: str, findings: Findings) -> list[str]:
-    """The sha256 of an image, of its mask and of the image's pixels; empty where there is none."""
-    digests, sizes, pixels = [], [], ""
-    for reference in filter(None, (image, mask)):
+    """The sha256 of an image, of its mask or masks and of the image's pixels; empty where there is none."""
+    digests, pixels, size = list[str](), "", ""
+    for reference in [image, *mask.split(SEVERAL)] if mask else [image]:
+        digests.append("")
         try:
             raw = raw_bytes(findings.root, reference)
             picture = decode(raw, shown(reference))
         except (UserError, OSError) as error:
             findings.problems.append(str(error))
             continue
-        digests.append(hashlib.sha256(raw).hexdigest())
-        sizes.append("{}x{} px".format(*picture.size))
-        if reference == mask:
-            findings.look_at_mask(picture, reference)
-        else:
+        digests[-1] = hashlib.sha256(raw).hexdigest()
+        sides = "{}x{} px".format(*picture.size)
+        if len(digests) == 1:
             findings.look_at_image(picture, reference)
             pixels = hashlib.sha256(repr(picture.size).encode() + picture.convert("RGB").tobytes()).hexdigest()
-    if len(set(sizes)) > 1:
-        findings.problems.append(f"{shown(mask)}: {sizes[1]}, its image {shown(image)} has {sizes[0]}")
-    return [*[*digests, "", ""][:2], pixels]
+            size = sides
+            continue
+        findings.look_at_mask(picture, reference)
+        if size and sides != size:
+            findings.problems.append(f"{shown(reference)}: {sides}, its image {shown(image)} has {size}")
+    return [digests[0], SEVERAL.join(digests[1:]), pixels]
 
 
 def _compare(manifest: pd.DataFrame, findings: Findings) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from adtr.data.sources import leaves_folder
 from adtr.errors import UserError
 from adtr.files import write_text
+from adtr.records import read_json
 
 Bar = Callable[..., Any]  # makes a tqdm
 
@@ -23,8 +24,13 @@ def is_unpacked(folder: Path, name: str, checksum: str) -> bool:
 
 
 def _record(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / f".fetched-{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """What `unpack_into` wrote down; nothing where that is missing or damaged."""
+    try:
+        record = read_json(folder / f".fetched-{name}.json")
+    except UserError:
+        return {}
+    members = record.get("members")
+    return record if isinstance(members, list) and all(isinstance(member, str) for member in members) else {}
 
 
 def unpack_into(folder: Path, name: str, checksum: str, file: Path, bar: Bar) -> None:

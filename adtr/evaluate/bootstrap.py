@@ -67,7 +67,7 @@ def weights(images: pd.DataFrame) -> pd.DataFrame:
         rng, n = np.random.default_rng([SEED, label, *str(category).encode()]), len(names)
         times = rng.multinomial(n - 1, np.full(n, 1 / n), size=DRAWS) if n > 1 else np.full((DRAWS, 1), np.nan)
         drawn.append(pd.DataFrame(np.ascontiguousarray(times.T) * (n / max(n - 1, 1)), names))
-    return pd.concat(drawn).astype(np.float32)
+    return pd.concat(drawn or [pd.DataFrame(columns=range(DRAWS))]).astype(np.float32)
 
 
 def auroc(normal: Array, anomalous: Array, normal_weights: Array, anomalous_weights: Array) -> Array:

@@ -15,6 +15,7 @@ from adtr import records
 from adtr.config.methods import Params
 from adtr.data.images import anomalous_tokens, verified_masks
 from adtr.errors import UserError
+from adtr.evaluate.measure import with_truth
 from adtr.features.select import data_digest, select
 from adtr.files import saved
 from adtr.train.context import method_of
@@ -49,7 +50,8 @@ def write_differences(
     """Writes vectors (M, C) float32, anomalous (M,) bool, image (M,) and token (M,) int64 to an .npz, with its record.
 
     An image is numbered among the test images, in the manifest's order; a token is anomalous where any pixel of its
-    mask is; without masks none is, and nothing is written of normal ones either.
+    mask is; without masks none is, and nothing is written of normal ones either. Anomalous images that lack a mask
+    are left out.
 
     Raises:
         UserError: the method has no feature differences, or run, features and masks do not belong together.
@@ -60,9 +62,13 @@ def write_differences(
     state = read_model(run)
     check_stores(run, stores)
     features, images = select(manifest, stores, ["test"])
-    masks = verified_masks(root, images, params.features.image_size)
-    anomalous = np.stack([anomalous_tokens(mask, math.isqrt(features.shape[1])) for mask in masks])
-    image, token = draw(anomalous, COUNT).T
+    known, grid = np.flatnonzero(with_truth(images)), math.isqrt(features.shape[1])
+    masks = verified_masks(root, images.iloc[known], params.features.image_size)
+    anomalous = np.zeros((len(images), grid**2), bool)
+    for place, mask in zip(known, masks, strict=True):
+        anomalous[place] = anomalous_tokens(mask, grid)
+    place, token = draw(anomalous[known], COUNT).T
+    image = known[place]
     vectors = np.empty((len(image), features.shape[2]), np.float32)
     network = method.trained(state, features.shape[1:], params).to(device)
     wanted = np.unique(image)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,13 @@ Row = dict[str, float | str]
 State = dict[str, Tensor]
 
 
+class Truth(NamedTuple):
+    """Which pixels are anomalous, as far as that is known."""
+
+    known: np.ndarray  # (N,) bool: of an image that is normal, or has a mask
+    masks: np.ndarray  # (K, S, S) bool, of those K images
+
+
 def scored(
     method: ModuleType, state: State, features: np.ndarray, images: pd.DataFrame, params: Params, device: str
 ) -> tuple[np.ndarray, pd.DataFrame]:
@@ -45,6 +52,9 @@ def raw_scores(
     images are filled up with copies of the last.
     """
     count, transformer = len(features), "model" in params.method_sections() and params.model.variant != "cnn"
+    if not count:
+        side = math.isqrt(features.shape[1])
+        return np.empty((0, side, side), np.float32), np.empty(0, np.float32)
     if count < LEAST and not transformer:
         features = np.concatenate([features, np.repeat(features[-1:], LEAST - count, axis=0)])
     maps = method.anomaly_map(state, features, params, device)[:count]
@@ -71,6 +81,11 @@ def upsampled(maps: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return F.interpolate(tensor, size=sides, mode="bilinear", align_corners=True)[:, 0].numpy()
 
 
+def colour_scale(maps: np.ndarray) -> tuple[float, float]:
+    """The values of maps that have the lowest and the highest colour: the median, the highest but for a thousandth."""
+    return float(np.median(maps)), float(np.quantile(maps, 0.999))
+
+
 def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:
     """Maximum and mean of each averagely pooled map (N, G, G) (Sec. 3.1): columns max and mean, N rows.
 
@@ -78,6 +93,8 @@ def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:
     """
     kernel = min(size, pooling * size // maps.shape[-1])
     scores = []
+    if not len(maps):
+        return pd.DataFrame(columns=["max", "mean"], dtype=np.float32)
     for batch in np.array_split(maps, math.ceil(len(maps) / 64)):
         images = torch.from_numpy(upsampled(batch, size))[None]  # as channels: four times as fast, the same bits
         images = images.contiguous(memory_format=torch.channels_last)
@@ -101,9 +118,15 @@ def score(
     return table.assign(pred_score=predicted, score_max=scores["max"], score_mean=scores["mean"])
 
 
-def masks_of(root: Path, images: pd.DataFrame, size: int) -> np.ndarray | None:
-    """(N, S, S) bool, checked as `read_mask` does; None where no image has a mask."""
-    return verified_masks(root, images, size) if (images["mask"] != "").any() else None
+def with_truth(images: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: which images are normal or have a mask, by the columns label and mask."""
+    return ((images["label"] == 0) | (images["mask"] != "")).to_numpy()
+
+
+def truth_of(root: Path, images: pd.DataFrame, size: int) -> Truth | None:
+    """The masks of N images, checked as `read_mask` does; None where no image has one."""
+    known = with_truth(images)
+    return Truth(known, verified_masks(root, images[known], size)) if (images["mask"] != "").any() else None
 
 
 def curve(
@@ -111,27 +134,30 @@ def curve(
     snapshots: dict[int, State],
     features: np.ndarray,
     images: pd.DataFrame,
-    masks: np.ndarray | None,
+    truth: Truth | None,
     params: Params,
     device: str,
 ) -> pd.DataFrame:
     """The metrics of the snapshots on the split `test`, not the `rest` of CIFAR-10: columns epoch, metric, value.
 
-    Features (N, G·G, C), images and masks (N, S, S) are those of all SPLITS.
+    Features (N, G·G, C), images and truth are those of all SPLITS.
     """
     test, size = (images.split == "test").to_numpy(), params.features.image_size
-    features, images, masks = features[test], images[test], None if masks is None else masks[test]
+    if truth:
+        truth = Truth(truth.known[test], truth.masks[test[truth.known]])
+    features, images = features[test], images[test]
     rows = []
     for epoch, snapshot in snapshots.items():
         maps, scores = scored(method, snapshot, features, images, params, device)
-        rows += [row | {"epoch": epoch} for row in measure(scores, maps, masks, size, params.score)]
+        rows += [row | {"epoch": epoch} for row in measure(scores, maps, truth, size, params.score)]
     return pd.DataFrame(rows, columns=["epoch", "metric", "value"])
 
 
-def measure(scores: pd.DataFrame, maps: np.ndarray, masks: np.ndarray | None, size: int, params: Score) -> list[Row]:
+def measure(scores: pd.DataFrame, maps: np.ndarray, truth: Truth | None, size: int, params: Score) -> list[Row]:
     """All metrics of a run, in per cent: rows of metric, value and note; an undefined one has no value but a reason.
 
-    `scores` of N images are as `score` gives them, `maps` (N, G, G) and `masks` (N, S, S) bool in the same order.
+    Those of pixels are over the images whose truth is known; where that leaves some out, the note says how many count.
+    `scores` of N images are as `score` gives them, `maps` (N, G, G) and `truth` in the same order.
     """
     test = scores[scores.split == "test"]
     gt = test.label.to_numpy() == 1
@@ -143,11 +169,16 @@ def measure(scores: pd.DataFrame, maps: np.ndarray, masks: np.ndarray | None, si
     ]
     if len(test) < len(scores):
         rows.append(_row("image_auroc_all", metrics.auroc, scores.label.to_numpy() == 1, scores.pred_score.to_numpy()))
-    if masks is not None:
-        full = upsampled(maps, size)
-        rows.append(_row("pixel_auroc", metrics.auroc, masks, full))
-        rows.append(_row("pixel_ap", metrics.average_precision, masks, full))
-        rows.append(_row("aupro", metrics.aupro, masks, full, params.aupro_limit))
+    if truth:
+        masks, full = truth.masks, upsampled(maps[truth.known], size)
+        of_pixels = [
+            _row("pixel_auroc", metrics.auroc, masks, full),
+            _row("pixel_ap", metrics.average_precision, masks, full),
+            _row("aupro", metrics.aupro, masks, full, params.aupro_limit),
+        ]
+        anomalous, left_out = int((scores.label == 1).sum()), int((~truth.known).sum())
+        counted = f"over {anomalous - left_out} of {anomalous} anomalous images: the others have no mask"
+        rows += [row | {"note": row["note"] or counted} for row in of_pixels] if left_out else of_pixels
     return rows
 
 

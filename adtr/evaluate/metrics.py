@@ -130,7 +130,7 @@ def sorted_classes(gt: Labels, score: Scores) -> tuple[Scores, Scores]:
     if gt.dtype != np.bool_ or not np.issubdtype(score.dtype, np.floating):
         raise ValueError(f"labels must be bool and scores floating point, not {gt.dtype} and {score.dtype}")
     if gt.size == 0:
-        raise UndefinedMetric("empty: there are no samples")
+        raise UndefinedMetric("there are no test images")
     normal, anomalous = score[~gt], score[gt]
     for scores, name in ((normal, "normal"), (anomalous, "anomalous")):
         if scores.size == 0:

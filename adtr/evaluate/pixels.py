@@ -40,6 +40,13 @@ def count(masks: Labels, maps: Scores) -> Counts:
     return Counts(np.stack(normal).astype(np.uint32), region.astype(np.uint32), image.astype(np.uint32))
 
 
+def placed(counts: Counts, known: NDArray[np.bool_]) -> Counts:
+    """The counts of the `known` (N,) images among all N: none of the others."""
+    normal = np.zeros((len(known), counts.normal.shape[1]), np.uint32)
+    normal[known] = counts.normal
+    return Counts(normal, counts.region, np.flatnonzero(known)[counts.image].astype(np.uint32))
+
+
 def empty(images: int) -> Counts:
     """The counts where there is nothing to count."""
     return Counts(np.zeros((images, 0), np.uint32), np.zeros((0, 0), np.uint32), np.zeros(0, np.uint32))

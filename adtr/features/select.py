@@ -22,10 +22,12 @@ def data_digest(manifest: pd.DataFrame) -> str:
 def held_out(manifest: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     """The manifest with `share` of its training images, drawn by `seed`, as split 'calibration': not trained on.
 
+    Where it has images of that split already, none are drawn.
+
     Raises:
         UserError: no training image would be left.
     """
-    if not share:
+    if not share or manifest.split.isin(CALIBRATION).any():
         return manifest
     train = np.flatnonzero(manifest.split.isin(TRAIN))
     count = max(1, round(share * len(train)))
@@ -42,7 +44,9 @@ def select(manifest: pd.DataFrame, stores: dict[str, Path], splits: Iterable[str
         UserError: a store is missing or was not made of the manifest's images.
     """
     images = manifest[manifest.split.isin(list(splits))]
-    features = np.empty(0, np.float16)
+    features = np.empty((0, 0, 0), np.float16)
+    if images.empty:
+        features = np.empty((0, *read_store(stores[str(manifest.part.iloc[0])])[0].shape[1:]), np.float16)
     for part, rows in images.groupby("part", sort=False):
         array, info = read_store(stores[str(part)])
         members = manifest[manifest.part == part]

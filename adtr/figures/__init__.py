@@ -3,6 +3,7 @@
 Only names here, as Snakemake asks for them at every start; `stage` reads and writes the files.
 """
 
+from adtr.config.schema import FOLDERS
 from adtr.config.study import Plan
 
 SUFFIXES = ("png", "svg", "pdf")
@@ -12,7 +13,7 @@ def kinds_of(plan: Plan, dataset: str) -> list[str]:
     """The kinds of figure that every category of a data set has, as KIND with each of SUFFIXES."""
     params = [plan.params[dataset, experiment] for experiment in plan.study.datasets[dataset]]
     optional = {
-        "pro": plan.datasets[dataset].layout == "mvtec",
+        "pro": plan.datasets[dataset].layout in FOLDERS,
         "curve": any(p.train.snapshots > 1 for p in params if p.trains),
         "confetti": confetti_of(plan, dataset) is not None,
     }
@@ -34,6 +35,6 @@ def confetti_of(plan: Plan, dataset: str) -> str | None:
 
 def explained(plan: Plan, dataset: str) -> str | None:
     """The experiment whose feature differences are shown (Fig. 5): the first ADTR, where there are masks."""
-    if plan.datasets[dataset].layout != "mvtec":
+    if plan.datasets[dataset].layout not in FOLDERS:
         return None
     return next((e for e in plan.study.datasets[dataset] if plan.params[dataset, e].method == "adtr"), None)

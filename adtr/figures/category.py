@@ -53,7 +53,7 @@ class Category:
         )
 
     def masks(self, size: int) -> np.ndarray:
-        """(N, S, S) bool."""
+        """(N, S, S) bool, nothing anomalous in an image without a mask."""
         return verified_masks(self.root, self.tested(), size)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from adtr.evaluate.measure import upsampled
+from adtr.evaluate.measure import upsampled, with_truth
 from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
 from adtr.figures.category import Category, Run
 from adtr.figures.look import ANOMALOUS, DASHES, MARKERS, METRICS, NORMAL
@@ -40,10 +40,11 @@ def pro(category: Category) -> Figure:
     """The per-region overlap against the false-positive rate of pixels, up to the limit of AUPRO."""
     figure, axes = plt.subplots(figsize=(4.2, 4.2))
     limit = category.aupro_limit
-    masks = {size: category.masks(size) for size in {run.size for run in category.runs}}
+    known = with_truth(category.tested())
+    masks = {size: category.masks(size)[known] for size in {run.size for run in category.runs}}
 
     def rates_of(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
-        maps = upsampled(run.maps, run.size)
+        maps = upsampled(run.maps[known], run.size)
         return *pro_curve(masks[run.size], maps, limit, POINTS), aupro(masks[run.size], maps, limit)
 
     _rates(axes, category.runs, rates_of)

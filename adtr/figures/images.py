@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from adtr.data.images import read_mask, read_rgb
-from adtr.evaluate.measure import upsampled
+from adtr.evaluate.measure import upsampled, with_truth
 from adtr.figures.category import Category, spread
 from adtr.figures.look import ANOMALOUS, NORMAL, SCORES, scale_of
 
@@ -27,7 +27,7 @@ class Row:
     """Images (S, S) or (S, S, 3) side by side, with the style of all and the text and colour above each."""
 
     label: str
-    images: Sequence[np.ndarray]
+    images: Sequence[np.ndarray | None]  # None leaves its place empty
     style: dict[str, Any] = field(default_factory=dict)
     heads: Sequence[tuple[str, str]] = ()
 
@@ -108,7 +108,8 @@ def _with_maps(category: Category, label: str, shown: pd.DataFrame, heads: pd.Se
     images = [read_rgb(category.root, row.image, run.size, row.sha256) for row in shown.itertuples()]
     rows = [Row(label, images, heads=list(zip(heads, colours, strict=True)))]
     if masked:
-        rows.append(Row("ground truth", list(category.masks(run.size)[shown.index]), MASK))
+        masks = zip(category.masks(run.size)[shown.index], with_truth(shown), strict=True)
+        rows.append(Row("ground truth", [mask if known else None for mask, known in masks], MASK))
     style = {"cmap": SCORES, "norm": scale_of(run)}
     return [*rows, Row(run.title, list(upsampled(run.maps[shown.index], run.size)), style)]
 
@@ -127,8 +128,9 @@ def _grid(rows: Sequence[Row], scale: Normalize | None = None) -> Figure:
         bottom, tall = 1 - (top + CELL - GAP) / height, (CELL - GAP) / height
         for i, pixels in enumerate(row.images):
             axes = figure.add_axes(((LEFT + CELL * i) / width, bottom, (CELL - GAP) / width, tall))
-            axes.imshow(pixels, **row.style)
             axes.set_axis_off()
+            if pixels is not None:
+                axes.imshow(pixels, **row.style)
             if i == 0:
                 axes.text(-0.08, 0.5, row.label, transform=axes.transAxes, size=9, rotation=90, ha="right", va="center")
             if row.heads:

@@ -26,6 +26,7 @@ from adtr.tables.uncertainty import with_intervals
 
 DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]
 KINDS = {drawing.__name__: drawing for drawing in DRAWINGS}
+UNTESTED = ("training", "confetti")  # the kinds that need no test images
 EACH = 300  # difference vectors of either kind in Fig. 5
 
 
@@ -35,8 +36,10 @@ def draw_category(paths: Paths, dataset: str, name: str) -> None:
 
 
 def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
-    """Writes figures of these kinds, and the gallery's data, to `folder`."""
+    """Writes figures of these kinds, and the gallery's data, to `folder`; without test images, those that need none."""
     set_look()
+    if category.runs[0].scores.empty:
+        kinds = [kind for kind in kinds if kind in UNTESTED]
     for kind in kinds:
         save(KINDS[kind](category), folder, kind)
     write_text(folder / "gallery.json", json.dumps(thumbnails(category), indent=1))
@@ -44,7 +47,7 @@ def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
 
 
 def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
-    """Writes the figures of a data set as a whole.
+    """Writes the figures of a data set as a whole; no dots where no metric is defined.
 
     Args:
         params: the folder params/, for the paper's numbers.
@@ -53,7 +56,10 @@ def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
     set_look()
     tables, kinds = tables_record(paths.results), dataset_kinds(plan, dataset)
     summary = with_intervals(summarize(read_metrics(tables, "../metrics.csv")), plan, tables)
-    save(dots(panels(plan, dataset, summary, read_specs(params))), folder, "dots")
+    if drawn := panels(plan, dataset, summary, read_specs(params)):
+        save(dots(drawn), folder, "dots")
+    else:
+        kinds.remove("dots")
     if "tsne" in kinds:
         save(tsne(*_differences(paths, dataset)), folder, "tsne")
     _vouch(folder, kinds)

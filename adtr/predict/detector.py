@@ -26,7 +26,7 @@ from adtr.config.methods import Params
 from adtr.data.images import as_rgb, decode_file, eight_bit
 from adtr.errors import UserError
 from adtr.evaluate import conformal
-from adtr.evaluate.measure import LEAST, image_scores, raw_scores, upsampled
+from adtr.evaluate.measure import LEAST, colour_scale, image_scores, raw_scores, upsampled
 from adtr.features.backbones import Backbone, build
 from adtr.features.extract import batch_size, tokens_of
 from adtr.features.weights import weights_like
@@ -98,7 +98,8 @@ class Detector:
             the image's threshold was given.
         calibrated_on: how many images they rest on.
         scale: values of the map that have the lowest and the highest colour: of the test images' the median, and the
-            highest but for a thousandth.
+            highest but for a thousandth; without test images, of the normal images that set the threshold.
+        normals_only: whether there were no test images; `scale_of` then stretches the scale to a map's highest value.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Detector:
         self.false_alarms: float | None = None
         self.calibrated_on = 0
         self.scale = (0.0, 1.0)
+        self.normals_only = False
 
     @classmethod
     def load(
@@ -149,7 +151,8 @@ class Detector:
         backbone = None if features["weights"] == "none" else build(params.features, file).to(device)
         detector = cls(params, read_model(folder), backbone, device, threads or len(os.sched_getaffinity(0)))
         maps = np.load(io.BytesIO(evaluation.read("maps.npy")))
-        detector.scale = (float(np.median(maps)), float(np.quantile(maps, 0.999)))
+        detector.normals_only = not len(maps)
+        detector.scale = tuple(evaluation.values["scale"]) if detector.normals_only else colour_scale(maps)
         scores = evaluation.table("calibration.csv", dtype={"pred_score": np.float32, "map_max": np.float32})
         detector._calibrate(folder, scores, false_alarms, evaluation.values.get("threshold"))
         if threshold is not None:
@@ -165,6 +168,11 @@ class Detector:
         self.false_alarms = asked["false_alarms"] if false_alarms is None else false_alarms
         self.threshold = conformal.threshold(scores.pred_score.to_numpy(), self.false_alarms)
         self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), self.false_alarms)
+
+    def scale_of(self, prediction: Prediction) -> tuple[float, float]:
+        """The scale for the overlay of a prediction."""
+        low, high = self.scale
+        return low, max(high, float(prediction.token_map.max())) if self.normals_only else high
 
     def predict(self, images: Iterable[Picture] | Picture) -> list[Prediction]:
         """The predictions of images, in their order; an image alone counts as a list of one.

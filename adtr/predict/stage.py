@@ -64,7 +64,7 @@ def predict(
     names, began = file_names(paths), time.monotonic()
 
     def write(place: int, image: Image.Image, prediction: Prediction) -> None:
-        picture = overlay(image, prediction.token_map, detector.scale, prediction.pixel_threshold)
+        picture = overlay(image, prediction.token_map, detector.scale_of(prediction), prediction.pixel_threshold)
         content = saved(lambda file: picture.save(file, "PNG", compress_level=1))
         write_bytes(output / "overlays" / f"{names[place]}.png", content)
         if maps:

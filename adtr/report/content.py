@@ -180,7 +180,7 @@ def _dataset(
         lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
-    rates = thresholds.sheet(measured, plan)
+    rates = thresholds.sheet(measured, plan, results)
     names = plan.datasets[name].categories or []
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     categories = [of_category(plan, name, category, category in masked, results) for category in names]

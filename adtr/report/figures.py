@@ -43,8 +43,8 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
     """The figures of a data set as a whole."""
     values = {"seed": plan.study.seeds[0], "explained": plan.titles.get(explained(plan, dataset) or "", "")}
     values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
-    kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or masks]
     record = Record(results / "figures/datasets" / dataset / "record.json")
+    kinds = [kind for kind in _drawn(dataset_kinds(plan, dataset), record) if kind != "tsne" or masks]
     return [_figure(kind, record, plan.datasets[dataset].title, dataset, values) for kind in kinds]
 
 
@@ -64,12 +64,18 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
         "continued": "".join(continued),
         "untrained": f" Without epochs: {listed(untrained)}." if untrained else "",
     }
-    kinds = [kind for kind in kinds_of(plan, dataset) if kind in CAPTIONS and (kind != "pro" or masks)]
     record = Record(results / "figures/categories" / dataset / category / "record.json")
+    drawn = _drawn(kinds_of(plan, dataset), record)
+    kinds = [kind for kind in drawn if kind in CAPTIONS and (kind != "pro" or masks)]
     name = f"{dataset}-{category}"
     figures = [_figure(kind, record, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
     return {"category": category, "seed": seed, "counts": counts, "figures": figures}
+
+
+def _drawn(kinds: Iterable[str], record: Record) -> list[str]:
+    """The kinds that were drawn: without test images, not all are."""
+    return [kind for kind in kinds if f"{kind}.png" in record.files]
 
 
 def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> Row:
@@ -83,16 +89,16 @@ def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> 
 
 
 def selection(sections: Iterable[Row]) -> list[Row]:
-    """The few figures of the brief report and the print: of each data set, and of its first category.
+    """The few figures of the brief report and the print: of each data set, and of its first category with test images.
 
     `section` is the data set's place.
     """
-    return [
-        figure | {"section": place}
-        for place, section in enumerate(sections)
-        for figure in [*section["figures"], *section["categories"][0]["figures"]]
-        if figure["kind"] in BRIEF
-    ]
+    chosen = []
+    for place, section in enumerate(sections):
+        first = next((of for of in section["categories"] if any(of["counts"])), section["categories"][0])
+        figures = [*section["figures"], *first["figures"]]
+        chosen += [figure | {"section": place} for figure in figures if figure["kind"] in BRIEF]
+    return chosen
 
 
 @cache

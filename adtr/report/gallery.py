@@ -34,20 +34,24 @@ def gallery(plan: Plan, results: Path, runs: Runs) -> Row:
         {
             "title": plan.datasets[name].title,
             "methods": [plan.titles[experiment] for experiment in row_order(plan, name)],
-            "categories": [_category(plan, results, runs, name, c, each) for c in plan.datasets[name].categories],
+            "categories": [*filter(None, (_category(plan, results, runs, name, c, each) for c in of.categories))],
         }
-        for name in plan.datasets
+        for name, of in plan.datasets.items()
     ]
+    datasets = [dataset for dataset in datasets if dataset["categories"]]
     return {"colours": _base64(colours), "contour": CONTOUR, "datasets": datasets}
 
 
-def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str, most: int) -> Row:
+def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str, most: int) -> Row | None:
     """A category: kinds of images in the order of the scores, runs of all methods, images with their pictures.
 
-    A kind is a defect, its label and the number of its images; `at` is an image's place in the order.
+    A kind is a defect, its label and the number of its images; `at` is an image's place in the order. None
+    without test images.
     """
     seed, shown = str(plan.study.seeds[0]), Record(results / "figures/categories" / dataset / category / "record.json")
     pictures = json.loads(shown.read("gallery.json"))
+    if not pictures["images"]:
+        return None
     maps = {run["title"]: run for run in pictures["runs"]}
     entries, order = [], pd.DataFrame()
     for experiment in row_order(plan, dataset):
@@ -77,7 +81,7 @@ def examples(content: Row) -> list[Row]:
     image or, if there is none, a false alarm.
     """
     found = list[Row]()
-    for place, category in enumerate(content["datasets"][0]["categories"]):
+    for place, category in enumerate(content["datasets"][0]["categories"] if content["datasets"] else []):
         run = category["runs"][0]
         if run["start"] is None:
             continue

@@ -7,7 +7,7 @@ import pandas as pd
 
 from adtr.config.describe import meaning
 from adtr.config.levels import flatten
-from adtr.config.schema import Dataset
+from adtr.config.schema import FOLDERS, Dataset
 from adtr.config.study import Plan
 from adtr.data.sources import Source
 from adtr.evaluate.bootstrap import reference_of
@@ -15,12 +15,19 @@ from adtr.report.runs import Row, written
 from adtr.tables.render import listed
 from adtr.tables.uncertainty import SAMPLED
 
-AUTHORS = {  # of the data sets, by layout; licences and pages are in params/sources.yaml
+AUTHORS = {  # of the data sets, by source; licences and pages are in params/sources.yaml
     "mvtec": "P. Bergmann et al., “MVTec AD”, CVPR 2019 and IJCV 2021",
+    "mvtec_loco": "P. Bergmann et al., “Beyond Dents and Scratches”, IJCV 2022",
+    "visa": "Y. Zou et al., “SPot-the-Difference”, ECCV 2022",
+    "btad": "P. Mishra et al., “VT-ADL”, ISIE 2021",
+    "kolektorsdd": "D. Tabernik et al., Journal of Intelligent Manufacturing 2020",
+    "kolektorsdd2": "J. Božič et al., Computers in Industry 2021",
     "cifar10": "A. Krizhevsky, “Learning Multiple Layers of Features from Tiny Images”, 2009",
     "elpv": "C. Buerhop-Lutz et al., EU PVSEC 2018; S. Deitsch et al., Solar Energy 2019",
+    "dagm": "competition of the DAGM symposium, 2007",
 }
 ELPV = {"licence": "CC BY-NC-SA 4.0", "page": "https://github.com/zae-bayern/elpv-dataset"}  # comes as a package
+DAGM = {"licence": "see its page", "page": "https://zenodo.org/records/12750201"}  # is fetched by hand
 
 
 def about(plan: Plan, masked: Iterable[str]) -> list[str]:
@@ -58,7 +65,7 @@ def _setting(plan: Plan, name: str, masks: bool) -> str:
     if masks:
         text += f"; pixel metrics at {features.image_size} px, AUPRO up to a false positive rate of "
         text += str(first.score.aupro_limit)
-    elif dataset.layout == "mvtec":
+    elif dataset.layout in FOLDERS:
         text += "; no masks, so that nothing is measured by pixels"
     return f"{dataset.title}: {text}. {dataset.note}".strip()
 
@@ -124,8 +131,21 @@ def _credit(dataset: Dataset, sources: Mapping[str, Source]) -> Row:
         return {"by": "made by this program", "licence": "that of the program", "page": ""}
     if dataset.layout == "elpv":
         return {"by": AUTHORS["elpv"], **ELPV}
-    source = sources.get(dataset.layout)  # a benchmark's images are its own wherever they lie
-    if source is None or not (dataset.benchmark or Path(dataset.root).is_relative_to(source.destination)):
+    if dataset.layout == "dagm" and Path(dataset.root) == Path("data/dagm"):
+        return {"by": AUTHORS["dagm"], **DAGM}
+    # A benchmark's images are its own wherever they lie
+    name = dataset.layout if dataset.benchmark else _source(dataset, sources)
+    if name not in sources:
         return {"by": "images of your own", "licence": "not known here", "page": ""}
-    by, licence = AUTHORS.get(dataset.layout, ""), source.licence or "not known here"
-    return {"by": by, "licence": licence, "page": source.page or ""}
+    source = sources[name]
+    return {"by": AUTHORS.get(name, ""), "licence": source.licence or "not known here", "page": source.page or ""}
+
+
+def _source(dataset: Dataset, sources: Mapping[str, Source]) -> str:
+    """The source that is unpacked where a data set lies; of several in one folder, the one of its layout's name."""
+    places = [Path(dataset.root) / category for category in dataset.categories]
+    for name, source in sources.items():
+        own = source.kind == "archive" and all(place.is_relative_to(source.destination) for place in places)
+        if own and (source.destination != "data" or name == dataset.layout):
+            return name
+    return ""

@@ -54,11 +54,14 @@ def _gap(name: str, gaps: pd.Series, compared: pd.Series, unresolved: bool) -> s
 
 
 def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
-    """The runs whose metric could not be measured, and why."""
+    """The runs whose metric could not be measured, or not on all images, and why; alike experiments in one line."""
     if metrics.empty:
         return ["Not measured: the data set has no masks."]
-    groups = metrics[metrics.note != ""].groupby(["experiment", "category", "note"], sort=False)
-    return [f"{plan.titles[e]}, {c}, seed {listed(rows.seed)}: {note}." for (e, c, note), rows in groups]
+    groups = metrics[metrics.note != ""].groupby(["experiment", "category", "note"], sort=False).seed.agg(listed)
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for (experiment, category, note), seeds in groups.items():
+        alike.setdefault((category, seeds, note), []).append(plan.titles[experiment])
+    return [f"{listed(titles)}, {c}, seed {seeds}: {note}." for (c, seeds, note), titles in alike.items()]
 
 
 def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None, list[str]]:

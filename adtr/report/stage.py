@@ -29,6 +29,7 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
     figures = selection(content["datasets"])
 
     def copies() -> None:
+        (output / "figures").mkdir(parents=True, exist_ok=True)
         written = {output / figure["file"]: small(figure["kind"], figure["path"]) for figure in figures}
         for figure in figures:  # LaTeX takes a PDF before a picture of the same name
             if figure["drawn"]:

@@ -18,10 +18,11 @@ EMPTY = {"mean": math.nan, "sd": math.nan, "n": 0, "printed": "", "note": "", "p
 
 
 def of_paper(spec: Mapping[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
-    """Tables 1 to 3: the paper's rows as printed, its own methods with ours and the difference, then our baselines.
+    """Tables 1 to 3: the paper's rows as printed, its own methods with ours and the difference, then others'.
 
     Args:
-        spec: the table, of `read_specs`; its `paper` has method, reference, category, value, note.
+        spec: the table, of `read_specs`; its `paper` has method, reference, category, value, note; its `others` method,
+            category, value, source.
         summary: of the data set that stands for the table's benchmark, with its metrics.
     """
     paper, measured = spec["paper"], summary[summary.metric == spec["metric"]]
@@ -36,14 +37,17 @@ def of_paper(spec: Mapping[str, Any], summary: pd.DataFrame) -> pd.DataFrame:
             gap = ours["mean"] - ours.column.map(printed.set_index("category").value.astype(float))
             difference = pd.DataFrame({"row": f"{method} (difference)", "column": ours.column, "mean": gap})
             cells += [ours, _completed(difference)]
+    cells += [_third_party(method, rows, columns) for method, rows in spec["others"].groupby("method", sort=False)]
     further = {name: e for name, e in spec.get("further", {}).items() if e in set(measured.experiment)}
     cells += [_ours(measured, experiment, columns, f"{name} (ours)") for name, experiment in further.items()]
     table = pd.concat(cells, ignore_index=True)
+    notes = _sources(spec)
     if further:
-        table.attrs["notes"] = [
+        notes.append(
             f"{listed(further)}: measured here, with our code, on our features (Autoencoder: on pixels). A printed "
             "row of the same name is of another program, and of other features."
-        ]
+        )
+    table.attrs["notes"] = notes
     return table
 
 
@@ -100,6 +104,28 @@ def _further(spec: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]],
             names = {**used, "backbone": spec["names"].get(used["backbone"], used["backbone"])}
             rows.append({**entry, "label": entry["label"].format(**names), "value": math.nan, "note": ""})
     return pd.DataFrame(rows, columns=["part", "label", "variant", "value", "note"])
+
+
+def _sources(spec: Mapping[str, Any]) -> list[str]:
+    """Who measured the third parties' rows, and what they did otherwise than the paper."""
+    methods = spec["others"].groupby("source", sort=False).method.unique()
+    lines = [
+        f"{listed(names)}, third party: {spec['third_party'][source]} ({source})." for source, names in methods.items()
+    ]
+    return [*lines, "A third party's mean is formed here, of its cells."] if lines else []
+
+
+def _third_party(method: str, rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """A row of somebody else's numbers; the mean where every category has one."""
+    values = rows.set_index("category").value.astype(float).reindex(columns)
+    values[MEAN] = values.drop(MEAN).mean(skipna=False)
+    cells = {
+        "row": f"{method} (third party)",
+        "column": columns,
+        "mean": values.to_numpy(),
+        "provenance": "third party",
+    }
+    return _completed(pd.DataFrame(cells))
 
 
 def _printed(rows: pd.DataFrame) -> pd.DataFrame:

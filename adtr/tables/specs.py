@@ -29,6 +29,7 @@ class Spec(Section):
     paper: Text
     ours: dict[str, Name] = Field(default={})
     further: dict[str, Name] | list[Further] = Field(default={})
+    third_party: dict[Text, Text] = Field(default={})
     categories: Positive = 1
     backbone: str = ""
     named: str = ""
@@ -38,6 +39,8 @@ class Spec(Section):
 
 def read_specs(params: Path) -> dict[str, dict[str, Any]]:
     """The shape of each of the paper's tables, tables.yaml, with its printed numbers as `paper`, a frame of text.
+
+    `others` has the numbers of third parties: method, category, value, source.
 
     Args:
         params: the folder params/.
@@ -53,23 +56,39 @@ def read_specs(params: Path) -> dict[str, dict[str, Any]]:
     if missing := {"table1", "table2", "table3", "table4"} - set(checked):
         raise UserError(f"{path}: {', '.join(sorted(missing))} expected")
     return {
-        name: spec.model_dump(exclude_unset=True) | {"paper": _read_paper(params, spec)}
+        name: spec.model_dump(exclude_unset=True)
+        | {"paper": _read_paper(params, spec), "others": _read_others(params, spec)}
         for name, spec in checked.items()
     }
 
 
 def _read_paper(params: Path, spec: Spec) -> pd.DataFrame:
     """A table as the paper prints it, a frame of text."""
-    path = params / spec.paper
     columns = {"part", "label", "variant"} if spec.parts else {"method", "reference", "category"}
+    return _read(params / spec.paper, columns | {"note"}).fillna({"note": "", "reference": ""})
+
+
+def _read_others(params: Path, spec: Spec) -> pd.DataFrame:
+    """What third parties measured, of the spec's sources and metric."""
+    path, columns = params / "paper/third_party.csv", {"method", "metric", "category", "source"}
+    if not spec.third_party:
+        return pd.DataFrame(columns=["method", "category", "value", "source"])
+    table = _read(path, columns)
+    if missing := set(spec.third_party) - set(table.source):
+        raise UserError(f"{path}: no row of the source {', '.join(sorted(missing))}")
+    return table[(table.metric == spec.metric) & table.source.isin(spec.third_party)]
+
+
+def _read(path: Path, columns: set[str]) -> pd.DataFrame:
+    """A table of text with these columns and `value`, a number each."""
     try:
         table = pd.read_csv(path, dtype=str)
         table.value.astype(float)
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a table as printed: {error}") from None
-    if missing := (columns | {"value", "note"}) - set(table):
+    if missing := columns - set(table):
         raise UserError(f"{path}: no column {', '.join(sorted(missing))}")
-    return table.fillna({"note": "", "reference": ""})
+    return table
 
 
 def experiments_of(spec: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adtr.config.schema import FOLDERS
 from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
 from adtr.records import Record
@@ -22,7 +23,8 @@ METRICS = {
     "pixel_ap": "pixel average precision",
 }
 OURS = ("adtr", "adtr_plus", "residual")  # methods; the others are baselines
-OF_LAYOUT = {"mvtec": ["pixel_auroc", "aupro"], "cifar10": ["image_auroc_all"]}  # beside image_auroc
+# Beside image_auroc
+OF_LAYOUT = {layout: ["pixel_auroc", "aupro"] for layout in FOLDERS} | {"cifar10": ["image_auroc_all"]}
 RUN = ["dataset", "experiment", "category", "metric"]
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from adtr.config.methods import Train
 from adtr.errors import UserError
 from adtr.train.context import Context, Fitted, precision
-from adtr.train.run import load_state, save_state
+from adtr.train.run import Saver, copied, load_state
 from adtr.train.status import Progress
 from adtr.train.step import Loss, Step, step_of
 
@@ -32,7 +32,7 @@ def optimize(
     """Minimises `loss` over the parameters of `network` by AdamW.
 
     The random state of an epoch depends on the seed and the epoch only, so a training that was killed and resumed gives
-    the bytes of an undisturbed one (on a CPU; on a GPU it was not tried).
+    the bytes of an undisturbed one (on a CPU; on a GPU it was not tried). States are saved while the training goes on.
 
     Args:
         network: on its device; a `seeded` one has the same initial weights every time.
@@ -49,26 +49,26 @@ def optimize(
     history, snapshots, before = _resumed(context, network, step)
     began, progress = time.monotonic(), Progress(context.state, train.epochs, len(history))
     bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
-    for epoch in range(len(history) + 1, train.epochs + 1):
-        started = time.monotonic()
-        seeded(context.seed, epoch)
-        order = draw().to(context.device)
-        history.append(row := _epoch(step, order, train, epoch))
-        _report(bar, row, train.epochs, len(order) / (time.monotonic() - started))
-        if not math.isfinite(row["loss"]):
-            raise UserError(f"the loss is {row['loss']} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip")
-        if epoch in snapshot_epochs(train):
-            snapshots[epoch] = _copied(network)
-        if context.state and (epoch % train.save_every == 0 or epoch == train.epochs):
-            seconds = before + time.monotonic() - began
-            content = {"model": network.state_dict(), "history": history, "snapshots": snapshots, "seconds": seconds}
-            unfinished = {"optimizer": step.optimizer.state_dict()} if epoch < train.epochs else {}
-            context.held()
-            save_state(context.state, content | unfinished)
-        progress(epoch, row["loss"])
+    with Saver(context.state, 60 * train.save_minutes, context.held) as saver:
+        for epoch in range(len(history) + 1, train.epochs + 1):
+            started = time.monotonic()
+            seeded(context.seed, epoch)
+            order = draw().to(context.device)
+            history.append(row := _epoch(step, order, train, epoch))
+            _report(bar, row, train.epochs, len(order) / (time.monotonic() - started))
+            if not math.isfinite(row["loss"]):
+                raise UserError(f"the loss is {row['loss']} in epoch {epoch}: lower lr ({train.lr}) or set grad_clip")
+            if epoch in snapshot_epochs(train):
+                snapshots[epoch] = copied(network.state_dict())
+            if saver.due(epoch == train.epochs):
+                seconds = before + time.monotonic() - began
+                content = {"model": network.state_dict(), "history": history, "snapshots": snapshots}
+                unfinished = {"optimizer": step.optimizer.state_dict()} if epoch < train.epochs else {}
+                saver.save(content | unfinished | {"seconds": seconds})
+            progress(epoch, row["loss"])
     bar.close()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Fitted(_copied(network), history, parameters, snapshots, before)
+    return Fitted(copied(network.state_dict()), history, parameters, snapshots, before)
 
 
 def _resumed(context: Context, network: nn.Module, step: Step) -> tuple[list[Row], dict[int, State], float]:
@@ -122,10 +122,6 @@ def learning_rate(train: Train, epoch: int, step: int, each: int) -> float:
 def snapshot_epochs(train: Train) -> set[int]:
     """The epochs after which a model is kept; after the last one it is the trained one."""
     return {round(train.epochs * i / train.snapshots) for i in range(1, train.snapshots)} - {0, train.epochs}
-
-
-def _copied(network: nn.Module) -> State:
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
 def _report(bar: Any, row: Row, epochs: int, speed: float) -> None:

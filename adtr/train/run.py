@@ -9,7 +9,11 @@ reads a run raises a UserError if a file is missing or damaged; who writes one, 
 import hashlib
 import io
 import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pandas as pd
@@ -21,7 +25,7 @@ from torch import Tensor
 from adtr import records
 from adtr.errors import UserError
 from adtr.features.store import read_store
-from adtr.files import saved, write_bytes
+from adtr.files import write_bytes
 from adtr.train.context import Fitted
 
 STATES = ["state.pt", "before.pt"]  # the latest, and the one before it
@@ -78,13 +82,67 @@ def check_stores(run: Path, stores: dict[str, Path]) -> None:
             raise UserError(f"{store}: its {' and '.join(other)} differ from those that {run} was trained on")
 
 
+class Saver:
+    """Saves states in a thread of its own, one at a time, while the training goes on; at its end, waits for the last.
+
+    Args:
+        folder: of the state; None to save nothing.
+        interval: seconds between two states, at least.
+        held: raises if another process has taken over the folder; asked before each state is written.
+    """
+
+    def __init__(self, folder: Path | None, interval: float, held: Callable[[], None]):
+        self.folder, self.interval, self.held = folder, interval, held
+        self._pool, self._saved, self._last = ThreadPoolExecutor(1), Future[None](), time.monotonic()
+        self._saved.set_result(None)
+
+    def due(self, at_once: bool = False) -> bool:
+        """Whether a state should be saved now; raises what saving the one before raised."""
+        if self._saved.done():
+            self._saved.result()
+        return bool(self.folder) and (at_once or time.monotonic() - self._last >= self.interval)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Copies the state, to be written while its tensors change; waits for the one before, raises what it raised."""
+        self._saved.result()
+        self._last, state = time.monotonic(), copied(state)
+        self._saved = self._pool.submit(self._write, state)
+
+    def _write(self, state: dict[str, Any]) -> None:
+        if self.folder:
+            self.held()
+            save_state(self.folder, state)
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._pool.shutdown()
+        if error is None:
+            self._saved.result()
+
+
+def copied(content: Any) -> Any:
+    """Nested dictionaries and lists, with copies of their tensors in the memory of the host."""
+    match content:
+        case Tensor():
+            return content.detach().to("cpu", copy=True)
+        case dict():
+            return {key: copied(value) for key, value in content.items()}
+        case list():
+            return [copied(value) for value in content]
+    return content
+
+
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Replaces the saved state, which ends in its own sha256; the one before is kept until the training has ended."""
     path, before = (folder / name for name in STATES)
-    content = saved(lambda file: torch.save(state | {"of": folder.name}, file))
+    content = io.BytesIO()  # not a file: on a full disk torch.save hides its error
+    torch.save(state | {"of": folder.name}, content)
+    content.write(hashlib.sha256(content.getbuffer()).digest())
     if path.is_file():
         path.replace(before)
-    write_bytes(path, content + hashlib.sha256(content).digest())
+    write_bytes(path, content.getbuffer())
     if "optimizer" not in state:
         before.unlink(missing_ok=True)
 

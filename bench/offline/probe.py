@@ -22,7 +22,7 @@ from adtr.methods import adtr
 from adtr.train.context import Context, Fitted
 
 TINY = {"width": 32, "encoder_layers": 1, "decoder_layers": 1, "heads": 4, "ffn_width": 64}
-NEVER = 1000  # epochs between two saved states
+NEVER = 1000  # minutes between two states
 
 
 def main() -> None:
@@ -52,15 +52,15 @@ def main() -> None:
             {"precision": precision, "capture": capture},
             f"{precision} {'recorded' if capture else 'launched'}",
         )
-        for every in (NEVER, 5, 1):
-            short, long = (fitted(epochs, save_every=every, **train)[1] for epochs in (few, many))
+        for minutes, saved in ((NEVER, "at the end"), (0, "after each")):
+            short, long = (fitted(epochs, save_minutes=minutes, **train)[1] for epochs in (few, many))
             each = 1000 * (long - short) / (many - few)
-            print(f"{side}, saved every {every:4} epochs: {each:8.1f} ms an epoch of {images} images")
+            print(f"{side}, saved {saved}: {each:8.1f} ms an epoch of {images} images")
         a, b = (fitted(few, **train)[0] for _ in range(2))
         worst = max((a.state[name].float() - b.state[name].float()).abs().max().item() for name in a.state)
         print(f"{side}, trained twice: largest difference of a weight {worst:.3g}", flush=True)
     with profile() as profiled:
-        fitted(2, save_every=NEVER, precision="bfloat16")
+        fitted(2, save_minutes=NEVER, precision="bfloat16")
     key = f"self_{'cpu' if device == 'cpu' else 'cuda'}_time_total"
     print(profiled.key_averages().table(sort_by=key, row_limit=35, max_name_column_width=70))
 

@@ -42,7 +42,7 @@ def direct(stage: Stage) -> None:
     gpu_state(stage, "machine.txt")
     stage.run([stage.visit.python, "-c", MACHINE], "machine.txt", 60)
     tiny, first = stage.visit.settings.tiny, stage.visit.folder / "direct/launched"
-    study = DIRECT + f"  train: {{epochs: {8 if tiny else 60}, batch_size: 16, save_every: {2 if tiny else 5}}}\n"
+    study = DIRECT + f"  train: {{epochs: {8 if tiny else 60}, batch_size: 16, save_minutes: {0 if tiny else 0.01}}}\n"
     (stage.visit.project / "params/studies/direct.yaml").write_text(study)
     first.mkdir(parents=True, exist_ok=True)
     data = ("generate smoke_mvtec", "index smoke_mvtec/screw", "features smoke_mvtec/adtr/screw")
@@ -114,8 +114,8 @@ def recording_works(visit: Visit) -> bool:
 
 
 def snakemake(targets: Sequence[object], study: str, cores: int, gpus: int, folder: Path) -> list[object]:
-    """The command line of a study in a working folder: at most `gpus` jobs that compute with networks at once."""
-    return ["snakemake", *targets, "--directory", folder, "--cores", cores, "--resources", f"gpu={gpus}",
+    """The command line of a study in a working folder: at most `gpus` trainings and extractions at once on a GPU."""
+    return ["snakemake", *targets, "--directory", folder, "--cores", cores, "--resources", f"gpu_slots={gpus}",
             "--scheduler", "greedy", "--nolock", "--config", f"study={study}"]  # fmt: skip
 
 

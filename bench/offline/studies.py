@@ -90,7 +90,7 @@ def content(
     """What stands in the file of a study; `plus` are the epochs of ADTR+, `seeds` 0 those of the visit."""
     settings = stage.visit.settings
     epochs, plus = (1, 1) if settings.tiny else (epochs, plus)
-    train = {"epochs": epochs, "lr_drop_at": 0.8, "save_every": max(1, epochs // 5), "snapshots": min(5, epochs)}
+    train = {"epochs": epochs, "lr_drop_at": 0.8, "save_minutes": 1, "snapshots": min(5, epochs)}
     if recipe == "fast":  # whose small batches are for a CPU
         train |= {"batch_size": 128 if dataset == "cifar10" else 16, "lr": 0.0005, "grad_clip": 0.0}
     parameters: dict[str, Any] = {

@@ -222,6 +222,12 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda b: Image.new("RGBA", (SIZE, SIZE), (255, 255, 255, 0)).save(b / "ground_truth/hole/001_mask.png"),
         "cat/ground_truth/hole/001_mask.png: marks nothing",
     ),
+    "a mask painted in black on nothing": (
+        lambda b: Image.merge("RGBA", [*[Image.new("L", (SIZE, SIZE))] * 3, Image.fromarray(mask())]).save(
+            b / "ground_truth/hole/001_mask.png"
+        ),
+        "cat/ground_truth/hole/001_mask.png: marks nothing, as every pixel is black or transparent",
+    ),
     "a mask of another size": (
         lambda b: Image.fromarray(mask()).resize((16, 16)).save(b / "ground_truth/hole/001_mask.png"),
         "cat/ground_truth/hole/001_mask.png: 16x16 px, its image cat/test/hole/001.png has 32x32 px",
@@ -253,6 +259,15 @@ def test_transparent_pixels_of_a_mask_are_normal(cat: Path) -> None:
     assert warnings_of(cat) == {}
     for row in indexed(cat).query("label == 1").itertuples():
         assert np.array_equal(read_mask(cat.parent, str(row.mask)), mask() > 0)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 1), (200, 0, 0), (0, 255, 255)])
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_a_mask_in_colour_is_read(cat: Path, mode: str, colour: tuple[int, int, int]) -> None:
+    picture = Image.fromarray((mask() > 0)[..., None] * np.array(colour, np.uint8))
+    save_all(cat, "ground_truth/hole", lambda _: picture.quantize(2) if mode == "P" else picture)
+    assert warnings_of(cat) == {}
+    assert np.array_equal(read_mask(cat.parent, MASKS[0]), mask() > 0)
 
 
 def corner(image: Image.Image) -> np.ndarray:
@@ -324,6 +339,12 @@ def cut_out(image: Image.Image) -> Image.Image:
     return image
 
 
+def transparent(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    image.putalpha(0)
+    return image
+
+
 def indexed_colours(image: Image.Image) -> Image.Image:
     image = image.convert("P")
     image.info["transparency"] = image.getpixel((0, 0))
@@ -332,6 +353,7 @@ def indexed_colours(image: Image.Image) -> Image.Image:
 
 PICTURES: dict[str, tuple[Callable[[Image.Image], Any], str, str, dict[str, Any]]] = {
     "alpha": (cut_out, ".png", findings.ALPHA, {}),
+    "alpha alike everywhere": (transparent, ".png", findings.ALPHA, {}),
     "a transparent colour": (indexed_colours, ".png", findings.ALPHA, {}),
     "black": (lambda image: Image.new("L", image.size), ".png", findings.PLAIN, {}),
     "three pages": (

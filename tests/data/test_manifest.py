@@ -15,6 +15,7 @@ from PIL import Image
 
 from adtr.config.paths import parts_of
 from adtr.config.schema import Dataset, root_of
+from adtr.data import findings
 from adtr.data import manifest as manifest_module
 from adtr.data.images import cifar_batch
 from adtr.data.manifest import draw_outliers, fingerprint, index, read_manifest, write_manifest
@@ -125,9 +126,8 @@ def test_all_problems_of_all_images_are_told_at_once(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:50])
     Image.new("I;16", (8, 6)).save(tmp_path / "cup/test/good/0.png")
     heading, *problems = problems_of(tmp_path)
-    assert heading == f"8 problems in {tmp_path}, category cup:"
+    assert heading == f"7 problems in {tmp_path}, category cup:"
     assert [problem.partition(" (")[0] for problem in problems] == [
-        "cup/test/hole/1.png: no mask 1_mask.png in ground_truth/hole",
         "cup/ground_truth/dent/0_mask.png: a mask without its image",
         "cup/ground_truth/hole/4_mask.png: a mask without its image",
         "cup/train/good/1.png: not readable as an image",
@@ -138,13 +138,25 @@ def test_all_problems_of_all_images_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("left_out", "missing"),
-    [("train/good", "train/good"), ("test/good", "test/good"), ("test/hole", "test/<defect>")],
-)
-def test_a_category_needs_images_of_all_three_kinds(tmp_path: Path, left_out: str, missing: str) -> None:
-    files = [name for name in WHOLE[:4] if left_out not in name]
-    assert problems_of(write(tmp_path, files))[1:] == [f"{tmp_path}/cup: no images in {missing}"]
+def test_a_category_needs_images_for_training_only(tmp_path: Path) -> None:
+    assert problems_of(write(tmp_path, WHOLE[2:4]))[1:] == [f"{tmp_path}/cup: no images in train/good"]
+
+
+@pytest.mark.parametrize(("kept", "missing"), [([], ["good", "<defect>"]), ([2], ["<defect>"]), ([3, 5], ["good"])])
+def test_images_for_testing_may_be_missing_and_are_warned_of(
+    tmp_path: Path, kept: list[int], missing: list[str]
+) -> None:
+    write(tmp_path, [*WHOLE[:2], *(WHOLE[i] for i in kept)])
+    manifest = index(dataset("mvtec", tmp_path), "cup")
+    assert manifest.split.tolist() == ["train", "train", *(["test"] * bool(kept))]
+    assert manifest.attrs["warnings"][findings.ABSENT] == [f"cup/test/{name}" for name in missing]
+
+
+def test_an_anomaly_may_lack_its_mask_and_is_warned_of(tmp_path: Path) -> None:
+    write(tmp_path, [*WHOLE, "cup/test/hole/1.png"])
+    manifest = index(dataset("mvtec", tmp_path), "cup")
+    assert manifest.set_index("image").loc["cup/test/hole/1.png", ["mask", "mask_sha256"]].tolist() == ["", ""]
+    assert manifest.attrs["warnings"][findings.UNMASKED] == ["cup/test/hole/1.png"]
 
 
 @pytest.mark.parametrize("name", ["cup", "01", "1e5", "NA"])

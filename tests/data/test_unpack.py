@@ -116,6 +116,18 @@ def test_files_of_the_user_are_not_touched(tmp_path: Path, mine: Path) -> None:
     assert files_below(tmp_path) == {"mine", "set/cable/mine.png"}
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"", b"[]", b"{}", b"\xff", b'{"checksum": "md5:1"}', b'{"checksum": "md5:1", "members": 5}']
+)
+def test_a_damaged_record_of_what_was_unpacked_counts_as_none(tmp_path: Path, mine: Path, damaged: bytes) -> None:
+    folder = tmp_path / "mvtec"
+    unpack_into(folder, "set", "md5:1", mine, BAR)
+    (folder / ".fetched-set.json").write_bytes(damaged)
+    assert not is_unpacked(folder, "set", "md5:1")
+    with pytest.raises(UserError, match="already holds bottle, cable"):
+        unpack_into(folder, "set", "md5:1", mine, BAR)
+
+
 def test_interrupted_unpacking_leaves_nothing(tmp_path: Path, mine: Path) -> None:
     class Stopped(tqdm):
         def update(self, n: float | None = 1) -> bool | None:  # noqa: ARG002

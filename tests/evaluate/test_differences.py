@@ -43,6 +43,16 @@ def test_differences_are_those_of_the_anomaly_map(case: planted.Case, tmp_path: 
     assert norms == pytest.approx(maps[found["image"], found["token"]], rel=1e-5)
 
 
+def test_nothing_is_drawn_of_an_anomalous_image_without_a_mask(case: planted.Case, tmp_path: Path) -> None:
+    run, params = planted.run(case, tmp_path, train={"epochs": 2}), planted.params(train={"epochs": 2})
+    manifest = read_manifest(case.manifest)
+    manifest.loc[manifest.index[-5], "mask"] = ""  # of test image 3, whose token 5 is anomalous
+    write_differences(run, manifest, {"planted": case.store}, tmp_path, params, tmp_path / "d.npz")
+    found = np.load(tmp_path / "d.npz")
+    assert sorted(found["image"][found["anomalous"]]) == [1, 5, 7]
+    assert 3 not in found["image"]
+
+
 def test_a_method_without_reconstruction_has_no_differences(case: planted.Case, tmp_path: Path) -> None:
     run = planted.run(case, tmp_path, "padim")
     manifest, stores, params = read_manifest(case.manifest), {"planted": case.store}, planted.params("padim")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from adtr.config.schema import Score
-from adtr.evaluate.measure import image_scores, masks_of, measure, score, upsampled
+from adtr.evaluate.measure import image_scores, measure, score, truth_of, upsampled
 from adtr.files import sha256
 
 # Upsampled to 4 px with the corners kept, row i and column j are 2i + j:
@@ -46,7 +46,7 @@ def measured(
     """Value and note of each metric."""
     images = images.assign(mask_sha256=[sha256(root / name) if name else "" for name in images["mask"]])
     scores = score(maps, images, size, params(**changes))
-    rows = measure(scores, maps, masks_of(root, images, size), size, params(**changes))
+    rows = measure(scores, maps, truth_of(root, images, size), size, params(**changes))
     return {str(row["metric"]): (float(row["value"]), str(row["note"])) for row in rows}
 
 
@@ -183,6 +183,23 @@ def test_pixel_metrics_by_hand(tmp_path: Path) -> None:
     assert found["pixel_auroc"][0] == pytest.approx(100 * 5 / 7)
     assert found["pixel_ap"][0] == pytest.approx(100 / 3)
     assert found["aupro"][0] == pytest.approx(100 * 5 / 7)
+
+
+def test_pixel_metrics_are_over_images_whose_truth_is_known_and_say_how_many(tmp_path: Path) -> None:
+    mask = save_mask(tmp_path, "a_mask.png", [[1, 0], [0, 0]])
+    maps = np.array([[[5, 7], [1, 1]], [[9, 9], [9, 9]], [[2, 2], [2, 6]]], np.float32)
+    found = measured(maps, manifest([1, 1, 0], masks=[mask, "", ""]), tmp_path, aupro_limit=1)
+    both = measured(maps[[0, 2]], manifest([1, 0], masks=[mask, ""]), tmp_path, aupro_limit=1)
+    for metric in ("pixel_auroc", "pixel_ap", "aupro"):
+        assert found[metric] == (both[metric][0], "over 1 of 2 anomalous images: the others have no mask")
+        assert both[metric][1] == ""
+    assert found["image_auroc"] == (100.0, "")
+
+
+def test_without_images_all_is_undefined() -> None:
+    for value, note in measured(np.empty((0, 2, 2), np.float32), manifest([])).values():
+        assert math.isnan(value)
+        assert note == "undefined: there are no test images"
 
 
 def test_the_limit_of_aupro_is_the_parameter(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from adtr.evaluate import bootstrap, metrics
-from adtr.evaluate.pixels import Counts, count, empty
+from adtr.evaluate.pixels import Counts, count, empty, placed
 
 
 def case(images: int = 40, size: int = 128, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +28,17 @@ def test_counts_by_hand() -> None:
     assert found.normal.tolist() == [[0, 1, 1, 0], [2, 1, 0, 1]]
     assert found.region.tolist() == [[0, 0, 0, 1], [1, 0, 0, 0]]
     assert found.image.tolist() == [0, 0]
+
+
+def test_images_whose_masks_are_not_known_count_nothing() -> None:
+    masks, maps = case()
+    known = np.array([image % 3 > 0 for image in range(len(masks))])
+    counts, found = count(masks[known], maps[known]), placed(count(masks[known], maps[known]), known)
+    assert found.normal.dtype == found.image.dtype == np.uint32
+    assert not found.normal[~known].any()
+    weights = np.random.default_rng(0).random((len(masks), 3))
+    for metric in (bootstrap.pixel_auroc, lambda of, weights: bootstrap.aupro(of, weights, 0.3)):
+        assert metric(found, weights) == pytest.approx(metric(counts, weights[known]))
 
 
 def test_regions_are_those_of_the_exact_metric_and_know_their_image() -> None:

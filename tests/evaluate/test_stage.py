@@ -10,12 +10,13 @@ import pytest
 from vouched import vouch_again
 
 from adtr.config.study import EVALUATED
-from adtr.data.manifest import read_manifest
+from adtr.data.manifest import read_manifest, write_manifest
 from adtr.errors import UserError
 from adtr.evaluate import bootstrap
 from adtr.evaluate.differences import write_differences
 from adtr.evaluate.pixels import Counts
 from adtr.evaluate.stage import evaluate
+from adtr.records import Record
 
 
 @pytest.mark.parametrize("method", ["adtr", "padim"])
@@ -43,6 +44,39 @@ def test_the_planted_anomalies_are_found_where_they_are(method: str, case: plant
         assert sorted(set(curve.epoch)) == [10, 20, 30, 40]
     else:
         assert curve.empty
+
+
+@pytest.mark.parametrize("method", ["adtr", "padim", "patchcore"])
+def test_normal_images_alone_set_a_threshold_and_leave_metrics_undefined(method: str, tmp_path: Path) -> None:
+    normal, test = planted.features()
+    case = planted.write(tmp_path / "case", normal, test[:0])
+    changes: dict[str, Any] = {"threshold": {"calibration": 0.4, "false_alarms": 0.2}}
+    run, manifest = planted.run(case, tmp_path, method, **changes), read_manifest(case.manifest)
+    params = planted.params(method, **changes)
+    evaluate(run, manifest, {"planted": case.store}, tmp_path, params, {"dataset": "planted"})
+    assert np.load(run / "maps.npy").shape == (0, 4, 4)
+    assert (len(pd.read_csv(run / "scores.csv")), len(pd.read_csv(run / "calibration.csv"))) == (0, 4)
+    metrics = pd.read_csv(run / "metrics.csv")
+    assert metrics.value.isna().all()
+    assert set(metrics.note) == {"undefined: there are no test images", "undefined: there are no such test images"}
+    low, high = Record(run / "evaluation.json").values["scale"]
+    assert 0 < low < high
+
+
+def test_images_for_calibration_set_the_threshold_and_all_others_are_trained_on(
+    case: planted.Case, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"threshold": {"calibration": 0.2, "false_alarms": 0.5}}
+    manifest = read_manifest(case.manifest)
+    manifest.loc[manifest.index[:3], "split"] = "calibration"
+    write_manifest(case.manifest, manifest)
+    run, params = planted.run(case, tmp_path, "padim", **changes), planted.params("padim", **changes)
+    evaluate(run, manifest, {"planted": case.store}, tmp_path, params, {"dataset": "planted"})
+    assert pd.read_csv(run / "calibration.csv").image.tolist() == manifest.image.tolist()[:3]
+    assert Record(run / "run.json").values["images"] == 7
+    params = planted.params("padim")  # no threshold is asked for
+    evaluate(planted.run(case, tmp_path, "padim"), manifest, {"planted": case.store}, tmp_path, params, {})
+    assert pd.read_csv(run / "calibration.csv").empty
 
 
 def test_differences_are_not_drawn_from_features_made_otherwise(case: planted.Case, tmp_path: Path) -> None:

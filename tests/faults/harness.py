@@ -52,7 +52,7 @@ define:
 set:
   features: {backbone: efficientnet_lite0}
   model: {width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, ffn_width: 16}
-  train: {epochs: 6, save_every: 1, snapshots: 2}
+  train: {epochs: 6, save_minutes: 0, snapshots: 2}
   confetti: {variants: 2}
 overrides:
   adtr_plus: {train: {epochs: 3}}

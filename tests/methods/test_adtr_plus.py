@@ -14,7 +14,7 @@ import torch
 from adtr.config.methods import Params
 from adtr.methods import adtr, adtr_plus
 from adtr.model.losses import image_loss, pixel_loss, pseudo_huber
-from adtr.train import loop
+from adtr.train import run as run_files
 from adtr.train.context import Anomalies, Context, Fitted
 
 NORMAL = 10  # images
@@ -22,12 +22,12 @@ VARIANTS = 2
 
 
 def params(method: str = "adtr_plus", **changes: Any) -> Params:
-    return planted.params(method, **{"train": {"epochs": 10, "save_every": 100}} | changes)
+    return planted.params(method, **{"train": {"epochs": 10, "save_minutes": 60}} | changes)
 
 
 @pytest.fixture(scope="module")
 def started() -> Fitted:
-    return adtr.fit(planted.features()[0], params("adtr", train={"epochs": 40, "save_every": 100}), Context(0))
+    return adtr.fit(planted.features()[0], params("adtr", train={"epochs": 40, "save_minutes": 60}), Context(0))
 
 
 def anomalies(shift: float = 3.0) -> Anomalies:
@@ -110,20 +110,20 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_ones(started: Fitt
 def test_a_training_resumed_gives_the_bytes_of_an_undisturbed_one(
     started: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = params(train={"epochs": 4, "lr_drop_at": 1.0, "save_every": 1})
+    settings = params(train={"epochs": 4, "lr_drop_at": 1.0, "save_minutes": 0})
     whole = fit(started, {"train": settings.train.model_dump()})
     context = Context(0, state=tmp_path, start=started.state, anomalies=anomalies())
-    save = loop.save_state
+    save = run_files.save_state
 
     def stop(folder: Path, content: dict[str, Any]) -> None:
         save(folder, content)
         if len(content["history"]) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_state", stop)
+    monkeypatch.setattr(run_files, "save_state", stop)
     with pytest.raises(KeyboardInterrupt):
         adtr_plus.fit(planted.features()[0], settings, context)
-    monkeypatch.setattr(loop, "save_state", save)
+    monkeypatch.setattr(run_files, "save_state", save)
     rest = adtr_plus.fit(planted.features()[0], settings, context)
     assert all(torch.equal(whole.state[name], rest.state[name]) for name in whole.state)
 

@@ -1,6 +1,7 @@
 """New images are scored as evaluation scores them, for every method, alone or in company."""
 
 import pickle
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from vouched import vouch_again
 
 from adtr import Detector
 from adtr.errors import UserError
@@ -110,6 +112,18 @@ def test_without_calibration_images_there_are_no_labels_and_no_threshold(made: M
     assert (prediction.threshold, prediction.pred_label, prediction.pred_mask) == (None, None, None)
     with pytest.raises(UserError, match=r"held out no images .* threshold\.calibration 0\.2"):
         Detector.load(made("padim", 0.0), false_alarms=0.1)
+
+
+def test_a_run_without_test_images_stretches_the_scale_to_what_it_sees(made: Make, path: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made("padim"), tmp_path / "run"))
+    np.save(run / "maps.npy", np.empty((0, 8, 8), np.float32))
+    vouch_again(run / "evaluation.json", scale=[0.1, 0.2])
+    detector = Detector.load(run)
+    (prediction,) = detector.predict(path)
+    assert detector.scale_of(prediction) == (0.1, pytest.approx(prediction.token_map.max()))
+    assert prediction.token_map.max() > 0.2
+    whole = Detector.load(made("padim"))
+    assert whole.scale_of(prediction) == whole.scale
 
 
 def test_a_copy_by_pickle_and_threads_at_once_give_the_same(detector: Detector, images: Path) -> None:

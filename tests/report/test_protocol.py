@@ -6,6 +6,8 @@ from typing import Any
 import planted
 import pytest
 
+from adtr.config.reader import read_yaml
+from adtr.config.schema import FOLDERS, Dataset
 from adtr.config.study import resolve
 from adtr.data.sources import read_sources
 from adtr.report import protocol
@@ -91,3 +93,14 @@ def test_pictures_name_their_owners() -> None:
     assert (own["licence"], own["by"]) == ("not known here", "images of your own")
     assert credit(layout="elpv")["page"] == "https://github.com/zae-bayern/elpv-dataset"
     assert credit(layout="cifar10", root="data/cifar-10-batches-py")["by"].startswith("A. Krizhevsky")
+
+
+def test_pictures_of_published_data_sets_name_their_owners_where_they_are_fetched_to() -> None:
+    plan, sources = resolve("paper", PARAMS), read_sources(PARAMS / "sources.yaml")
+    known = {name: Dataset.model_validate(of) for name, of in read_yaml(PARAMS / "datasets.yaml").items()}
+    published = {name: of for name, of in known.items() if of.layout in FOLDERS and not of.generated}
+    assert len(published) == 7
+    found = protocol.credits(dataclasses.replace(plan, datasets=published), sources)
+    for name, told in zip(published, found, strict=True):
+        assert told["by"]
+        assert told["page"] == (sources[name].page if name in sources else "https://zenodo.org/records/12750201")

@@ -126,3 +126,14 @@ def test_an_interval_without_zero_sets_an_experiment_apart() -> None:
         "By image AUROC on ELPV (solar cells), ahead of ADTR: ADTR+ and PaDiM; behind ADTR: CNN; "
         "not resolved from ADTR: Pixels; without an interval against ADTR: KDE."
     ]
+
+
+def test_experiments_without_a_metric_for_the_same_reason_share_a_line() -> None:
+    rows = [(e, seed, "undefined: why") for e in ("adtr", "padim") for seed in (0, 1)]
+    rows += [("cnn", 0, "undefined: why"), ("kde", 0, "over 1 of 2"), ("spade", 0, "")]
+    table = pd.DataFrame(rows, columns=["experiment", "seed", "note"]).assign(category="mono")
+    assert sentences.undefined(table, resolve("demo", planted.REPOSITORY / "params")) == [
+        "ADTR and PaDiM, mono, seed 0 and 1: undefined: why.",
+        "CNN, mono, seed 0: undefined: why.",
+        "KDE, mono, seed 0: over 1 of 2.",
+    ]

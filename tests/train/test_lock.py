@@ -18,7 +18,7 @@ from adtr.methods import adtr as adtr_method
 from adtr.train import lock
 from adtr.train.lock import check_lock, locked
 
-SHORT: dict[str, Any] = {"epochs": 4, "save_every": 1}
+SHORT: dict[str, Any] = {"epochs": 4, "save_minutes": 0}
 HOLDER = "process 7 on elsewhere, Slurm job 8 (`scancel 8` ends it)"
 
 
@@ -122,7 +122,7 @@ def test_a_second_training_waits_until_the_first_has_ended(
 ) -> None:
     caplog.set_level(logging.INFO)
     log = tmp_path / "log"
-    first = forker.start(case, tmp_path, log, epochs=1_000_000, save_every=1_000_000)
+    first = forker.start(case, tmp_path, log, epochs=1_000_000, save_minutes=1_000_000)
     wait_for("  loss ", 1, log, first)
 
     def sleep(_: float) -> None:

@@ -1,8 +1,11 @@
 """The training loop of every network, on a line through two points: learning rate, precision, saving, resuming."""
 
 import hashlib
+import math
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +24,7 @@ from adtr.errors import UserError
 from adtr.files import saved
 from adtr.methods import adtr, adtr_plus, autoencoder
 from adtr.train import loop as training
+from adtr.train import run as run_files
 from adtr.train.context import Anomalies, Context, Fitted, precision
 from adtr.train.run import load_state
 
@@ -28,7 +32,7 @@ IMAGES = 10
 
 
 def settings(**changes: Any) -> Train:
-    plain = {"epochs": 4, "batch_size": 4, "lr": 0.01, "weight_decay": 0.0, "lr_drop_at": 1.0, "save_every": 1}
+    plain = {"epochs": 4, "batch_size": 4, "lr": 0.01, "weight_decay": 0.0, "lr_drop_at": 1.0, "save_minutes": 0}
     return planted.params(train=plain | changes).train
 
 
@@ -301,14 +305,71 @@ def interrupted_in(last: int, report: Callable[..., None]) -> Callable[..., None
     return stop
 
 
-@pytest.mark.parametrize(("every", "saved"), [(1, 5), (2, 4), (3, 3), (9, 0)])
-def test_the_state_is_saved_every_so_many_epochs(
-    every: int, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("minutes", "saved"), [(0.0, 5), (1, 5), (1.5, 4), (3, 3), (9, 0)])
+def test_the_state_is_saved_every_so_many_minutes_at_the_end_of_an_epoch(
+    minutes: float, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An epoch takes a minute here."""
+    clock = [0.0]
+
+    def draw() -> Tensor:
+        clock[0] += 60
+        return torch.randperm(IMAGES)
+
     monkeypatch.setattr(training, "_report", interrupted_in(6, training._report))
+    monkeypatch.setattr(run_files.time, "monotonic", lambda: clock[0])
     with pytest.raises(KeyboardInterrupt):
-        optimize(Context(0, state=tmp_path), epochs=9, save_every=every)
+        optimize(Context(0, state=tmp_path), draw, epochs=9, save_minutes=minutes)
     assert len((load_state(tmp_path) or {"history": []})["history"]) == saved
+
+
+def test_the_training_goes_on_while_its_state_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written is the state at the end of its epoch, though the weights have changed since."""
+    save, report, reached = run_files.save_state, training._report, threading.Event()
+    written: dict[int, dict[str, Tensor]] = {}
+
+    def slow(folder: Path, state: dict[str, Any]) -> None:
+        assert reached.wait(60), "the training waits"
+        save(folder, state)
+        written[len(state["history"])] = (load_state(folder) or {})["model"]
+
+    def progress(bar: tqdm, row: dict[str, float], *others: Any) -> None:
+        report(bar, row, *others)
+        if row["epoch"] == 2:
+            reached.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "save_state", slow)
+        patch.setattr(training, "_report", progress)
+        optimize(Context(0, state=tmp_path), epochs=3)
+    assert [*written] == [1, 2, 3]
+    for epoch, model in written.items():
+        short = optimize(Context(0), epochs=epoch).state
+        assert all(torch.equal(model[name], short[name]) for name in short)
+
+
+def test_a_state_that_cannot_be_saved_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr(run_files, "save_state", refused)
+    for minutes in (0, 60):  # noticed before the next state is saved, or at the end
+        with pytest.raises(UserError, match="no space left"):
+            optimize(Context(0, state=tmp_path), save_minutes=minutes)
+    saver = run_files.Saver(tmp_path, math.inf, lambda: None)
+    saver.save({})
+    wait([saver._saved])
+    with pytest.raises(UserError, match="no space left"):
+        saver.due()  # though none is
+
+
+def test_who_lost_the_lock_saves_no_state(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise UserError("another has taken over")
+
+    with pytest.raises(UserError, match="another has taken over"):
+        optimize(Context(0, state=tmp_path, held=lost))
+    assert load_state(tmp_path) is None
 
 
 def broken_off(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,14 +33,14 @@ from adtr.features.select import data_digest
 from adtr.features.store import write_store
 from adtr.files import sha256
 from adtr.records import Record
-from adtr.train import loop
+from adtr.train import run as run_files
 from adtr.train.context import Bank, anomalies_of
 from adtr.train.run import load_state, read_model, read_record
 from adtr.train.stage import train
 
 KILL_ROUNDS = int(os.environ.get("ADTR_KILL_ROUNDS", "3"))
-LONG: dict[str, Any] = {"epochs": 40, "save_every": 2}
-SHORT: dict[str, Any] = {"epochs": 4, "save_every": 1}
+LONG: dict[str, Any] = {"epochs": 40, "save_minutes": 0}
+SHORT: dict[str, Any] = {"epochs": 4, "save_minutes": 0}
 SNAPSHOTS = "snapshots.safetensors"
 
 
@@ -167,9 +167,9 @@ def test_the_state_of_another_start_is_not_resumed(
 ) -> None:
     other = run(case, tmp_path / "other", train={"epochs": 4})
     with interrupted_after(2, monkeypatch):
-        plus(case, tmp_path / "same", other, bank, train=PLUS["train"] | {"save_every": 1})
-    left = plus(case, tmp_path / "same", started, bank, train=PLUS["train"] | {"save_every": 1})
-    fresh = plus(case, tmp_path / "fresh", started, bank, train=PLUS["train"] | {"save_every": 1})
+        plus(case, tmp_path / "same", other, bank, train=PLUS["train"] | {"save_minutes": 0})
+    left = plus(case, tmp_path / "same", started, bank, train=PLUS["train"] | {"save_minutes": 0})
+    fresh = plus(case, tmp_path / "fresh", started, bank, train=PLUS["train"] | {"save_minutes": 0})
     assert content(left) == content(fresh)
 
 
@@ -207,8 +207,8 @@ def test_a_bank_that_does_not_fit_is_refused(
 
 @contextmanager
 def interrupted_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Raises KeyboardInterrupt right after an epoch's state was saved."""
-    save = loop.save_state
+    """Raises KeyboardInterrupt once an epoch's state was saved, before the next one is."""
+    save = run_files.save_state
 
     def stop(folder: Path, content: dict[str, Any]) -> None:
         save(folder, content)
@@ -216,7 +216,7 @@ def interrupted_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_state", stop)
+        patch.setattr(run_files, "save_state", stop)
         with contextlib.suppress(KeyboardInterrupt):
             yield
             pytest.fail(f"there was no epoch {epoch}")

@@ -89,11 +89,12 @@ rule features:
     log:
         "logs/features/{data}/{key}/{part}.log",
     priority: 5  # before any training takes a core
-    threads: 2
+    threads: study.features_threads
     resources:
         mem_mb=study.features_memory,
         runtime=study.features_minutes,
         gpu=study.cluster.gpus,
+        gpu_slots=study.gpu_slots,
     params:
         decisive=study.store_decisive,
         study=lambda wc, output: study.options,

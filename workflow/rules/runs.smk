@@ -25,6 +25,7 @@ rule train:
         mem_mb=study.train_memory,
         runtime=study.train_minutes,
         gpu=study.cluster.gpus,
+        gpu_slots=study.gpu_slots,
     params:
         decisive=study.train_decisive,
         study=lambda wc, output: study.options,
