@@ -6,7 +6,7 @@ import pandas as pd
 import planted
 import pytest
 
-from adtr.config.study import resolve
+from adtr.config.study import Plan, resolve
 from adtr.report import sentences
 
 
@@ -137,3 +137,13 @@ def test_experiments_without_a_metric_for_the_same_reason_share_a_line() -> None
         "CNN, mono, seed 0: undefined: why.",
         "KDE, mono, seed 0: over 1 of 2.",
     ]
+
+
+def test_what_is_missed_most_is_named_with_who_does_better(smoke: Plan) -> None:
+    rows = [("a", "adtr", 60.0), ("a", "padim", 90.0), ("b", "adtr", 70.0), ("b", "padim", 50.0), ("c", "adtr", 100.0)]
+    table = pd.DataFrame(rows, columns=["defect", "experiment", "image_auroc"])
+    table = table.assign(dataset="smoke_mvtec", category="screw", images=[1, 1, 5, 5, 9])
+    (line,) = sentences.missed(smoke, table, "smoke_mvtec")
+    named = "a of screw 60.0 (1 image; best: PaDiM 90.0); b of screw 70.0 (5 images; no other does better)"
+    assert line == f"What ADTR misses most, by image AUROC: {named}."
+    assert sentences.missed(smoke, table[table.defect == "c"], "smoke_mvtec") == []
