@@ -11,6 +11,7 @@ from adtr.tables.render import DASH, interval, listed
 from adtr.tables.summary import MEAN, METRICS, OURS, row_order, study_metrics
 
 FEW = 3  # names of categories or methods in the sentence; of more, how many
+LONG = 20  # characters of a data set's title at the head of a column
 OTHER = "best other in the paper"  # the last row: methods of the paper that were not run
 
 
@@ -59,6 +60,7 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
             continue
         printed, other = _printed(plan, dataset, metric, specs)
         title = plan.datasets[dataset].title if len(plan.datasets) > 1 else ""
+        title = title if len(title) < LONG else dataset  # it may be a sentence
         columns.append({"dataset": title, "metric": METRICS[metric], "paper": bool(printed or other)})
         others.append(other)
         for experiment in experiments:
