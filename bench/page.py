@@ -34,6 +34,7 @@ from adtr.figures.look import save, set_look
 from adtr.figures.stage import _vouch, draw
 from adtr.figures.tsne import tsne
 from adtr.report import stage
+from adtr.tables.colours import colours
 from adtr.tables.sizes import networks
 from adtr.tables.specs import read_specs
 from adtr.tables.stage import write_findings, write_tables
@@ -104,7 +105,7 @@ def made_up_findings(metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]
 
 def draw_figures(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, Path]]) -> None:
     """The figures of a category of each data set, copied to the others, and those of the data sets."""
-    rng = np.random.default_rng(1)
+    rng, hues = np.random.default_rng(1), colours(plan)
     for name, (manifest, root) in images.items():
         tested = manifest[manifest.split == "test"]
         runs = []
@@ -116,7 +117,7 @@ def draw_figures(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame,
             history = pd.DataFrame({"epoch": np.arange(1, 501), "loss": losses})[: 500 * params.trains]
             curve = pd.DataFrame(columns=["epoch", "metric", "value"])
             size = params.features.image_size
-            runs.append(Run(title, size, scores.reset_index(drop=True), maps, history, curve))
+            runs.append(Run(title, hues[experiment], size, scores.reset_index(drop=True), maps, history, curve))
         first, *others = plan.datasets[name].categories
         bank = None
         if "confetti" in kinds_of(plan, name):

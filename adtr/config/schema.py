@@ -59,6 +59,8 @@ def _category(name: str) -> str:
 # Strict: YAML has numbers, and neither true nor '5' is one
 Whole = Annotated[int, Strict(), Field(ge=0, lt=2**31)]
 Positive = Annotated[int, Strict(), Field(gt=0, lt=2**31)]
+Side = Annotated[int, Strict(), Field(gt=0, le=2**14)]  # of an image or a grid; of more, no memory holds the images
+Threads = Annotated[int, Strict(), Field(gt=0, le=1024)]
 Odd = Annotated[Positive, AfterValidator(_odd)]
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
@@ -89,8 +91,8 @@ class Features(Section):
     layers: tuple[Annotated[int, Strict(), Field(ge=1, le=5)], ...] = Field(
         min_length=1, description="which of the layers 1-5 are concatenated"
     )
-    image_size: Positive = Field(description="side of the input, px")
-    grid_size: Positive = Field(description="side of the feature grid, tokens")
+    image_size: Side = Field(description="side of the input, px")
+    grid_size: Side = Field(description="side of the feature grid, tokens")
     precision: Literal["float32", "bfloat16"] = Field(
         description="of the backbone's weights and activations; bfloat16 is slow on a CPU without products in it"
     )
@@ -133,7 +135,7 @@ class Confetti(Section):
 
     variants: Positive = Field(description="noisy copies of each training image")
     seed: Seed = Field(description="of the noise")
-    reference: Positive = Field(description="side of the image that all lengths are given for, px")
+    reference: Side = Field(description="side of the image that all lengths are given for, px")
     coloured: Number = Field(ge=0, le=1, description="probability that a pixel is the centre of a coloured square")
     solid: Number = Field(ge=0, le=1, description="the same for a dark square")
     smallest: Positive = Field(description="shortest side of a square, px")
@@ -199,7 +201,7 @@ class Dataset(Section):
         "mvtec", "btad", "visa", "dagm", "kolektorsdd", "kolektorsdd2", "cifar10", "cifar100", "elpv"
     ] = Field(description="that of a published data set: how its files are read")  # fmt: skip
     root: Text = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
-    note: str = ""  # what a reader of its numbers must know
+    note: Text = ""  # what a reader of its numbers must know
     categories: list[Category] = []  # empty: every folder of `root` that is one by FOLDERS
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None

@@ -42,7 +42,7 @@ def measure(manifest: pd.DataFrame, root: Path, category: str) -> pd.DataFrame:
     rows = [simple_scores(root, row.image, row.sha256) for row in images.itertuples()]
     values, test = pd.DataFrame(rows, columns=SCORES, dtype=float), images.split == "test"
     normal, anomalous = (test & (images.label == label) for label in (0, 1))
-    weights = bootstrap.weights(images[test].assign(category=category))
+    weights = bootstrap.weights(images[test].assign(category=category)) if test.any() else pd.DataFrame()
     label, found = (images.label[test] == 1).to_numpy(), []
     counts = {"train": (~test).sum(), "normal": normal.sum(), "anomalous": anomalous.sum()}
     for name, score in values.items():

@@ -16,7 +16,7 @@ from adtr.figures.category import Category, Run
 from adtr.figures.look import ANOMALOUS, DASHES, MARKERS, METRICS, NORMAL
 from adtr.tables.colours import is_grey
 
-POINTS = 300  # of a drawn curve of pixels: two a screen's pixel
+POINTS = 300  # of a drawn curve at most
 SPAN = 2.0  # per cent, the least range of a panel: hundredths of a point are no finding
 
 
@@ -27,7 +27,7 @@ def roc(category: Category) -> Figure:
 
     def rates_of(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
         labels, scores = run.scores.label.to_numpy() == 1, run.scores.pred_score.to_numpy()
-        return *roc_curve(labels, scores), auroc(labels, scores)
+        return *roc_curve(labels, scores, POINTS), auroc(labels, scores)
 
     _rates(axes, category.runs, rates_of)
     axes.set(xlabel="normal images called anomalous, %", ylabel="anomalous images called anomalous, %")

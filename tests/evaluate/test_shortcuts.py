@@ -66,6 +66,16 @@ def test_nothing_is_warned_of_where_the_test_set_is_alike_or_tiny(tmp_path: Path
     assert [*shortcuts.warnings(shortcuts.measure(tiny, tmp_path, "a"))] == [shortcuts.SHIFTED]
 
 
+def test_without_test_images_of_both_kinds_nothing_is_ranked(tmp_path: Path) -> None:
+    manifest = photographed(tmp_path, {"train": [100, 104, 109], "normal": [103, 104], "anomalous": []})
+    found = shortcuts.measure(manifest, tmp_path, "a").set_index("score")
+    assert found.auroc.isna().all()
+    assert abs(found["shift"]["brightness"]) < 1
+    none = shortcuts.measure(manifest[manifest.split == "train"], tmp_path, "a")
+    assert none[["auroc", "shift"]].isna().all(axis=None)
+    assert shortcuts.warnings(none) == {}
+
+
 def test_what_was_measured_is_read_back_with_its_warnings(tmp_path: Path) -> None:
     plan = resolve("smoke", settings={"features.grid_size": 8})
     paths = Paths(plan, tmp_path)
