@@ -7,7 +7,7 @@ import planted
 import pytest
 
 from adtr.config.study import resolve
-from adtr.report import sentences
+from adtr.report import opening, sentences
 
 
 def table(sd: float = 0.0, **means: dict[str, float]) -> pd.DataFrame:
@@ -137,3 +137,13 @@ def test_experiments_without_a_metric_for_the_same_reason_share_a_line() -> None
         "CNN, mono, seed 0: undefined: why.",
         "KDE, mono, seed 0: over 1 of 2.",
     ]
+
+
+def test_where_no_mean_is_defined_the_first_table_is_empty_and_a_sentence_says_so() -> None:
+    plan = resolve("demo", planted.REPOSITORY / "params")
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in plan.study.datasets["elpv"]]
+    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
+    summary = summary.assign(mean=NAN, low=NAN, high=NAN, best=False, provenance="")
+    found = opening.table(plan, summary, {}, {})
+    assert (found["columns"], found["groups"]) == ([], [])
+    assert opening.answers(plan, summary) == ["On ELPV (solar cells) no mean is defined; the reasons stand below."]
