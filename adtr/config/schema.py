@@ -35,8 +35,12 @@ def _sound(text: str) -> str:
     return text
 
 
+def _line(text: str) -> str:
+    return _sound(" ".join(text.split()))
+
+
 def _title(text: str) -> str:
-    title = _sound(" ".join(text.split()))
+    title = _line(text)
     if not title or title[0] in "=+-@_":  # a spreadsheet computes what begins so, a legend hides _
         raise ValueError("a title is expected, which does not begin with = + - @ or _")
     return title
@@ -69,6 +73,7 @@ Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST)]
 Category = Annotated[str, AfterValidator(_category)]  # a folder of the user's
 Text = Annotated[str, AfterValidator(_sound)]
+Line = Annotated[str, AfterValidator(_line)]  # a text of several lines becomes one
 Title = Annotated[str, AfterValidator(_title)]
 
 Backbone = Literal[
@@ -201,7 +206,7 @@ class Dataset(Section):
         "mvtec", "btad", "visa", "dagm", "kolektorsdd", "kolektorsdd2", "cifar10", "cifar100", "elpv"
     ] = Field(description="that of a published data set: how its files are read")  # fmt: skip
     root: Text = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
-    note: Text = ""  # what a reader of its numbers must know
+    note: Line = ""  # what a reader of its numbers must know
     categories: list[Category] = []  # empty: every folder of `root` that is one by FOLDERS
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None

@@ -364,6 +364,7 @@ IN_A_STUDY: list[tuple[dict[str, Any], str]] = [
     ({"datasets": {"cups": ["adtr", "adtr"]}}, "cups: one of them stands twice"),
     ({"title": "=1+1"}, "title: a title is expected, which does not begin with ="),
     ({"title": " \n"}, "title: a title is expected"),
+    ({"define": {"cups": {"note": "a\ab"}}}, "cups: note: holds '\\x07', which is no sign of a line of text"),
     ({"seeds": []}, "seeds: List should have at least 1 item"),
     ({"seeds": [0, -1]}, "seeds.1: Input should be greater than or equal to 0"),
     ({"datasets": {}}, "datasets: Dictionary should have at least 1"),
