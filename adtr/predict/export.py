@@ -114,7 +114,7 @@ def origin(run: Path) -> tuple[Plan, str]:
 
 
 def own_images(run: Path) -> list[Picture]:
-    """Some of a run's test images, evenly spaced by score.
+    """Some of a run's test images, evenly spaced by score; without any, of the normal images that set its threshold.
 
     Raises:
         UserError: they are not here.
@@ -122,7 +122,9 @@ def own_images(run: Path) -> list[Picture]:
     try:
         plan, dataset = origin(run)
         root = root_of(plan.datasets[dataset].root)
-        names = Record(run / "evaluation.json").table("scores.csv").sort_values("pred_score").image.to_list()
+        evaluation = Record(run / "evaluation.json")
+        tables = [evaluation.table(name).sort_values("pred_score") for name in ("scores.csv", "calibration.csv")]
+        names: list[str] = next((table.image.to_list() for table in tables if len(table)), [])
         if not names:
             raise UserError("it was evaluated on none")
         return [read_rgb(root, name) for name in spaced(names)]

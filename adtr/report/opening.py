@@ -29,6 +29,7 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
     for dataset in plan.datasets:
         means = _means(plan, summary, dataset, "image_auroc").dropna(subset="mean")
         if means.empty:
+            lines.append(f"On {plan.datasets[dataset].title} no mean is defined; the reasons stand below.")
             continue
         best = means.loc[means["mean"].idxmax()]
         text = f"{plan.titles[best.name]} has the highest image AUROC on {plan.datasets[dataset].title}: "
@@ -48,7 +49,8 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
 def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Runs) -> Row:
     """Means over categories: a method a row (ours, baselines, the paper's others), a metric of a data set a column.
 
-    Rows are in `groups`; a cell has text, interval, paper, value, best and runs; None where nothing was run.
+    Rows are in `groups`; a cell has text, interval, paper, value, best and runs; None where nothing was run. Both are
+    empty where no mean is defined, as without anomalous test images.
     """
     columns, cells = list[Row](), dict[str, list[Row | None]]()
     experiments = [e for dataset in plan.datasets for e in row_order(plan, dataset)]
@@ -67,7 +69,7 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
             cell = _cell(means.loc[experiment], runs) if experiment in means.index else None
             cells.setdefault(experiment, []).append(cell and cell | {"paper": printed.get(experiment, "")})
     groups = [
-        [{"name": plan.titles[e], "cells": cells[e]} for e in experiments if _is_ours(plan, e) is ours]
+        [{"name": plan.titles[e], "cells": cells[e]} for e in cells if _is_ours(plan, e) is ours]
         for ours in (True, False)
     ]
     if any(others):

@@ -7,7 +7,7 @@ import planted
 import pytest
 
 from adtr.config.study import Plan, resolve
-from adtr.report import sentences
+from adtr.report import opening, sentences
 
 
 def table(sd: float = 0.0, **means: dict[str, float]) -> pd.DataFrame:
@@ -147,3 +147,13 @@ def test_what_is_missed_most_is_named_with_who_does_better(smoke: Plan) -> None:
     named = "a of screw 60.0 (1 image; best: PaDiM 90.0); b of screw 70.0 (5 images; no other does better)"
     assert line == f"What ADTR misses most, by image AUROC: {named}."
     assert sentences.missed(smoke, table[table.defect == "c"], "smoke_mvtec") == []
+
+
+def test_where_no_mean_is_defined_the_first_table_is_empty_and_a_sentence_says_so() -> None:
+    plan = resolve("demo", planted.REPOSITORY / "params")
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in plan.study.datasets["elpv"]]
+    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
+    summary = summary.assign(mean=NAN, low=NAN, high=NAN, best=False, provenance="")
+    found = opening.table(plan, summary, {}, {})
+    assert (found["columns"], found["groups"]) == ([], [])
+    assert opening.answers(plan, summary) == ["On ELPV (solar cells) no mean is defined; the reasons stand below."]
