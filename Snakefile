@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from adtr.config import PARAMS
 from adtr.config.study import EVALUATED, TRAINED
 from adtr.errors import UserError
 from adtr.workflow import Workflow, failures
@@ -107,3 +108,15 @@ for n in (1, 2, 3, 4):
             f"table{n}"
         input:
             study.table_files(f"table{n}"),
+
+
+if Path(workflow.main_snakefile).resolve().parent == PARAMS.parent:
+
+    # A misspelt target is the name of no rule: Snakemake asks for a file of that name. Not as a module of another workflow
+    rule unknown_target:
+        input:
+            study.unknown_target,
+        output:
+            "{target}",
+        wildcard_constraints:
+            target="[^/.]+",

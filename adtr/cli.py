@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"adtr {options.command}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        sys.exit(f"adtr {options.command}: not enough memory for these parameters and images: {reason}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,19 +99,33 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = add("predict", _predict, "score new images with a trained run: labels, anomaly maps, overlays",
                   "adtr predict results/mine/runs/line4/adtr/a/0 /data/today --output out")  # fmt: skip
-    predict.add_argument("run", metavar="RUN", help=f"the folder of a run, or with --study {RUN}")
+    export = add("export", _export, "write a trained run as an ONNX file, once it agrees with PyTorch on real images",
+                 "adtr export results/mine/runs/line4/adtr/a/0 --output adtr.onnx")  # fmt: skip
+    serve = add("serve", _serve, "serve a trained run by HTTP on this machine, with a page to drop images on",
+                "adtr serve results/mine/runs/line4/adtr/a/0")  # fmt: skip
+    for parser_ in (predict, export, serve):
+        parser_.add_argument("run", metavar="RUN", help=f"the folder of a run, or with --study {RUN}")
+        parser_.add_argument("--study", dest="of_study", metavar="STUDY", help="whose run it is, in results/")
+        parser_.add_argument("--weights", type=Path, help="of the backbone [the installed package, or data/weights/]")
+        parser_.add_argument("--false-alarms", type=_rate, metavar="RATE", help="largest share of normal images called "
+                             "anomalous [threshold.false_alarms of the run]")  # fmt: skip
+        parser_.add_argument("--threshold", type=_finite, metavar="SCORE", help="call images above this score "
+                             "anomalous [the calibrated threshold]")  # fmt: skip
     predict.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of them, or - for names on standard "
                          "input, a line each")  # fmt: skip
     predict.add_argument("--output", type=Path, required=True, help="the folder of predictions.csv and overlays/")
-    predict.add_argument("--study", dest="of_study", metavar="STUDY", help="whose run it is, in results/")
-    predict.add_argument("--false-alarms", type=_rate, metavar="RATE", help="largest share of normal images called "
-                         "anomalous [threshold.false_alarms of the run]")  # fmt: skip
-    predict.add_argument("--threshold", type=_finite, metavar="SCORE", help="call images above this score anomalous "
-                         "[the calibrated threshold]")  # fmt: skip
     predict.add_argument("--maps", action="store_true", help="write the anomaly maps, too: maps/NAME.npy")
-    predict.add_argument("--weights", type=Path, help="of the backbone [the installed package, or data/weights/]")
     predict.add_argument("--threads", type=_positive, help="images in work at once, same scores [one a core]")
-    predict.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
+    for parser_ in (predict, serve):
+        parser_.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
+    export.add_argument("--format", choices=["onnx"], default="onnx", help="[onnx]")
+    export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    export.add_argument("--input", dest="input_", choices=["uint8", "float32"], default="uint8", help="uint8: RGB "
+                        "of the right size, (N, S, S, 3); float32: normalised, (N, 3, S, S) [uint8]")  # fmt: skip
+    export.add_argument("--images", nargs="+", metavar="PATH", help="images, or folders of them, to compare on [some "
+                        "of the run's test images]")  # fmt: skip
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: others reach it [127.0.0.1]")
+    serve.add_argument("--port", type=int, default=8000, help="0: any that is free [8000]")
 
     add("tables", _tables, "gather a study's metrics and write its tables", target="")
     add("plots", _plots, "write what DVC compares: metrics by name, curves of its plots", target="")
@@ -401,18 +421,59 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
 
 
 def _predict(options: Options) -> None:
-    from adtr.predict.detector import Detector
-    from adtr.predict.stage import find_run, predict
+    from adtr.predict.stage import predict
 
-    run, device = find_run(options.run, options.of_study), _device(options.device)
-    if options.threshold is not None and options.false_alarms is not None:
-        raise UserError("--threshold and --false-alarms: give one of them")
-    detector = Detector.load(run, options.weights, options.false_alarms, device, options.threads, options.threshold)
+    _, detector = _detector(options, _device(options.device), options.threads)
     listed = sys.stdin.buffer.read() if "-" in options.paths else b""
     summary, skipped = predict(detector, options.paths, options.output, listed, options.maps)
     print(summary)
     if skipped:
         sys.exit(3)
+
+
+def _detector(options: Options, device: str = "cpu", threads: int | None = None) -> tuple[Path, Any]:
+    """The folder of the run that a command names, and what scores images with it."""
+    from adtr.predict.detector import Detector
+    from adtr.predict.stage import find_run
+
+    run = find_run(options.run, options.of_study)
+    if options.threshold is not None and options.false_alarms is not None:
+        raise UserError("--threshold and --false-alarms: give one of them")
+    return run, Detector.load(run, options.weights, options.false_alarms, device, threads, options.threshold)
+
+
+def _export(options: Options) -> None:
+    from adtr.predict.export import export, own_images, spaced
+    from adtr.predict.names import images_of
+
+    run, detector = _detector(options)
+    images = spaced(images_of(options.images, b"", options.output)[0]) if options.images else own_images(run)
+    agreement = export(detector, options.output, images, options.input_, _licences(run, detector.params))
+    print(f"{options.output}: written; largest differences from PyTorch: {agreement}")
+
+
+def _serve(options: Options) -> None:
+    try:
+        from adtr.predict.service import serve
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is missing: pip install -c constraints.txt -e '.[serve]'") from None
+    serve(*_detector(options, _device(options.device)), options.host, options.port)
+
+
+def _licences(run: Path, params: Any) -> dict[str, str]:
+    """Those of a run's weights and images, as far as params/ is here and says so."""
+    from adtr.data.sources import read_sources
+    from adtr.predict.export import origin
+    from adtr.report.protocol import credits
+
+    found = dict.fromkeys(["licence_weights", "licence_data"], "not known here")
+    with suppress(UserError):
+        sources = read_sources(SOURCES)
+        if source := sources.get(params.features.backbone):
+            found["licence_weights"] = source.licence or "not known here"
+        plan, dataset = origin(run)
+        found["licence_data"] = dict(zip(plan.datasets, credits(plan, sources), strict=True))[dataset]["licence"]
+    return found
 
 
 # Studies

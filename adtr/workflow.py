@@ -15,7 +15,7 @@ from typing import Any
 
 from adtr import cost, files, provenance
 from adtr.config import PARAMS
-from adtr.config.levels import parse_settings
+from adtr.config.levels import parse_settings, short, suggestion
 from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, Store
 from adtr.config.schema import root_of
@@ -31,6 +31,18 @@ Wildcards = Any  # of Snakemake: an attribute for each wildcard
 # A message, or a traceback's end
 ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 DECODING = 16  # threads that decode images for a GPU; Snakemake gives no more than there are cores
+TARGETS = [
+    "all_tables",
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "figures",
+    "report",
+    "all_features",
+    "all_runs",
+    "plots",
+]
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
 
 
@@ -341,6 +353,16 @@ class Workflow:
         return cost.images_of(self.plan.datasets[run.dataset], manifest, self.cluster)
 
     # Before the first job
+
+    def unknown_target(self, wildcards: Wildcards) -> list[str]:
+        """Refuses what is neither a target nor a file.
+
+        Raises:
+            UserError: always, with the targets that there are.
+        """
+        raise UserError(
+            f"no target {short(wildcards.target)}{suggestion(wildcards.target, TARGETS)}; targets: {', '.join(TARGETS)}"
+        )
 
     def missing_data(self) -> list[str]:
         """The folders of data sets that are neither here nor indexed."""

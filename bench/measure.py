@@ -19,14 +19,14 @@ from adtr.provenance import _cpu
 Work = Callable[[], object]
 
 
-def seconds(sides: Mapping[str, Work], rounds: int) -> dict[str, float]:
+def seconds(sides: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     """The median time of each side, s: they take turns, and a first round does not count."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds + 1):
         for name, side in sides.items():
-            began = time.perf_counter()
+            began = clock()
             side()
-            taken[name].append(time.perf_counter() - began)
+            taken[name].append(clock() - began)
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 

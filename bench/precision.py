@@ -23,10 +23,9 @@ from adtr.config.methods import Params
 from adtr.config.paths import feature_key
 from adtr.config.schema import Features, root_of
 from adtr.config.study import resolve
-from adtr.data.images import verified_masks
 from adtr.data.manifest import index
 from adtr.data.sources import read_sources
-from adtr.evaluate.measure import measure, score
+from adtr.evaluate.measure import measure, score, truth_of
 from adtr.features.extract import extract
 from adtr.features.select import select
 from adtr.features.weights import weights_file
@@ -82,8 +81,7 @@ def trained(side: Side, seed: int) -> Found:
     fitted = fit(normal, params, Context(seed))
     features, images = select(manifest, stores, ["test"])
     maps = anomaly_map(fitted.state, features, params)
-    masks = verified_masks(root, images, size) if (images["mask"] != "").any() else None
-    rows = measure(score(maps, images, size, params.score), maps, masks, size, params.score)
+    rows = measure(score(maps, images, size, params.score), maps, truth_of(root, images, size), size, params.score)
     metrics = {str(row["metric"]): float(row["value"]) for row in rows if row["metric"] in MEASURED}
     return Found(np.array([row["loss"] for row in fitted.history]), maps, metrics)
 

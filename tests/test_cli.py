@@ -67,6 +67,30 @@ def prepared(data: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Errors
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 604. TiB"), RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")]
+)
+def test_too_little_memory_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("adtr.cli._plan", call)
+    with pytest.raises(SystemExit, match=r"adtr plan: not enough memory for these parameters and images: .*llocate"):
+        main(["plan", *STUDY])
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("adtr.cli._plan", call)
+    with pytest.raises(RuntimeError):
+        main(["plan", *STUDY])
+
+
 # Help
 
 

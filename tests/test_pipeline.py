@@ -154,6 +154,13 @@ def test_every_error_in_the_parameters_is_told_before_the_first_job(done: Worksh
     assert "Traceback" not in result.stdout
 
 
+@pytest.mark.parametrize(("target", "like"), [("reprot", "report"), ("table5", "table4"), ("all-tables", "all_tables")])
+def test_a_target_that_does_not_exist_is_told_with_those_that_do(target: str, like: str, done: Workshop) -> None:
+    result = done.snakemake(target)
+    assert result.returncode != 0
+    assert f"no target '{target}', did you mean '{like}'?; targets: all_tables, table1" in result.stdout
+
+
 def test_missing_data_is_named_once_before_the_first_job(done: Workshop) -> None:
     result = done.snakemake("all_tables", study="paper")
     assert result.returncode != 0

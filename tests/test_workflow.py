@@ -17,7 +17,7 @@ from adtr.config import PARAMS, study
 from adtr.config.paths import Paths
 from adtr.data.manifest import COLUMNS, write_manifest
 from adtr.errors import UserError
-from adtr.workflow import Workflow, digest, failures, has_gpu
+from adtr.workflow import TARGETS, Workflow, digest, failures, has_gpu
 
 
 class Wildcards(dict[str, Any]):
@@ -41,6 +41,13 @@ MVTEC = SMOKE.paths.keys["smoke_mvtec"]
 def test_an_unknown_word_of_the_configuration_is_refused_with_the_order_of_words() -> None:
     with pytest.raises(UserError, match=r"not studdy.*put targets before --config"):
         Workflow({"studdy": "smoke"})
+
+
+def test_every_target_that_is_listed_is_one() -> None:
+    rules = "".join(
+        path.read_text() for path in [PARAMS.parent / "Snakefile", *(PARAMS.parent / "workflow/rules").glob("*.smk")]
+    )
+    assert all(f"\nrule {name}:\n" in rules for name in TARGETS if not name.startswith("table"))
 
 
 def test_a_run_reads_its_category_and_the_features_of_its_parameters() -> None:

@@ -116,7 +116,7 @@ class Errors(list[str]):
     def known(self, name: str, names: Iterable[str], what: str, source: str) -> bool:
         names = list(names)
         if name not in names:
-            self.append(f"{source}: no {what} {short(name)}{_suggest(name, names)}; known: {', '.join(names)}")
+            self.append(f"{source}: no {what} {short(name)}{suggestion(name, names)}; known: {', '.join(names)}")
         return name in names
 
     def stop(self, where: str = "the parameters") -> None:
@@ -143,13 +143,14 @@ def _describe(problem: Any, model: type[Section]) -> str:
         for part in problem["loc"][:-1]:
             kind = section.model_fields[part].annotation
             section = next(iter(get_args(kind)), kind)  # of `Generated | None`, Generated
-        return f"unknown key{_suggest(str(problem['loc'][-1]), section.model_fields)}"
+        return f"unknown key{suggestion(str(problem['loc'][-1]), section.model_fields)}"
     if problem["type"] == "missing" or isinstance(problem["input"], dict):
         return message
     quote = ": put it in quotes" * (problem["type"] == "string_type" and isinstance(problem["input"], int | float))
     return f"{message} (it is {short(problem['input'])}{quote})"
 
 
-def _suggest(name: str, names: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """A name like one of `names`, as the end of a message; nothing if none is like it."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f", did you mean {close[0]!r}?" if close else ""

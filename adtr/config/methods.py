@@ -21,6 +21,7 @@ from adtr.config.schema import (
     Score,
     Section,
     Share,
+    Threads,
     Threshold,
     Whole,
 )
@@ -64,7 +65,7 @@ class Train(Section):
     )
     capture: Flag = Field(description="on a GPU, record a step once and replay it (CUDA graphs)")
     snapshots: Whole = Field(description="models kept and measured on the way, evenly spaced; 0 for none")
-    threads: Positive = Field(description="CPU threads of the training")
+    threads: Threads = Field(description="CPU threads of the training")
     # Decides no number, so no dump has it: neither a digest nor a run's record
     save_minutes: Number = Field(default=0, ge=0, exclude=True, description="between two states, 0: after each epoch")
 

@@ -35,8 +35,12 @@ def _sound(text: str) -> str:
     return text
 
 
+def _line(text: str) -> str:
+    return _sound(" ".join(text.split()))
+
+
 def _title(text: str) -> str:
-    title = _sound(" ".join(text.split()))
+    title = _line(text)
     if not title or title[0] in "=+-@_":  # a spreadsheet computes what begins so, a legend hides _
         raise ValueError("a title is expected, which does not begin with = + - @ or _")
     return title
@@ -59,6 +63,8 @@ def _category(name: str) -> str:
 # Strict: YAML has numbers, and neither true nor '5' is one
 Whole = Annotated[int, Strict(), Field(ge=0, lt=2**31)]
 Positive = Annotated[int, Strict(), Field(gt=0, lt=2**31)]
+Side = Annotated[int, Strict(), Field(gt=0, le=2**14)]  # of an image or a grid; of more, no memory holds the images
+Threads = Annotated[int, Strict(), Field(gt=0, le=1024)]
 Odd = Annotated[Positive, AfterValidator(_odd)]
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
@@ -67,6 +73,7 @@ Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=LONGEST)]
 Category = Annotated[str, AfterValidator(_category)]  # a folder of the user's
 Text = Annotated[str, AfterValidator(_sound)]
+Line = Annotated[str, AfterValidator(_line)]  # a text of several lines becomes one
 Title = Annotated[str, AfterValidator(_title)]
 
 Backbone = Literal[
@@ -89,8 +96,8 @@ class Features(Section):
     layers: tuple[Annotated[int, Strict(), Field(ge=1, le=5)], ...] = Field(
         min_length=1, description="which of the layers 1-5 are concatenated"
     )
-    image_size: Positive = Field(description="side of the input, px")
-    grid_size: Positive = Field(description="side of the feature grid, tokens")
+    image_size: Side = Field(description="side of the input, px")
+    grid_size: Side = Field(description="side of the feature grid, tokens")
     precision: Literal["float32", "bfloat16"] = Field(
         description="of the backbone's weights and activations; bfloat16 is slow on a CPU without products in it"
     )
@@ -133,7 +140,7 @@ class Confetti(Section):
 
     variants: Positive = Field(description="noisy copies of each training image")
     seed: Seed = Field(description="of the noise")
-    reference: Positive = Field(description="side of the image that all lengths are given for, px")
+    reference: Side = Field(description="side of the image that all lengths are given for, px")
     coloured: Number = Field(ge=0, le=1, description="probability that a pixel is the centre of a coloured square")
     solid: Number = Field(ge=0, le=1, description="the same for a dark square")
     smallest: Positive = Field(description="shortest side of a square, px")
@@ -199,7 +206,7 @@ class Dataset(Section):
         "mvtec", "btad", "visa", "dagm", "kolektorsdd", "kolektorsdd2", "cifar10", "cifar100", "elpv"
     ] = Field(description="that of a published data set: how its files are read")  # fmt: skip
     root: Text = Field(min_length=1, description="the folder, or package:NAME/FOLDER of an installed package")
-    note: str = ""  # what a reader of its numbers must know
+    note: Line = ""  # what a reader of its numbers must know
     categories: list[Category] = []  # empty: every folder of `root` that is one by FOLDERS
     benchmark: Literal["mvtec", "cifar10"] | None = None
     generated: Generated | None = None

@@ -51,10 +51,8 @@ class Findings:
         """Warns of pages that are not read, of what only the alpha channel holds, and of pictures without content."""
         if image.info.get("pages", 1) > 1:
             self.warn(PAGES, name)
-        if image.has_transparency_data:
-            lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-            if lowest < 255:
-                self.warn(ALPHA, name)
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            self.warn(ALPHA, name)
         if image.convert("RGB").getcolors(1):
             self.warn(PLAIN, name)
 
@@ -74,8 +72,8 @@ class Findings:
             self.warn(LEVELS, name)
 
 
-def shown(text: str) -> str:
-    """Text on one line, with an escape in place of what cannot be printed or is not UTF-8."""
+def shown(text: str | os.PathLike[str]) -> str:
+    """Text, or a file's name, on one line, with an escape in place of what cannot be printed or is not UTF-8."""
     readable = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in readable)
 

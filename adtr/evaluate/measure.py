@@ -197,7 +197,7 @@ def rates(scores: pd.DataFrame, calibration: pd.DataFrame, false_alarms: float) 
         above, reason = None, f"undefined: {error}"
     for metric, label in (("false_alarms", 0), ("misses", 1)):
         of = (test.label == label).sum()
-        missing = reason or ("" if of else "undefined: there are no such test images")
+        missing = reason or ("" if of else "undefined: no such test images")
         values = [math.nan] * 3
         if above is not None and of:
             count = int((above[test.label == label] != label).sum())

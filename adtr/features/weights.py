@@ -48,6 +48,8 @@ def weights_like(backbone: str, digest: str, file: Path | None = None) -> Path |
     if digest in ("none", "random"):
         return None
     if file is not None:
+        if not file.is_file():
+            raise UserError(f"{file}: no such file, or a pipe or a folder")
         if (given := sha256(file)) != digest:
             raise UserError(f"{file}: its sha256 is {given}; the run was trained with weights of {digest}")
         return file

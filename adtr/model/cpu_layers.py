@@ -24,6 +24,10 @@ BFLOAT16_ONE = 0x3F80  # the bits of 1.0
 class Linear(nn.Linear):
     """torch.nn.Linear; without gradients its last bits may differ."""
 
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:  # its weights are still to come
+            super().reset_parameters()
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., C_in) to (..., C_out)."""
         plain = not x.is_cpu or x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")

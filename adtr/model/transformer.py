@@ -59,7 +59,10 @@ class ADTR(Reconstruction):
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(decoder_layers))
         self.norm = nn.LayerNorm(width)
         self.output_proj = Linear(width, channels)  # a 1x1 convolution
-        self._initialize()
+        if (
+            not self.pos_embed.is_meta
+        ):  # there its weights are still to come, and `normal_` imports TorchDynamo: seconds
+            self._initialize()
 
     def _initialize(self) -> None:
         """Xavier-uniform matrices and zero biases; embeddings as in DETR.

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from scipy import ndimage
 from torch import Tensor
 
 from adtr import provenance
 from adtr.config.methods import Params
+from adtr.data.findings import shown
 from adtr.data.images import as_rgb, decode_file, eight_bit
 from adtr.errors import UserError
 from adtr.evaluate import conformal
@@ -30,7 +32,6 @@ from adtr.evaluate.measure import LEAST, colour_scale, image_scores, raw_scores,
 from adtr.features.backbones import Backbone, build
 from adtr.features.extract import batch_size, tokens_of
 from adtr.features.weights import weights_like
-from adtr.predict.names import shown
 from adtr.records import Record
 from adtr.train.context import method_of
 from adtr.train.run import read_model
@@ -100,18 +101,20 @@ class Detector:
         scale: values of the map that have the lowest and the highest colour: of the test images' the median, and the
             highest but for a thousandth; without test images, of the normal images that set the threshold.
         normals_only: whether there were no test images; `scale_of` then stretches the scale to a map's highest value.
+        made_of: sha256 of the model, of the backbone's weights and of the training images, and the digests of the code.
     """
 
     def __init__(
         self, params: Params, state: dict[str, Tensor], backbone: Backbone | None, device: str, threads: int
     ) -> None:
         self.params, self.device, self.threads = params, device, threads
-        self._state, self._backbone = state, backbone
+        self.state, self.backbone = state, backbone
         self.threshold: float | None = None
         self.pixel_threshold: float | None = None
         self.false_alarms: float | None = None
         self.calibrated_on = 0
         self.scale = (0.0, 1.0)
+        self.made_of: dict[str, str] = {}
         self.normals_only = False
 
     @classmethod
@@ -143,13 +146,16 @@ class Detector:
         trained, evaluation = Record(folder / "run.json").values, Record(folder / "evaluation.json")
         if evaluation.values["model"] != trained["model"]:
             raise UserError(f"{folder}: trained again since it was evaluated: `adtr evaluate` it")
-        params, features = _params(trained, evaluation.values), trained["features"]
+        params, features = _params(folder, trained, evaluation.values), trained["features"]
         _compare_code(folder, params, features["code"], evaluation.values["code"])
         file = weights_like(params.features.backbone, features["weights"], Path(weights) if weights else None)
         if device == "cpu":
             torch.set_num_threads(1)
         backbone = None if features["weights"] == "none" else build(params.features, file).to(device)
         detector = cls(params, read_model(folder), backbone, device, threads or len(os.sched_getaffinity(0)))
+        detector.made_of = {"model": trained["model"], "weights": features["weights"], "data": trained["trained_on"]}
+        detector.made_of |= {"code_features": features["code"], "code_train": trained["code"]}
+        detector.made_of |= {"code_evaluate": evaluation.values["code"]}
         maps = np.load(io.BytesIO(evaluation.read("maps.npy")))
         detector.normals_only = not len(maps)
         detector.scale = tuple(evaluation.values["scale"]) if detector.normals_only else colour_scale(maps)
@@ -240,12 +246,9 @@ class Detector:
         """(N, S, S, 3) uint8 to maps (N, G, G) and scores (N,), float32."""
         features, step = self.params.features, batch_size(self.params.features.image_size, self.device)
         tokens = np.concatenate(
-            [
-                tokens_of(images[i : i + step], self._backbone, features, self.device)
-                for i in range(0, len(images), step)
-            ]
+            [tokens_of(images[i : i + step], self.backbone, features, self.device) for i in range(0, len(images), step)]
         )
-        maps, own = raw_scores(method_of(self.params), self._state, tokens, self.params, self.device)
+        maps, own = raw_scores(method_of(self.params), self.state, tokens, self.params, self.device)
         if own is None:
             score = self.params.score
             own = image_scores(maps, features.image_size, score.pooling)[score.image_score].to_numpy()
@@ -258,10 +261,20 @@ NO_THRESHOLD = (
 )
 
 
-def _params(trained: dict[str, Any], evaluated: dict[str, Any]) -> Params:
-    """What a run was trained and evaluated with; the sections of other methods are absent."""
+def _params(run: Path, trained: dict[str, Any], evaluated: dict[str, Any]) -> Params:
+    """What a run was trained and evaluated with; the sections of other methods are absent.
+
+    Raises:
+        UserError: this program has other parameters.
+    """
     sections = trained["params"] | {"features": trained["features"]["features"], "score": evaluated["score"]}
-    made = {name: Params.model_fields[name].annotation.model_validate(values) for name, values in sections.items()}  # type: ignore[union-attr]
+    try:
+        made = {name: Params.model_fields[name].annotation.model_validate(values) for name, values in sections.items()}  # type: ignore[union-attr]
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+        raise UserError(
+            f"{run}: made by a version of this program with other parameters ({names}): train it again"
+        ) from None
     return Params.model_construct(method=trained["method"], **made)
 
 
@@ -272,20 +285,28 @@ def _compare_code(run: Path, params: Params, features: str, evaluation: str) -> 
         logger.warning("%s was made by another version of this program: scores may differ from its own", run)
 
 
-def _opened(image: Picture) -> Image.Image | UserError:
-    """The image, decoded; the error if it cannot be."""
+def open_image(image: Picture) -> Image.Image:
+    """An image, decoded.
+
+    Raises:
+        UserError: it cannot be read or is not of eight bits a channel.
+    """
+    if isinstance(image, Image.Image):
+        return eight_bit(image, "an image")
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(f"an array of shape {image.shape}, {image.dtype}: RGB (H, W, 3) uint8 is expected")
+        return Image.fromarray(image)
     try:
-        if isinstance(image, Image.Image):
-            return eight_bit(image, "an image")
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-                raise UserError(f"an array of shape {image.shape}, {image.dtype}: RGB (H, W, 3) uint8 is expected")
-            return Image.fromarray(image)
-        try:
-            return decode_file(Path(image).read_bytes(), shown(image))
-        except OSError as error:
-            raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None
-        except ValueError as error:  # a NUL in its name
-            raise UserError(f"{shown(image)}: not readable ({error})") from None
+        return decode_file(Path(image).read_bytes(), shown(image))
+    except OSError as error:
+        raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None
+    except ValueError as error:  # a NUL in its name
+        raise UserError(f"{shown(image)}: not readable ({error})") from None
+
+
+def _opened(image: Picture) -> Image.Image | UserError:
+    try:
+        return open_image(image)
     except UserError as error:
         return error

@@ -5,18 +5,12 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from adtr.data.findings import shown
 from adtr.data.manifest import SUFFIXES
 from adtr.errors import UserError
 
-UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # would change what a line shows
 UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)  # in the name of a file that we write
 LONGEST = 100  # characters of such a name
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A file's name as one line of UTF-8, whatever its bytes are: what has no sign is written as an escape."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return UNSEEN.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
 
 
 def cell(path: str | os.PathLike[str]) -> str:

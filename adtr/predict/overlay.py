@@ -30,21 +30,24 @@ def overlay(
     factor = min(max(longest, SHORTEST), LONGEST) / longest
     width, height = (max(1, round(factor * side)) for side in image.size)
     filter_ = Image.Resampling.NEAREST if factor > 4 else Image.Resampling.LANCZOS
-    grey = np.asarray(image.convert("RGB").convert("L").resize((width, height), filter_), np.float32)[..., None]
+    grey = image.convert("RGB").convert("L").resize((width, height), filter_).convert("RGB")
     low, high = scale
     map_ = upsampled(token_map[None], (height, width))[0]
-    level = (np.clip((map_ - low) / max(high - low, 1e-12), 0, 1) * 255).round().astype(np.uint8)
-    opacity, colour = _steps()
-    pixels = grey * (1 - opacity)[level] + colour[level]
-    if pixel_threshold is not None and (inside := map_ > pixel_threshold).any():
-        wide, wider = (ndimage.maximum_filter(inside.view(np.uint8), side) > 0 for side in (5, 7))
-        pixels[wider & ~inside], pixels[wide & ~inside] = 0, 255
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    level = Image.fromarray((np.clip((map_ - low) / max(high - low, 1e-12), 0, 1) * 255).round().astype(np.uint8))
+    *colours, opacity = (level.point(table) for table in _tables())
+    picture = Image.composite(Image.merge("RGB", colours), grey, opacity)
+    if pixel_threshold is None or not (inside := map_ > pixel_threshold).any():
+        return picture
+    wide, wider = (ndimage.maximum_filter(inside.view(np.uint8), side) > 0 for side in (5, 7))
+    pixels = np.array(picture)
+    pixels[wider & ~inside], pixels[wide & ~inside] = 0, 255
+    return Image.fromarray(pixels)
 
 
 @cache
-def _steps() -> tuple[np.ndarray, np.ndarray]:
-    """Of 256 levels the opacity (256, 1), and the colour (256, 3) times it, float32."""
-    value = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+def _tables() -> list[list[int]]:
+    """Red, green, blue and opacity of 256 levels, 0 to 255."""
+    value = np.linspace(0, 1, 256)
     opacity = OPACITY * np.minimum(1, 1.5 * value)
-    return opacity, 255 * opacity * matplotlib.colormaps[COLOURS](value[:, 0])[:, :3].astype(np.float32)
+    channels = [*matplotlib.colormaps[COLOURS](value)[:, :3].T, opacity]
+    return [(255 * channel).round().astype(int).tolist() for channel in channels]

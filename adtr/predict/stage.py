@@ -13,10 +13,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from adtr.config.paths import RESULTS
 from adtr.config.study import run_folder
+from adtr.data.findings import shown
 from adtr.errors import UserError
 from adtr.files import saved, write_bytes, write_text
 from adtr.predict.detector import NO_THRESHOLD, Detector, Prediction
-from adtr.predict.names import cell, file_names, images_of, shown
+from adtr.predict.names import cell, file_names, images_of
 from adtr.predict.overlay import overlay
 
 logger = logging.getLogger(__name__)

@@ -136,7 +136,6 @@ def missed(plan: Plan, defects: pd.DataFrame, dataset: str) -> list[str]:
         best = alike.loc[alike.image_auroc.idxmax()]
         others = "no other does better" if best.experiment == first else f"best: {plan.titles[best.experiment]}"
         others += f" {best.image_auroc:.1f}" if best.experiment != first else ""
-        texts.append(
-            f"{row.defect} of {row.category} {row.image_auroc:.1f} ({row.images} image{'s' * (row.images > 1)}; {others})"
-        )
+        count = f"{row.images} image{'s' * (row.images > 1)}"
+        texts.append(f"{row.defect} of {row.category} {row.image_auroc:.1f} ({count}; {others})")
     return [f"What {plan.titles[first]} misses most, by image AUROC: {'; '.join(texts)}."] if texts else []

@@ -86,7 +86,10 @@ def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
             value = f"{conformal.threshold(scores, asked):.4g}"
         except UserError:  # too few images: the rates say so
             value = "–"
-        rates = [row.note[name] or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)]) for name in RATES]
+        rates = [
+            row.note[name].removeprefix("undefined: ") or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)])
+            for name in RATES
+        ]
         names = [plan.titles[str(experiment)], str(category), str(seed)]
         rows.append([*names, f"{100 * asked:g}", str(len(scores)), value, *rates])
     text = pd.DataFrame(rows, columns=COLUMNS)

@@ -1,19 +1,24 @@
 """The layouts of published data sets, each in miniature with its publisher's names: read, warned of, refused."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
+import planted
 import pytest
 from PIL import Image
 
+from adtr.config.paths import Paths
 from adtr.config.schema import Dataset, categories_in
+from adtr.config.study import resolve
 from adtr.data import findings
 from adtr.data.images import read_mask
 from adtr.data.manifest import fingerprint, index, read_manifest, write_manifest
 from adtr.errors import UserError
+from adtr.verify import verify
 
 SIZE = 16
 VISA = "split_csv/1cls.csv"
@@ -234,6 +239,18 @@ def test_the_fingerprint_follows_each_file_that_a_manifest_rests_on(tmp_path: Pa
         path.write_bytes(path.read_bytes() + b"\n")
         prints.append(fingerprint(definition, category=category))
     assert len(set(prints)) == len(files) + 1
+
+
+def test_each_of_several_masks_is_verified(tmp_path: Path) -> None:
+    write_loco(tmp_path / "loco")
+    plan = dataclasses.replace(resolve("smoke", planted.REPOSITORY / "params"), params={}, outliers={})
+    plan = dataclasses.replace(plan, datasets={"loco": dataset("mvtec", tmp_path / "loco", "box")})
+    paths, last = Paths(plan, tmp_path), "box/ground_truth/logical_anomalies/000/001.png"
+    write_manifest(paths.manifest("loco", "box"), indexed("MVTec LOCO", tmp_path / "loco"))
+    assert verify(paths)[1] == []
+    write(tmp_path / "loco" / last, 255)
+    (problem,) = verify(paths)[1]
+    assert problem.startswith(f"{tmp_path}/loco/{last}: not the file that ")
 
 
 REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {

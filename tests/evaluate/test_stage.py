@@ -58,9 +58,19 @@ def test_normal_images_alone_set_a_threshold_and_leave_metrics_undefined(method:
     assert (len(pd.read_csv(run / "scores.csv")), len(pd.read_csv(run / "calibration.csv"))) == (0, 4)
     metrics = pd.read_csv(run / "metrics.csv")
     assert metrics.value.isna().all()
-    assert set(metrics.note) == {"undefined: there are no test images", "undefined: there are no such test images"}
+    assert set(metrics.note) == {"undefined: there are no test images", "undefined: no such test images"}
     low, high = Record(run / "evaluation.json").values["scale"]
     assert 0 < low < high
+
+
+def test_without_test_images_and_a_threshold_the_scale_is_that_of_training(tmp_path: Path) -> None:
+    normal, test = planted.features()
+    case, params = planted.write(tmp_path / "case", normal, test[:0]), planted.params("padim")
+    run, manifest = planted.run(case, tmp_path, "padim"), read_manifest(case.manifest)
+    evaluate(run, manifest, {"planted": case.store}, tmp_path, params, {"dataset": "planted"})
+    low, high = Record(run / "evaluation.json").values["scale"]
+    assert 0 < low < high
+    assert pd.read_csv(run / "metrics.csv").value.isna().all()
 
 
 def test_images_for_calibration_set_the_threshold_and_all_others_are_trained_on(

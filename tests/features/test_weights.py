@@ -1,5 +1,6 @@
 """Weight files: where they are looked for, and which are refused."""
 
+import os
 import sys
 from pathlib import Path
 from typing import get_args
@@ -9,7 +10,7 @@ import pytest
 from adtr.config.schema import Backbone, Features
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
-from adtr.features.weights import weights_file
+from adtr.features.weights import weights_file, weights_like
 
 SOURCES = read_sources(Path(__file__).parents[2] / "params" / "sources.yaml")
 
@@ -68,3 +69,10 @@ def test_a_weights_package_whose_file_has_changed_is_refused(tmp_path: Path, mon
     with pytest.raises(UserError, match=r"its sha256 is a52d159f.*, not ba7816bf…: install its package again"):
         weights_file(imagenet("efficientnet_lite1"), {}, Path())
     monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_weight_file_that_is_none_is_refused_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "absent.pth", "."):
+        with pytest.raises(UserError, match="no such file, or a pipe or a folder"):
+            weights_like("efficientnet_lite0", "0" * 64, tmp_path / name)

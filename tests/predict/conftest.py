@@ -54,11 +54,13 @@ def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
         store, bank, start = folder / params.features.backbone / "carpet.npy", None, None
         if not store.is_file():
             extract(manifest, images, params.features, None, store)
+        if params.start:
+            start = make(params.start, calibration, seed)
         if method == "adtr_plus":
-            start, bank = make("adtr", calibration, seed), banked(folder / "bank", manifest, images, params)
+            bank = banked(folder / "bank", manifest, images, params)
         stores = {"carpet": store}
         train(manifest, stores, params, seed, run / "run", run / "state", start=start, bank=bank)
-        evaluate(run / "run", manifest, stores, images, params, {"dataset": "carpet"})
+        evaluate(run / "run", manifest, stores, images, params, {"study": "smoke", "dataset": "smoke_mvtec"})
         runs[key] = run / "run"
         return runs[key]
 

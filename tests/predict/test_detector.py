@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from vouched import vouch_again
 from adtr import Detector
 from adtr.errors import UserError
 from adtr.evaluate.measure import upsampled
+from adtr.records import read_json, write_only
 
 Make = Callable[..., Path]  # the fixture `made`
 METHODS = ["adtr", "adtr_plus", "padim", "patchcore", "spade", "kde", "autoencoder"]
@@ -150,3 +153,25 @@ def test_the_largest_region_is_boxed(detector: Detector) -> None:
     left, top, right, bottom, area = region  # half way between tokens: 10 px apart down, 80 / 7 px across
     assert (left, top, right, bottom) == (41, 46, 75, 65)
     assert 0.8 * 34 * 19 < area < 34 * 19
+
+
+def test_a_first_score_imports_nothing_slow(made: Make, path: Path) -> None:
+    """Of what takes seconds: PyTorch's compiler, which fresh weights of a network without memory once asked for."""
+    code = f"""
+import sys
+from adtr import Detector
+Detector.load({str(made("adtr"))!r}).predict({str(path)!r})
+print({{"torch._dynamo", "sympy", "sklearn", "scipy.stats", "matplotlib", "onnxruntime", "fastapi"}} & {{*sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("set()\n", 0), done.stderr
+
+
+def test_a_run_of_other_parameters_is_refused_by_name(made: Make, tmp_path: Path) -> None:
+    """As of an earlier version, whose run.json has a parameter that is gone."""
+    run = shutil.copytree(made("padim"), tmp_path / "run")
+    values = read_json(run / "run.json")
+    values["params"]["padim"]["gone"] = 1
+    write_only(run / "run.json", {name: value for name, value in values.items() if name != "sha256"})
+    with pytest.raises(UserError, match=r"run: made by a version .* with other parameters \(gone\): train it again"):
+        Detector.load(run)

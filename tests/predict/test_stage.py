@@ -13,7 +13,8 @@ from PIL import Image
 
 import adtr
 from adtr.cli import main
-from adtr.predict.names import cell, file_names, shown
+from adtr.data.findings import shown
+from adtr.predict.names import cell, file_names
 
 
 def predicted(*words: str) -> tuple[pd.DataFrame, int]:
