@@ -272,9 +272,7 @@ def _params(run: Path, trained: dict[str, Any], evaluated: dict[str, Any]) -> Pa
         made = {name: Params.model_fields[name].annotation.model_validate(values) for name, values in sections.items()}  # type: ignore[union-attr]
     except ValidationError as error:
         names = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise UserError(
-            f"{run}: made by a version of this program with other parameters ({names}): train it again"
-        ) from None
+        raise UserError(f"{run}: made by another version, with other parameters ({names}): train it again") from None
     return Params.model_construct(method=trained["method"], **made)
 
 
@@ -298,6 +296,8 @@ def open_image(image: Picture) -> Image.Image:
             raise UserError(f"an array of shape {image.shape}, {image.dtype}: RGB (H, W, 3) uint8 is expected")
         return Image.fromarray(image)
     try:
+        if not Path(image).is_file():  # a pipe would block
+            raise UserError(f"{shown(image)}: no such file, or a pipe or a folder")
         return decode_file(Path(image).read_bytes(), shown(image))
     except OSError as error:
         raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None

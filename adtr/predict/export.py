@@ -24,10 +24,11 @@ from adtr import __version__
 from adtr.config.methods import Params
 from adtr.config.schema import Section, root_of
 from adtr.config.study import Plan, resolve
-from adtr.data.images import IMAGENET_MEAN, IMAGENET_STD, as_rgb, normalized, read_rgb
+from adtr.data.images import IMAGENET_MEAN, IMAGENET_STD, as_rgb, read_rgb
 from adtr.errors import UserError
 from adtr.evaluate.measure import upsampled
 from adtr.features.backbones import Convolution, pyramid
+from adtr.features.extract import normalized
 from adtr.files import write_bytes
 from adtr.methods import autoencoder, residual
 from adtr.methods.adtr import trained
@@ -84,7 +85,7 @@ def compared(content: bytes, detector: Detector, images: Sequence[Picture], inpu
     """What ONNX Runtime makes of an ONNX file's bytes and real images, beside what the detector does."""
     size = detector.params.features.image_size
     pixels = np.stack([as_rgb(open_image(image), size) for image in images])
-    inputs = pixels if input_ == "uint8" else normalized(pixels)
+    inputs = pixels if input_ == "uint8" else normalized(pixels).contiguous().numpy()
     predictions = detector.predict(images)
     scores = np.array([p.pred_score for p in predictions], np.float32)
     maps = upsampled(np.stack([p.token_map for p in predictions]), size)

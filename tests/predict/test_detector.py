@@ -173,5 +173,5 @@ def test_a_run_of_other_parameters_is_refused_by_name(made: Make, tmp_path: Path
     values = read_json(run / "run.json")
     values["params"]["padim"]["gone"] = 1
     write_only(run / "run.json", {name: value for name, value in values.items() if name != "sha256"})
-    with pytest.raises(UserError, match=r"run: made by a version .* with other parameters \(gone\): train it again"):
+    with pytest.raises(UserError, match=r"run: made by another version, .* \(gone\): train it again"):
         Detector.load(run)
