@@ -695,7 +695,7 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     page.locator("#copy-command").click()
     command = page.evaluate("navigator.clipboard.readText()")
     run = re.escape("/runs/smoke_mvtec/adtr/<b>&001/0'")
-    assert re.fullmatch(rf"adtr predict '\S+{run} IMAGES --output predictions --threshold 3", command)
+    assert re.fullmatch(rf"adtr predict '\S+{run} IMAGES --output predictions --threshold=3", command)
     page.get_by_text("back to the start").click()
     assert matrix.all_text_contents() == ["2", "0", "1", "1"]
 
