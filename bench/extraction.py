@@ -17,15 +17,14 @@ from measure import Work, machine, paper, product_rate, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from adtr.config.schema import Features
-from adtr.data.images import normalized
 from adtr.features.backbones import Backbone, build
-from adtr.features.extract import batch_size, tokens_of
+from adtr.features.extract import batch_size, normalized, tokens_of
 
 
 def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
     """The library's own blocks in evaluation mode, PyTorch's threads, batches of 8."""
     for batch in batches(images, 8):
-        plain.features_of(network, torch.from_numpy(normalized(batch)), features)
+        plain.features_of(network, normalized(batch), features)
 
 
 def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: ThreadPoolExecutor) -> None:
@@ -67,7 +66,7 @@ def main() -> None:
     for name, value in speed.items():
         print(f"{name:16} {value:6.1f} images/s, ratio {value / speed['plain']:.1f}")
     with FlopCounterMode(display=False) as counter:
-        plain.features_of(network, torch.from_numpy(normalized(images[:1])), ours_in["float32"])
+        plain.features_of(network, normalized(images[:1]), ours_in["float32"])
     operations = counter.get_total_flops()
     print(f"{operations / 1e9:.1f} GFLOP an image; if they were one large product, {cores} times one core's rate:")
     for name in ours_in:

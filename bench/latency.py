@@ -14,10 +14,10 @@ import torch
 from measure import machine, paper, seconds
 from PIL import Image
 
-from adtr.data.images import normalized, read_rgb
+from adtr.data.images import read_rgb
 from adtr.evaluate.measure import upsampled
 from adtr.features.backbones import build
-from adtr.features.extract import tokens_of
+from adtr.features.extract import normalized, tokens_of
 from adtr.methods.adtr import differences
 from adtr.model.transformer import ADTR
 
@@ -43,7 +43,7 @@ def main() -> None:
         @torch.inference_mode()
         def their_map() -> None:
             image = Image.open(f"{folder}/x.png").convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            f = plain.features_of(network, torch.from_numpy(normalized(np.asarray(image)[None])), params.features)
+            f = plain.features_of(network, normalized(np.array(image)[None]), params.features)
             upsampled((f - theirs(f)).norm(dim=-1).unflatten(1, (grid, grid)).numpy(), size)
 
         @torch.inference_mode()

@@ -1,5 +1,6 @@
 """What every measurement here needs: sides that take turns, the median of each, and the machine it was taken on."""
 
+import math
 import multiprocessing
 import os
 import platform
@@ -19,10 +20,22 @@ from adtr.provenance import _cpu
 Work = Callable[[], object]
 
 
-def seconds(sides: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
-    """The median time of each side, s: they take turns, and a first round does not count."""
+def seconds(
+    sides: Mapping[str, Work],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    duration: float = math.inf,
+) -> dict[str, float]:
+    """The median time of each side, s: they take turns, and a first round does not count.
+
+    Args:
+        duration: seconds after which no round begins but the second.
+    """
     taken: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds + 1):
+    end = time.perf_counter() + duration
+    for number in range(rounds + 1):
+        if number > 1 and time.perf_counter() > end:
+            break
         for name, side in sides.items():
             began = clock()
             side()

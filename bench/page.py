@@ -8,6 +8,7 @@ set's categories share the figures of one, which are drawn once: they take minut
 
 import argparse
 import gzip
+import hashlib
 import re
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from measure import machine
 from adtr import records
 from adtr.config.paths import Paths
 from adtr.config.study import Plan, resolve
+from adtr.config.study import Run as RunName
 from adtr.data.confetti import write_bank
 from adtr.data.manifest import index
 from adtr.data.synthetic import write_cifar10, write_mvtec
@@ -71,7 +73,7 @@ def write_runs(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, P
         score = (rng.normal(size=len(test)) + 1.5 * test.label).astype(np.float32)
         scores = test[["image", "label", "split", "defect"]].assign(pred_score=score)
         used = {name: getattr(params, name).model_dump(mode="json") for name in params.method_sections()}
-        model = f"{len(rows):064x}"
+        model = _model(run)
         made: dict[str, Any] = {"method": params.method, "seed": run.seed, "params": used, "images": 209}
         made |= {"parameters": 7_000_000 * params.trains, "seconds": 1234.5, "time": "2026-01-02T03:04:05+00:00"}
         made |= {"code": "c" * 16, "commit": "c" * 12, "model": model, "device": "cpu", "precision": "float32"}
@@ -79,6 +81,9 @@ def write_runs(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, P
         features = {"features": params.features.model_dump(mode="json"), "data": "d" * 64, "weights": "e" * 64}
         made |= {"features": features | {"shape": [209, params.features.grid_size**2, 720], "code": "f" * 16}}
         records.write(folder / "run.json", made, {"history.csv": b"epoch,lr,loss\n"})
+        if params.start:
+            made["start"] = _model(run._replace(experiment=params.start))
+            made["anomalies"] = {"data": "a" * 64, "images": 209, "masks": True}
         names = ["image_auroc", *OF_LAYOUT[plan.datasets[run.dataset].layout], *OTHERS]
         provenance = f"{folder}@{model[:12]}"
         own = [run._asdict() | {"metric": name, "value": 90 + 9 * rng.random(), "note": ""} for name in names]
@@ -88,6 +93,10 @@ def write_runs(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, P
         score_of_run = params.score.model_dump(mode="json")
         records.write(folder / "evaluation.json", {"model": model, "score": score_of_run}, contents)
     return pd.DataFrame(rows)
+
+
+def _model(run: RunName) -> str:
+    return hashlib.sha256(str(run).encode()).hexdigest()
 
 
 def made_up_findings(metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

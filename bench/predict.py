@@ -22,8 +22,8 @@ import torch
 from measure import machine, seconds
 from PIL import Image
 
-from adtr.data.images import as_rgb, normalized
-from adtr.features.extract import batch_size, tokens_of
+from adtr.data.images import as_rgb
+from adtr.features.extract import batch_size, normalized, tokens_of
 from adtr.files import saved
 from adtr.predict.detector import Detector, Prediction, open_image
 from adtr.predict.export import export, own_images
@@ -97,7 +97,7 @@ def inference(detector: Detector, files: list[bytes], onnx: Path, rounds: int) -
     def forward() -> None:
         backbone(batch)
 
-    batch = torch.from_numpy(normalized(read(files[:1]))).contiguous(memory_format=torch.channels_last)
+    batch = normalized(read(files[:1]))
     one = seconds(
         {
             "backbone": forward,

@@ -16,9 +16,8 @@ from extraction import batches
 from measure import Work, machine, paper, seconds, side_by_side
 
 from adtr.config.methods import Params
-from adtr.data.images import normalized
 from adtr.features.backbones import build
-from adtr.features.extract import batch_size, tokens_of
+from adtr.features.extract import batch_size, normalized, tokens_of
 from adtr.model.losses import normal_loss
 from adtr.model.transformer import ADTR
 from adtr.train.context import precision
@@ -63,7 +62,7 @@ def plain_steps(params: Params, images: np.ndarray) -> dict[str, Work]:
     features, network = params.features, plain.backbone(params.features.backbone, params.features.image_size)
 
     def extract() -> torch.Tensor:
-        return plain.features_of(network, torch.from_numpy(normalized(images)), features)
+        return plain.features_of(network, normalized(images), features)
 
     return {"plain backbone": extract, "plain step": plain_step(extract(), params)}
 

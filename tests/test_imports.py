@@ -16,7 +16,7 @@ ORDER = [
     ["errors"],
     ["files"],
     ["records"],
-    ["provenance"],
+    ["kernels", "provenance"],
     ["config"],
     ["data"],
     ["features"],

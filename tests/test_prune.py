@@ -18,7 +18,7 @@ def results(smoke: Plan, tmp_path: Path) -> Path:
     results = paths.results
     touch(paths.run(run) / "model.safetensors" for run in smoke.runs())
     touch(paths.category_figures(run.dataset, run.category) / "roc.svg" for run in smoke.runs())
-    touch(paths.dataset_figures(dataset) / "bars.svg" for dataset in smoke.datasets)
+    touch(paths.dataset_figures(dataset) / "dots.svg" for dataset in smoke.datasets)
     others = ["smoke/differences/smoke_mvtec/adtr/carpet/0.npz", "smoke/tables/table1.csv", "features/a/b.npy"]
     touch(tmp_path / "results" / name for name in others)
     return results
@@ -48,7 +48,7 @@ def test_what_the_study_no_longer_names_is_removed(smoke: Plan, results: Path, t
         "runs/smoke_mvtec/adtr/carpet/7": "run.json",
         "runs/elpv": "adtr/mono/0/run.json",
         "figures/categories/smoke_mvtec/grid": "roc.png",
-        "figures/datasets/elpv": "bars.svg",
+        "figures/datasets/elpv": "dots.svg",
         "tables/table9.csv": "",
         "differences/smoke_mvtec/adtr/grid": "0.npz",
     }

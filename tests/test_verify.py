@@ -37,6 +37,7 @@ def whole(paths: Paths, tmp_path_factory: pytest.TempPathFactory) -> Path:
         main(["generate", *STUDY, "smoke_mvtec"])
         for category in CATEGORIES:
             main(["index", *STUDY, f"smoke_mvtec/{category}"])
+            main(["shortcuts", *STUDY, f"smoke_mvtec/{category}"])
             main(["features", *STUDY, f"smoke_mvtec/padim/{category}"])
             main(["train", *STUDY, f"smoke_mvtec/padim/{category}/0"])
             main(["evaluate", *STUDY, f"smoke_mvtec/padim/{category}/0"])

@@ -65,6 +65,7 @@ class Train(Section):
     )
     capture: Flag = Field(description="on a GPU, record a step once and replay it (CUDA graphs)")
     snapshots: Whole = Field(description="models kept and measured on the way, evenly spaced; 0 for none")
+    deterministic: Flag = Field(description="on a GPU, ask for kernels that give the same bytes each time")
     threads: Threads = Field(description="CPU threads of the training")
     # Decides no number, so no dump has it: neither a digest nor a run's record
     save_minutes: Number = Field(default=0, ge=0, exclude=True, description="between two states, 0: after each epoch")

@@ -25,6 +25,7 @@ INVERTED = "a mask of more than half of its image, border included: is it invert
 LOSSY = "a mask stored as JPEG, which blurs its edges: what is not black is anomalous"
 LEVELS = "a mask of more than two values: all but black is anomalous"
 NORMAL = "a mask of a normal image that is not black: normal images have no mask, it is not read"
+SOUNDS_GOOD = "a folder whose name sounds normal, and whose images count as anomalous: is it test/good?"
 ABSENT = "no images there, so that metrics which need them are undefined"
 UNMASKED = "anomalous images without a mask, which pixel metrics leave out"
 LEFT_OUT = "anomalous images in the folder for training, which are left out"

@@ -12,7 +12,7 @@ from unicodedata import category as kind_of
 
 import pandas as pd
 
-from adtr.data.findings import ABSENT, NORMAL, UNMASKED, UNREAD, Findings, shown
+from adtr.data.findings import ABSENT, NORMAL, SOUNDS_GOOD, UNMASKED, UNREAD, Findings, shown
 from adtr.data.images import SEVERAL, decode, marked, raw_bytes
 from adtr.errors import UserError
 
@@ -22,6 +22,7 @@ JUNK = {
     "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
 }  # fmt: skip
 TEXT = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".log", ".ini", ".db"}
+NORMAL_NAMES = {"good", "ok", "okay", "normal", "pass", "passed", "fine", "intact", "no_defect", "defect_free"}
 SPLITS = {"train": "train", "validation": "calibration", "test": "test"}  # of the images of a part
 PARTS = (*SPLITS, "ground_truth")
 
@@ -58,8 +59,11 @@ def list_mvtec(base: Path, findings: Findings, good: str = "good") -> list[Row]:
     """
     images, masks, rows = *_scan(base, findings, good), list[Row]()
     for (part, defect), paths in images.items():
-        if defect != good and defect.lower() == good:
+        plain = defect.strip().lower()
+        if defect != good and plain == good:
             findings.problems.append(f"{findings.name(base / part / defect)}: rename it to {good}")
+        elif defect != good and plain in NORMAL_NAMES:
+            findings.warn(SOUNDS_GOOD, str((base / part / defect).relative_to(findings.root)))
         needs = defect != good and (base / "ground_truth").is_dir()
         chosen = _with_masks(paths, masks.get(defect, []), findings) if needs else {}
         name = "good" if defect == good else defect

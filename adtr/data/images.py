@@ -109,12 +109,6 @@ def as_rgb(image: Image.Image, size: int | None = None) -> np.ndarray:
     return np.asarray(image)
 
 
-def normalized(images: np.ndarray) -> np.ndarray:
-    """(B, S, S, 3) uint8 to (B, 3, S, S) float32 with ImageNet's mean and standard deviation."""
-    scaled = (images.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-
 def marked(mask: Image.Image) -> np.ndarray:
     """(H, W) bool, true where red, green or blue is not zero and the pixel is not transparent."""
     marks = np.asarray(np.asarray(mask.convert("RGB")).any(axis=2))

@@ -15,6 +15,7 @@ from adtr.config.paths import Paths
 from adtr.config.schema import root_of
 from adtr.data.images import verified_masks
 from adtr.data.manifest import read_manifest
+from adtr.errors import UserError
 from adtr.figures import confetti_of
 from adtr.records import Record
 from adtr.tables.colours import colours
@@ -72,7 +73,13 @@ def read_category(paths: Paths, dataset: str, name: str) -> Category:
     if noisy and (files := paths.bank(dataset, noisy, name)):
         bank = read_manifest(files[0]), files[0].parent
     limit = plan.params[dataset, experiments[0]].score.aupro_limit
-    return Category(name, runs, read_manifest(paths.manifest(dataset, name)), root_of(definition.root), limit, bank)
+    manifest = read_manifest(paths.manifest(dataset, name))
+    tested = manifest[manifest.split == "test"].image.tolist()
+    for experiment, run in zip(experiments, runs, strict=True):
+        if run.scores.image.tolist() != tested:
+            folder = paths.run(study.Run(dataset, experiment, name, seed))
+            raise UserError(f"{folder}: scores of other images than those of {name}: remove it, make it again")
+    return Category(name, runs, manifest, root_of(definition.root), limit, bank)
 
 
 def _read_run(paths: Paths, run: study.Run) -> Run:

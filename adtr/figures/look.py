@@ -67,6 +67,8 @@ def _legible(text: str) -> str:
 
 def scale_of(run: Run) -> Normalize:
     """The colour scale of all anomaly maps of a run: its test images', but for the highest thousandth of the tokens."""
+    if not run.maps.size:  # no test images
+        return Normalize(0, 1)
     return Normalize(run.maps.min(), np.quantile(run.maps, 0.999))
 
 

@@ -47,7 +47,7 @@ def draw(category: Category, kinds: Collection[str], folder: Path) -> None:
 
 
 def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
-    """Writes the figures of a data set as a whole; no bars where no metric is defined.
+    """Writes the figures of a data set as a whole; no dots where no metric is defined.
 
     Args:
         params: the folder params/, for the paper's numbers.
@@ -56,8 +56,7 @@ def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
     set_look()
     tables, kinds = tables_record(paths.results), dataset_kinds(plan, dataset)
     summary = with_intervals(summarize(read_metrics(tables, "../metrics.csv")), plan, tables)
-    drawn = panels(plan, dataset, summary, read_specs(params))
-    if any(table["mean"].notna().any() for table in drawn.values()):
+    if drawn := panels(plan, dataset, summary, read_specs(params)):
         save(dots(drawn), folder, "dots")
     else:
         kinds.remove("dots")

@@ -23,14 +23,18 @@ MOST = 32  # images
 def thumbnails(category: Category) -> dict[str, Any]:
     """Test images and the first seed's maps of every method, as plain values for JSON.
 
-    Keys: side; images: image, picture (WebP) and contour, a path in CONTOUR px, the most telling first; runs: title,
-    grid, low and high, the values of a map's 0 and 255, and maps, G·G bytes an image. Pictures and maps are in base64.
+    Keys: side; images: image, the first method's score, picture (WebP) and contour, a path in CONTOUR px, the most
+    telling first; runs: title, grid, low and high, the values of a map's 0 and 255, and maps, G·G bytes an image, no
+    run without test images. Pictures and maps are in base64.
     """
     tested, side = category.tested(), min(SIDE, category.runs[0].size)
+    if tested.empty:
+        return {"side": side, "images": [], "runs": []}
     shown = tested.iloc[telling(tested, [run.scores.pred_score.to_numpy() for run in category.runs])[:MOST]]
     images = [
         {
             "image": row.image,
+            "score": float(row.pred_score),
             "picture": _webp(read_rgb(category.root, row.image, side, row.sha256)),
             "contour": contour(read_mask(category.root, mask, CONTOUR, row.mask_sha256)) if mask else "",
         }

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from adtr import kernels
+
 CACHE = 1 << 20  # bytes of attention weights worked on at a time
 LEVELS = 1 << 16  # dropout probabilities are multiples of 1 / LEVELS
 BFLOAT16_ONE = 0x3F80  # the bits of 1.0
@@ -31,10 +33,7 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., C_in) to (..., C_out)."""
         plain = not x.is_cpu or x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
-        if plain or not torch.backends.mkldnn.is_available():
-            return super().forward(x)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return out
+        return super().forward(x) if plain else kernels.linear(x, self.weight, self.bias)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -71,7 +70,7 @@ class _Attend(torch.autograd.Function):
             if mask is not None:
                 grad_weights, dropped = grad_weights.mul_(mask[i]), dropped * mask[i]
             torch.bmm(dropped.mT, grad[i], out=grad_v[i])
-            grad_logits = torch._softmax_backward_data(grad_weights, weights[i], -1, weights.dtype).mul_(ctx.scale)
+            grad_logits = kernels.softmax_backward(grad_weights, weights[i]).mul_(ctx.scale)
             torch.bmm(grad_logits, k[i], out=grad_q[i])
             torch.bmm(grad_logits.mT, q[i], out=grad_k[i])
         return grad_q, grad_k, grad_v, None

@@ -4,6 +4,7 @@ It is DETR's transformer (Carion et al., ECCV 2020), post-norm, with these diffe
 - the decoder's input is the learned query embedding, one vector per token; DETR's is zeros, its queries are added later
 - the learned position embedding is added to queries and keys of every attention layer, of encoder and decoder
 - the layers that compute are those of cpu_layers.py: PyTorch's own, except on a CPU
+- in bfloat16 on a GPU, what lies between the matrix products is in bfloat16, too, so that none has to cast its operands
 
 Shapes: B batch, N tokens, C channels of the features, D width of the transformer, h heads.
 """
@@ -57,7 +58,7 @@ class ADTR(Reconstruction):
         self.query_embed = nn.Parameter(torch.empty(tokens, width))
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(decoder_layers))
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
         self.output_proj = Linear(width, channels)  # a 1x1 convolution
         if (
             not self.pos_embed.is_meta
@@ -83,11 +84,12 @@ class ADTR(Reconstruction):
     def forward(self, f: Tensor) -> Tensor:
         """f (B, N, C) to its reconstruction f̂ (B, N, C)."""
         memory = self.input_proj(f)
+        pos_embed = _on_gpu_as(memory, self.pos_embed)
         for layer in self.encoder:
-            memory = layer(memory, self.pos_embed)
-        x = self.decoder_input(memory)
+            memory = layer(memory, pos_embed)
+        x = _on_gpu_as(memory, self.decoder_input(memory))
         for layer in self.decoder:
-            x = layer(x, memory, self.pos_embed)
+            x = layer(x, memory, pos_embed)
         return self.output_proj(self.norm(x))
 
     def decoder_input(self, memory: Tensor) -> Tensor:
@@ -97,6 +99,19 @@ class ADTR(Reconstruction):
         return self.query_embed.expand(len(memory) if dropout else 1, -1, -1)
 
 
+def _on_gpu_as(memory: Tensor, embedding: Tensor) -> Tensor:
+    """The embedding in the type of the memory; on a CPU in its own, in which its sums are more exact."""
+    return embedding if memory.is_cpu else embedding.to(memory.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch.nn.LayerNorm in the type of its input: CUDA's autocast computes it in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        return super().forward(x).to(x.dtype)
+
+
 class EncoderLayer(nn.Module):
     """Self-attention and FFN, each with a shortcut and LayerNorm after it."""
 
@@ -104,7 +119,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.self_attn = attention(width, heads, dropout)
         self.ffn = FFN(width, ffn_width, dropout)
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = LayerNorm(width), LayerNorm(width)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, pos_embed: Tensor) -> Tensor:
@@ -122,7 +137,7 @@ class DecoderLayer(nn.Module):
         self.self_attn = attention(width, heads, dropout)
         self.cross_attn = attention(width, heads, dropout)
         self.ffn = FFN(width, ffn_width, dropout)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2, self.norm3 = LayerNorm(width), LayerNorm(width), LayerNorm(width)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, memory: Tensor, pos_embed: Tensor) -> Tensor:

@@ -296,6 +296,8 @@ def open_image(image: Picture) -> Image.Image:
             raise UserError(f"an array of shape {image.shape}, {image.dtype}: RGB (H, W, 3) uint8 is expected")
         return Image.fromarray(image)
     try:
+        if not Path(image).is_file():  # a pipe would block
+            raise UserError(f"{shown(image)}: no such file, or a pipe or a folder")
         return decode_file(Path(image).read_bytes(), shown(image))
     except OSError as error:
         raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None

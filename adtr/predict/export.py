@@ -24,10 +24,11 @@ from adtr import __version__
 from adtr.config.methods import Params
 from adtr.config.schema import Section, root_of
 from adtr.config.study import Plan, resolve
-from adtr.data.images import IMAGENET_MEAN, IMAGENET_STD, as_rgb, normalized, read_rgb
+from adtr.data.images import IMAGENET_MEAN, IMAGENET_STD, as_rgb, read_rgb
 from adtr.errors import UserError
 from adtr.evaluate.measure import upsampled
 from adtr.features.backbones import Convolution, pyramid
+from adtr.features.extract import normalized
 from adtr.files import write_bytes
 from adtr.methods import autoencoder, residual
 from adtr.methods.adtr import trained
@@ -84,7 +85,7 @@ def compared(content: bytes, detector: Detector, images: Sequence[Picture], inpu
     """What ONNX Runtime makes of an ONNX file's bytes and real images, beside what the detector does."""
     size = detector.params.features.image_size
     pixels = np.stack([as_rgb(open_image(image), size) for image in images])
-    inputs = pixels if input_ == "uint8" else normalized(pixels)
+    inputs = pixels if input_ == "uint8" else normalized(pixels).contiguous().numpy()
     predictions = detector.predict(images)
     scores = np.array([p.pred_score for p in predictions], np.float32)
     maps = upsampled(np.stack([p.token_map for p in predictions]), size)
@@ -113,7 +114,7 @@ def origin(run: Path) -> tuple[Plan, str]:
 
 
 def own_images(run: Path) -> list[Picture]:
-    """Some of a run's test images, evenly spaced by score.
+    """Some of a run's test images, evenly spaced by score; without any, of the normal images that set its threshold.
 
     Raises:
         UserError: they are not here.
@@ -121,7 +122,9 @@ def own_images(run: Path) -> list[Picture]:
     try:
         plan, dataset = origin(run)
         root = root_of(plan.datasets[dataset].root)
-        names = Record(run / "evaluation.json").table("scores.csv").sort_values("pred_score").image.to_list()
+        evaluation = Record(run / "evaluation.json")
+        tables = [evaluation.table(name).sort_values("pred_score") for name in ("scores.csv", "calibration.csv")]
+        names: list[str] = next((table.image.to_list() for table in tables if len(table)), [])
         if not names:
             raise UserError("it was evaluated on none")
         return [read_rgb(root, name) for name in spaced(names)]

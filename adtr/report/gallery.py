@@ -3,6 +3,7 @@
 import base64
 import json
 import shlex
+from operator import itemgetter
 from pathlib import Path
 
 import matplotlib
@@ -33,20 +34,24 @@ def gallery(plan: Plan, results: Path, runs: Runs) -> Row:
         {
             "title": plan.datasets[name].title,
             "methods": [plan.titles[experiment] for experiment in row_order(plan, name)],
-            "categories": [_category(plan, results, runs, name, c, each) for c in plan.datasets[name].categories],
+            "categories": [*filter(None, (_category(plan, results, runs, name, c, each) for c in of.categories))],
         }
-        for name in plan.datasets
+        for name, of in plan.datasets.items()
     ]
+    datasets = [dataset for dataset in datasets if dataset["categories"]]
     return {"colours": _base64(colours), "contour": CONTOUR, "datasets": datasets}
 
 
-def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str, most: int) -> Row:
+def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str, most: int) -> Row | None:
     """A category: kinds of images in the order of the scores, runs of all methods, images with their pictures.
 
-    A kind is a defect, its label and the number of its images; `at` is an image's place in the order.
+    A kind is a defect, its label and the number of its images; `at` is an image's place in the order. None
+    without test images.
     """
     seed, shown = str(plan.study.seeds[0]), Record(results / "figures/categories" / dataset / category / "record.json")
     pictures = json.loads(shown.read("gallery.json"))
+    if not pictures["images"]:
+        return None
     maps = {run["title"]: run for run in pictures["runs"]}
     entries, order = [], pd.DataFrame()
     for experiment in row_order(plan, dataset):
@@ -75,41 +80,27 @@ def examples(content: Row) -> list[Row]:
     By the score's distance to the threshold, in standard deviations of the category's scores. A failure is a missed
     image or, if there is none, a false alarm.
     """
-    dataset, found = content["datasets"][0], []
-    for place, category in enumerate(dataset["categories"]):
+    found = list[Row]()
+    for place, category in enumerate(content["datasets"][0]["categories"] if content["datasets"] else []):
         run = category["runs"][0]
-        scores = np.frombuffer(base64.b64decode(run["scores"]), np.float32)
         if run["start"] is None:
             continue
+        scores = np.frombuffer(base64.b64decode(run["scores"]), np.float32)
         labels = np.repeat([label for _, label, _ in category["kinds"]], [count for *_, count in category["kinds"]])
+        deviation = max(float(scores.std()), 1e-12)
         for at, image in enumerate(category["images"]):
-            far = float((scores[image["at"]] - run["start"]) / max(float(scores.std()), 1e-12))
             score = float(scores[image["at"]])
-            found.append(
-                {
-                    "category": place,
-                    "at": at,
-                    "far": far,
-                    "label": labels[image["at"]],
-                    "picture": image["picture"],
-                    "name": f"{category['name']}, {image['image']}",
-                    "text": f"score {score:.4g}, threshold {run['start']:.4g}",
-                }
-            )
-    hits = [one for one in found if one["label"] and one["far"] > 0]
-    misses = [one for one in found if one["label"] and one["far"] <= 0]
-    alarms = [one for one in found if not one["label"] and one["far"] > 0]
-
-    def far(one: Row) -> float:
-        return float(one["far"])
-
-    chosen = [("A clear find", max(hits, key=far))] if hits else []
-    chosen += [("A narrow find", min(hits, key=far))] if len(hits) > 1 else []
-    if misses:
-        chosen.append(("A failure: missed", min(misses, key=far)))
-    elif alarms:
-        chosen.append(("A failure: a false alarm", max(alarms, key=far)))
-    return [{"title": title} | one for title, one in chosen]
+            one = {"category": place, "at": at, "picture": image["picture"], "label": labels[image["at"]]}
+            one |= {"name": f"{category['name']}, {image['image']}", "far": (score - run["start"]) / deviation}
+            found.append(one | {"text": f"score {score:.4g}, threshold {run['start']:.4g}"})
+    ranked = sorted(found, key=itemgetter("far"))
+    hits = [one for one in ranked if one["label"] and one["far"] > 0]
+    misses = [one for one in ranked if one["label"] and one["far"] <= 0]
+    alarms = [one for one in ranked if not one["label"] and one["far"] > 0]
+    chosen = [{"title": "A clear find"} | one for one in hits[-1:]]
+    chosen += [{"title": "A narrow find"} | one for one in hits[:-1][:1]]
+    failures = [{"title": "A failure: missed"} | one for one in misses[:1]]
+    return chosen + (failures or [{"title": "A failure: a false alarm"} | one for one in alarms[-1:]])
 
 
 def _base64(values: np.ndarray) -> str:

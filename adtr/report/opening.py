@@ -11,6 +11,7 @@ from adtr.tables.render import DASH, interval, listed
 from adtr.tables.summary import MEAN, METRICS, OURS, row_order, study_metrics
 
 FEW = 3  # names of categories or methods in the sentence; of more, how many
+LONG = 20  # characters of a data set's title at the head of a column
 OTHER = "best other in the paper"  # the last row: methods of the paper that were not run
 
 
@@ -28,6 +29,7 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
     for dataset in plan.datasets:
         means = _means(plan, summary, dataset, "image_auroc").dropna(subset="mean")
         if means.empty:
+            lines.append(f"On {plan.datasets[dataset].title} no mean is defined; the reasons stand below.")
             continue
         best = means.loc[means["mean"].idxmax()]
         text = f"{plan.titles[best.name]} has the highest image AUROC on {plan.datasets[dataset].title}: "
@@ -47,7 +49,8 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
 def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Runs) -> Row:
     """Means over categories: a method a row (ours, baselines, the paper's others), a metric of a data set a column.
 
-    Rows are in `groups`; a cell has text, interval, paper, value, best and runs; None where nothing was run.
+    Rows are in `groups`; a cell has text, interval, paper, value, best and runs; None where nothing was run. Both are
+    empty where no mean is defined, as without anomalous test images.
     """
     columns, cells = list[Row](), dict[str, list[Row | None]]()
     experiments = [e for dataset in plan.datasets for e in row_order(plan, dataset)]
@@ -59,13 +62,14 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
             continue
         printed, other = _printed(plan, dataset, metric, specs)
         title = plan.datasets[dataset].title if len(plan.datasets) > 1 else ""
+        title = title if len(title) < LONG else dataset  # it may be a sentence
         columns.append({"dataset": title, "metric": METRICS[metric], "paper": bool(printed or other)})
         others.append(other)
         for experiment in experiments:
             cell = _cell(means.loc[experiment], runs) if experiment in means.index else None
             cells.setdefault(experiment, []).append(cell and cell | {"paper": printed.get(experiment, "")})
     groups = [
-        [{"name": plan.titles[e], "cells": cells[e]} for e in experiments if _is_ours(plan, e) is ours]
+        [{"name": plan.titles[e], "cells": cells[e]} for e in cells if _is_ours(plan, e) is ours]
         for ours in (True, False)
     ]
     if any(others):

@@ -72,7 +72,9 @@ def runs_of(provenance: Any, runs: Runs) -> list[Row]:
     """
     sources = {}
     for path, model in re.findall(r"(\S.*?)@([0-9a-f]{12})(?= |$)", str(provenance)):
-        run = runs[Path(path).parts[-4:]]
+        run = runs.get(Path(path).parts[-4:])
+        if run is None:
+            raise UserError(f"{path}: no run of this study, but its tables name it: make them again (`adtr tables`)")
         if not run["model"].startswith(model):
             raise UserError(f"{path}: its metrics are of another model than the one that lies there: evaluate it again")
         sources[run["number"]] = run

@@ -127,12 +127,15 @@ def missed(plan: Plan, defects: pd.DataFrame, dataset: str) -> list[str]:
     """
     rows = defects[defects.dataset == dataset].dropna(subset="image_auroc")
     first = plan.study.datasets[dataset][0]
-    worst = rows[rows.experiment == first].sort_values("image_auroc", kind="stable")[:WORST]
+    worst = rows[(rows.experiment == first) & (rows.image_auroc < 100 - LEVEL)].sort_values(
+        "image_auroc", kind="stable"
+    )[:WORST]
     texts = []
     for row in worst.itertuples():
         alike = rows[(rows.category == row.category) & (rows.defect == row.defect)]
         best = alike.loc[alike.image_auroc.idxmax()]
         others = "no other does better" if best.experiment == first else f"best: {plan.titles[best.experiment]}"
         others += f" {best.image_auroc:.1f}" if best.experiment != first else ""
-        texts.append(f"{row.defect} of {row.category} {row.image_auroc:.1f} ({row.images} images; {others})")
+        count = f"{row.images} image{'s' * (row.images > 1)}"
+        texts.append(f"{row.defect} of {row.category} {row.image_auroc:.1f} ({count}; {others})")
     return [f"What {plan.titles[first]} misses most, by image AUROC: {'; '.join(texts)}."] if texts else []

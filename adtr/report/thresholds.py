@@ -35,8 +35,11 @@ def start(
     """
     if len(calibration):
         try:
-            found = conformal.threshold(calibration, false_alarms)
-            return found, f"calibrated for {100 * false_alarms:g} % false alarms, from {len(calibration)} normal images"
+            threshold = conformal.threshold(calibration, false_alarms)
+            return (
+                threshold,
+                f"calibrated for {100 * false_alarms:g} % false alarms, from {len(calibration)} normal images",
+            )
         except UserError:  # too few for that rate
             pass
     found = best_f1(labels, scores)

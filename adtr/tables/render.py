@@ -99,10 +99,12 @@ def numeric(text: pd.DataFrame) -> list[bool]:
 
 
 def escape(text: object) -> str:
-    """Text for Markdown, as it would be read: no link, no markup, no end of a table's cell."""
+    """Text for Markdown, as it would be read: no link, no markup, no end of a table's cell, no heading or list."""
     line = re.sub(r"([\\`*|$~])", r"\\\1", " ".join(str(text).split()))
     line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", line)
     line = re.sub(r"\](?=[(\[:])", r"\\]", line)
+    line = re.sub(r"^(?=[#>]|[-+](\s|$)|-{2}|=+$)", r"\\", line)
+    line = re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", line)
     return re.sub(r"&(?=#|\w+;)", "&amp;", line).replace("<", "&lt;")
 
 

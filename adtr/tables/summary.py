@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from adtr.config.schema import FOLDERS
-from adtr.config.study import Plan, run_folder
+from adtr.config.study import Plan, Run, run_folder
 from adtr.errors import UserError
 from adtr.records import Record
 from adtr.train.outdated import outdated
@@ -61,8 +61,16 @@ def collect(plan: Plan, results: Path) -> pd.DataFrame:
     """
     paths = run_files(plan, results, "evaluation.json", "metrics")
     refuse_outdated(plan, results)
-    rows = pd.concat([read_metrics(Record(path), "metrics.csv") for path in paths], ignore_index=True)
+    rows = pd.concat([_metrics_of(run, path) for run, path in zip(plan.runs(), paths, strict=True)], ignore_index=True)
     return rows.assign(seed=rows.seed.astype(int))
+
+
+def _metrics_of(run: Run, path: Path) -> pd.DataFrame:
+    """The tidy metrics of a run; what lies there may have been copied from another run."""
+    rows = read_metrics(Record(path), "metrics.csv")
+    if (rows[[*Run._fields]].astype(str) != [*map(str, run)]).any(axis=None):
+        raise UserError(f"{path.with_name('metrics.csv')}: not of {run}: remove {path.parent}, then it is made again")
+    return rows
 
 
 def refuse_outdated(plan: Plan, results: Path) -> None:

@@ -2,9 +2,10 @@
 
 import logging
 import math
+import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def optimize(
     history, snapshots, before = _resumed(context, network, step)
     began, progress = time.monotonic(), Progress(context.state, train.epochs, len(history))
     bar = tqdm(total=train.epochs, initial=len(history), unit="epoch", disable=None)
-    with Saver(context.state, 60 * train.save_minutes, context.held) as saver:
+    with deterministic(train, context.device), Saver(context.state, 60 * train.save_minutes, context.held) as saver:
         for epoch in range(len(history) + 1, train.epochs + 1):
             started = time.monotonic()
             seeded(context.seed, epoch)
@@ -106,6 +107,21 @@ def autocast(train: Train, device: str) -> AbstractContextManager[object]:
     """The context of a forward pass in the precision that is asked for."""
     half = precision(train.precision, device) == "bfloat16"
     return torch.autocast(torch.device(device).type, torch.bfloat16) if half else nullcontext()
+
+
+@contextmanager
+def deterministic(train: Train, device: str) -> Iterator[None]:
+    """Asks PyTorch for kernels on a GPU that repeat their bytes, if so asked; a warning names those that it lacks."""
+    if not (train.deterministic and device.startswith("cuda")):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product of a process
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def learning_rate(train: Train, epoch: int, step: int, each: int) -> float:

@@ -139,10 +139,13 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     path, before = (folder / name for name in STATES)
     content = io.BytesIO()  # not a file: on a full disk torch.save hides its error
     torch.save(state | {"of": folder.name}, content)
-    content.write(hashlib.sha256(content.getbuffer()).digest())
+    with content.getbuffer() as view:
+        checksum = hashlib.sha256(view).digest()
+    content.write(checksum)
     if path.is_file():
         path.replace(before)
-    write_bytes(path, content.getbuffer())
+    with content.getbuffer() as view:  # released also after an error, whose traceback lives on
+        write_bytes(path, view)
     if "optimizer" not in state:
         before.unlink(missing_ok=True)
 

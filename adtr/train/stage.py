@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from adtr import provenance
 from adtr.config.methods import Params
@@ -70,7 +71,7 @@ def train(
     }
     record |= {"calibration": calibration} if calibration else {}
     record |= _origin(start, bank, record, len(rows))
-    own = state / _identity(record)[:16]
+    own = state / _identity(record, torch.device(device).type)[:16]
     with locked(state) as holder:
         remove_partial(own)
         learned, anomalies = read_model(start) if start else None, anomalies_of(bank, params) if bank else None
@@ -101,9 +102,13 @@ def _origin(start: Path | None, bank: Bank | None, record: dict[str, Any], image
     return origin
 
 
-def _identity(record: dict[str, Any]) -> str:
-    """A digest of all that decides the outcome of a run, so that no state of another run is resumed."""
+def _identity(record: dict[str, Any], device: str) -> str:
+    """A digest of all that decides the outcome of a run, so that no state of another run is resumed.
+
+    Args:
+        device: its type: cpu, or cuda, whose models count as one.
+    """
     features = {key: record["features"][key] for key in ("shape", "content", "features", "data", "weights", "code")}
-    keys = ("method", "seed", "trained_on", "params", "precision", "device", "code", "torch", "start", "anomalies")
-    decisive = {key: record.get(key) for key in keys} | {"features": features}
+    keys = ("method", "seed", "trained_on", "params", "precision", "code", "torch", "start", "anomalies")
+    decisive = {key: record.get(key) for key in keys} | {"device": device, "features": features}
     return digest(decisive)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, FiniteFloat
 from tabulate import tabulate
 
 from adtr.config.paths import Paths
@@ -18,12 +19,22 @@ INTERVAL = 5.0  # seconds between two reports, at least
 STALE = 600  # seconds without a report, after which a training counts as interrupted
 
 
+class Report(BaseModel):
+    """What a training says of itself; the loss may be NaN."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    seconds_per_epoch: FiniteFloat
+    time: FiniteFloat
+
+
 def latest_report(state: Path) -> dict[str, Any] | None:
     """What `Progress` last wrote below the state folder of a run; None before its first epoch, or without epochs."""
     reports = []
     for path in state.glob("*/progress.json"):
         with suppress(OSError, ValueError):
-            reports.append(json.loads(path.read_text(encoding="utf-8")))
+            reports.append(Report.model_validate_json(path.read_bytes()).model_dump())
     return max(reports, key=lambda report: report["time"], default=None)
 
 

@@ -51,6 +51,7 @@ def direct(stage: Stage) -> None:
     names = ["launched", "launched_killed"]
     if not stage.visit.settings.cpu:  # steps are recorded on a GPU only
         names += ["launched_again", "recorded", "recorded_again", "recorded_killed"]
+        names += ["deterministic", "deterministic_again", "deterministic_killed"]
     stage.together(*(lambda name=name: train(stage, first, name) for name in names))
     for name in [name for name in names if "_" not in name]:
         stage.run(_words("evaluate", name), "direct.log", 60, first.with_name(name))
@@ -85,8 +86,9 @@ def train(stage: Stage, first: Path, name: str) -> None:
 
 
 def _words(command: str, name: str) -> list[str]:
-    capture = str(name.startswith("recorded")).lower()
-    return ["adtr", command, "--study", "direct", "--set", f"train.capture={capture}", RUN]
+    capture, deterministic = (str(name.startswith(word)).lower() for word in ("recorded", "deterministic"))
+    settings = f"train.capture={capture} train.deterministic={deterministic}"
+    return ["adtr", command, "--study", "direct", "--set", settings, RUN]
 
 
 def compared_bytes(folder: Path, names: list[str]) -> str:
@@ -166,9 +168,11 @@ def compared_metrics(folder: Path, one: str, other: str) -> list[str]:
 
 def bench(stage: Stage) -> None:
     """bench/gpu.py, with nothing else on the GPU."""
-    cpu = stage.visit.settings.cpu
-    options = ["--device", "cpu", "--rounds", 1, "--most", 1] if cpu else ["--rounds", 5, "--duration", 4]
-    stage.run([stage.visit.python, "bench/gpu.py", *options], "gpu.txt", 420)
+    settings = stage.visit.settings
+    options = ["--device", "cpu", "--most", 1] if settings.cpu else []
+    options += ["--tiny", "--minutes", 0.2] if settings.tiny else ["--minutes", 4]
+    words = [stage.visit.python, "bench/gpu.py", *options, "--output", stage.folder / "gpu.json"]
+    stage.run(words, "gpu.txt", 420)
     gpu_state(stage, "gpu.txt")
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 import shutil
 import threading
 from collections.abc import Sequence
@@ -112,11 +111,15 @@ def content(
 
 def at_once(visit: Visit, tokens: int) -> tuple[int, float]:
     """How many trainings at once took the least time for a step of all, from 3 to 8; and that time, in seconds."""
-    path = visit.folder / "stages/bench/gpu.txt"
-    pattern = rf"^\s*{tokens} tokens x.*?(\d+) at once\s+([\d.]+) ms"
-    found = re.findall(pattern, path.read_text(), re.MULTILINE) if path.is_file() else []
-    count, milliseconds = min(found, key=lambda pair: float(pair[1]), default=("5", "6"))
-    return min(8, max(3, int(count))), float(milliseconds) / 1000
+    path = visit.folder / "stages/bench/gpu.json"
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    found = [
+        (row["value"], int(row["side"].split()[0]))
+        for row in rows
+        if row["what"] == "step of all" and row["of"].startswith(f"{tokens} tokens")
+    ]
+    milliseconds, count = min(found, default=(6.0, 5))
+    return min(8, max(3, count)), milliseconds / 1000
 
 
 def run_study(

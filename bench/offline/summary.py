@@ -17,7 +17,7 @@ GROUPS = {
 }  # archives, and the stages whose folders they hold
 SHOWN = {  # files of the stages, and how many of their last lines the summary has
     "direct/machine.txt": 25, "direct/bytes.txt": 20, "recorded/recorded.txt": 25, "smoke/compared.txt": 60,
-    "smoke/tests.txt": 30, "bench/gpu.txt": 60, "probe/probe.txt": 75,
+    "smoke/tests.txt": 30, "bench/gpu.txt": 80, "probe/probe.txt": 75,
 }  # fmt: skip
 
 

@@ -141,6 +141,17 @@ def test_images_where_or_of_a_kind_that_is_not_read_are_warned_of(cat: Path, nam
     assert warnings_of(cat) == {findings.UNREAD: [f"cat/{name}"]}
 
 
+@pytest.mark.parametrize("name", ["ok", "Normal", "PASS"])
+def test_a_defect_whose_name_sounds_normal_is_warned_of(cat: Path, name: str) -> None:
+    (cat / "test" / name).mkdir()
+    (cat / "ground_truth" / name).mkdir()
+    for folder, file in (("test", "000.png"), ("ground_truth", "000_mask.png")):
+        defect = next(path for path in (cat / folder).iterdir() if path.name not in ("good", name))
+        picture = next(path for path in defect.iterdir() if path.stem.startswith("000"))
+        picture.rename(cat / folder / name / file)
+    assert warnings_of(cat) == {findings.SOUNDS_GOOD: [f"cat/test/{name}"]}
+
+
 @pytest.mark.parametrize("suffix", [".PNG", ".Jpg", ".TIFF", ".bmp"])
 def test_suffixes_in_capitals_are_read(cat: Path, suffix: str) -> None:
     save_all(cat, "test/hole", lambda image: image, suffix)

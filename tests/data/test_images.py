@@ -18,7 +18,6 @@ from adtr.data.images import (
     anomalous_tokens,
     cifar_batch,
     decode,
-    normalized,
     raw_bytes,
     read_mask,
     read_rgb,
@@ -73,17 +72,6 @@ def test_resizing_gives_a_square_and_keeps_means(tmp_path: Path) -> None:
 def test_an_image_of_the_right_size_is_not_touched(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     assert np.array_equal(read_rgb(tmp_path, save(noise, tmp_path / "a.png"), size=8), noise)
-
-
-def test_normalisation_is_that_of_imagenet() -> None:
-    images = np.zeros((2, 1, 2, 3), np.uint8)
-    images[1, 0, 1] = [255, 128, 0]
-    result = normalized(images)
-    assert (result.shape, result.dtype, result.flags.c_contiguous) == ((2, 3, 1, 2), np.float32, True)
-    black = [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]
-    assert result[0, :, 0, 0] == pytest.approx(black, rel=1e-6)
-    bright = [0.515 / 0.229, (128 / 255 - 0.456) / 0.224, -0.406 / 0.225]
-    assert result[1, :, 0, 1] == pytest.approx(bright, rel=1e-6)
 
 
 # Masks

@@ -1,5 +1,6 @@
 """Scores that know nothing of defects: by hand on small images, and what is warned of."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from adtr.files import sha256
 from adtr.tables.shortcuts import read, sheet
 
 
-def photographed(root: Path, brightness: dict[str, list[int]]) -> pd.DataFrame:
+def photographed(root: Path, brightness: Mapping[str, Iterable[int]]) -> pd.DataFrame:
     """The manifest of images with a bright spot on a grey of each value: train, normal, anomalous."""
     rows = []
     for kind, values in brightness.items():

@@ -1,7 +1,9 @@
 """Extraction: what the backbone gives, in the manifest's order, whole or not at all."""
 
 import hashlib
+import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
 from adtr.config.schema import Dataset, Features, root_of
-from adtr.data.images import normalized
+from adtr.data.images import read_rgb
 from adtr.data.manifest import index
 from adtr.errors import UserError
-from adtr.features.extract import extract
+from adtr.features import extract as extraction
+from adtr.features.extract import extract, normalized, tokens_of
 from adtr.features.select import data_digest
 from adtr.features.store import read_store
 from adtr.features.weights import weights_file
@@ -125,7 +128,7 @@ def test_without_a_backbone_a_token_is_a_patch_of_the_normalised_image(tmp_path:
     array, info = read_store(store)
     assert array.shape == (2, 16, 3 * 8 * 8)
     assert info["weights"] == "none"
-    expected = normalized(np.stack(images)).astype(np.float16)  # (2, 3, 32, 32)
+    expected = normalized(np.stack(images)).numpy().astype(np.float16)  # (2, 3, 32, 32)
     patch = expected[1, :, 8:16, 24:32]  # row 1, column 3
     assert np.array_equal(array[1, 1 * 4 + 3], patch.ravel())
     whole = F.pixel_shuffle(torch.from_numpy(array.copy()).transpose(1, 2).unflatten(2, (4, 4)), 8)
@@ -152,6 +155,45 @@ def test_the_number_of_threads_does_not_change_the_bytes(
     for count in (1, threads):
         extract(manifest, mvtec_root, asked, None, tmp_path / f"{count}.npy", threads=count)
     assert sha256(tmp_path / "1.npy") == sha256(tmp_path / f"{threads}.npy")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_images_that_are_decoded_ahead_of_a_gpu_give_the_same_bytes(
+    mvtec_root: Path, tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "cpu:0" goes the way of a GPU. Of a large part no more than some batches are in memory."""
+    manifest = indexed("mvtec", mvtec_root, "screw")
+    manifest = pd.concat([manifest] * 4)
+    extract(manifest, mvtec_root, features(), None, tmp_path / "cpu.npy")
+    decoded, passed, ahead = itertools.count(1), 0, []
+
+    def counted(*arguments: Any) -> np.ndarray:
+        ahead.append(next(decoded) - passed)
+        return read_rgb(*arguments)
+
+    def slow(images: np.ndarray, *others: Any) -> np.ndarray:
+        nonlocal passed
+        time.sleep(0.05)  # so that decoding is faster
+        passed += len(images)
+        return tokens_of(images, *others)
+
+    monkeypatch.setattr(extraction, "read_rgb", counted)
+    monkeypatch.setattr(extraction, "tokens_of", slow)
+    extract(manifest, mvtec_root, features(), None, tmp_path / "gpu.npy", "cpu:0", threads)
+    assert sha256(tmp_path / "cpu.npy") == sha256(tmp_path / "gpu.npy")
+    assert BATCH < max(ahead) <= 5 * BATCH + threads < len(manifest)
+
+
+def test_normalisation_is_that_of_imagenet() -> None:
+    images = np.zeros((2, 1, 2, 3), np.uint8)
+    images[1, 0, 1] = [255, 128, 0]
+    result = normalized(images)
+    assert (result.shape, result.dtype) == ((2, 3, 1, 2), torch.float32)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    black = [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]
+    assert result[0, :, 0, 0].tolist() == pytest.approx(black, rel=1e-6)
+    bright = [0.515 / 0.229, (128 / 255 - 0.456) / 0.224, -0.406 / 0.225]
+    assert result[1, :, 0, 1].tolist() == pytest.approx(bright, rel=1e-6)
 
 
 def rounding(rows: pd.DataFrame, root: Path, weights: Path | None, folder: Path, backbone: str) -> float:

@@ -11,8 +11,11 @@ from typing import Any
 import plain
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from adtr.model.ablations import NoQuery
 from adtr.model.transformer import ADTR
 
 N, C = 9, 7
@@ -228,3 +231,31 @@ def test_bfloat16_is_within_one_per_cent_of_float32() -> None:
             rounded = ours(f).float()
     distance = float((rounded - exact).norm() / exact.norm())
     assert 0.001 < distance < 0.01  # 0.5 %; bfloat16 keeps 8 bits, so a single rounding is up to 0.4 %
+
+
+class OneType(TorchDispatchMode):
+    """Refuses matrix products of operands of several types, which the device "meta" does not."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear):
+            assert len({x.dtype for x in args if isinstance(x, Tensor)}) == 1, func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("network", [ADTR, NoQuery])
+def test_no_matrix_product_on_a_gpu_has_to_cast_what_it_multiplies(
+    network: type[ADTR], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under CUDA's autocast, without a GPU: weights of products in bfloat16, LayerNorm in float32."""
+    norm = F.layer_norm
+    monkeypatch.setattr(F, "layer_norm", lambda x, *others, **named: norm(x.float(), *others, **named))
+    with torch.device("meta"), OneType():
+        made = network(N, C, **SMALL | {"dropout": 0.1})
+        for module in made.modules():
+            if isinstance(module, nn.Linear):
+                module.bfloat16()
+        out = made(torch.zeros(3, N, C, dtype=torch.bfloat16))
+    assert out.dtype == torch.bfloat16
+    assert made.pos_embed.dtype == torch.float32
+    out.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in made.parameters())

@@ -57,11 +57,13 @@ def test_bad_images_are_named_and_the_others_scored(caplog: pytest.LogCaptureFix
     Path("cut.png").write_bytes(image.read_bytes()[:200])
     Path("notes.png").write_text("not an image")
     Image.new("I;16", (8, 8)).save("deep.png")
-    table, code = predicted("cut.png", str(image), "notes.png", "deep.png", "nowhere.png")
+    os.mkfifo("pipe.png")  # which blocks whoever opens it
+    table, code = predicted("cut.png", str(image), "notes.png", "deep.png", "nowhere.png", "pipe.png")
     assert code == 3
     assert table.file.tolist() == [str(image)]
     skipped = [message for message in caplog.messages if message.startswith("skipped")]
-    assert [message.split()[1] for message in skipped] == ["cut.png:", "notes.png:", "deep.png:", "nowhere.png:"]
+    names = ["cut.png", "notes.png", "deep.png", "nowhere.png", "pipe.png"]
+    assert [message.split()[1] for message in skipped] == [f"{name}:" for name in names]
     assert predicted("cut.png")[1] == 3
 
 

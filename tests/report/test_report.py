@@ -375,8 +375,8 @@ def test_what_was_not_drawn_without_test_images_is_left_out(results: Path, tmp_p
     drawn = [path.name for path in folder.iterdir() if path.stem not in ("record", "roc", "maps", "histogram")]
     vouch(folder / "record.json", {}, *drawn)
     page = written(study(), results, tmp_path / "out")[0]
-    assert page.count('alt="screw: ROC curves') == 1  # of the other data set
-    assert page.count('alt="screw: Training loss') == 2
+    assert page.count('aria-label="screw: ROC curves') == 1  # of the other data set
+    assert page.count('aria-label="screw: Training loss') == 2
 
 
 def test_the_papers_tables_stand_only_beside_its_benchmarks(made: Made, tmp_path: Path) -> None:

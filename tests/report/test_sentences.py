@@ -6,8 +6,8 @@ import pandas as pd
 import planted
 import pytest
 
-from adtr.config.study import resolve
-from adtr.report import sentences
+from adtr.config.study import Plan, resolve
+from adtr.report import opening, sentences
 
 
 def table(sd: float = 0.0, **means: dict[str, float]) -> pd.DataFrame:
@@ -137,3 +137,23 @@ def test_experiments_without_a_metric_for_the_same_reason_share_a_line() -> None
         "CNN, mono, seed 0: undefined: why.",
         "KDE, mono, seed 0: over 1 of 2.",
     ]
+
+
+def test_what_is_missed_most_is_named_with_who_does_better(smoke: Plan) -> None:
+    rows = [("a", "adtr", 60.0), ("a", "padim", 90.0), ("b", "adtr", 70.0), ("b", "padim", 50.0), ("c", "adtr", 100.0)]
+    table = pd.DataFrame(rows, columns=["defect", "experiment", "image_auroc"])
+    table = table.assign(dataset="smoke_mvtec", category="screw", images=[1, 1, 5, 5, 9])
+    (line,) = sentences.missed(smoke, table, "smoke_mvtec")
+    named = "a of screw 60.0 (1 image; best: PaDiM 90.0); b of screw 70.0 (5 images; no other does better)"
+    assert line == f"What ADTR misses most, by image AUROC: {named}."
+    assert sentences.missed(smoke, table[table.defect == "c"], "smoke_mvtec") == []
+
+
+def test_where_no_mean_is_defined_the_first_table_is_empty_and_a_sentence_says_so() -> None:
+    plan = resolve("demo", planted.REPOSITORY / "params")
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in plan.study.datasets["elpv"]]
+    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
+    summary = summary.assign(mean=NAN, low=NAN, high=NAN, best=False, provenance="")
+    found = opening.table(plan, summary, {}, {})
+    assert (found["columns"], found["groups"]) == ([], [])
+    assert opening.answers(plan, summary) == ["On ELPV (solar cells) no mean is defined; the reasons stand below."]

@@ -380,6 +380,14 @@ def test_metrics_are_collected_of_every_run_and_missing_ones_are_counted(plan: P
         rows.to_csv(folder / "metrics.csv", index=False)
         vouch(folder / "evaluation.json", {}, "metrics.csv")
     pd.testing.assert_frame_equal(collect(plan, tmp_path), metrics_of(plan), check_dtype=False)
+    other, own = next((tmp_path / "runs").rglob("metrics.csv")).parent, dict[Path, bytes]()
+    for path in other.iterdir():  # a whole run in the place of another: each file fits its record
+        own[folder / path.name] = (folder / path.name).read_bytes()
+        shutil.copy(path, folder)
+    with pytest.raises(UserError, match=rf"{folder}/metrics\.csv: not of "):
+        collect(plan, tmp_path)
+    for path, content in own.items():
+        path.write_bytes(content)
     (folder / "metrics.csv").write_text("metric,value\n")
     with pytest.raises(UserError, match=rf"{folder}/metrics\.csv: damaged or edited"):
         collect(plan, tmp_path)
@@ -598,6 +606,15 @@ def test_whatever_the_text_a_markdown_table_keeps_its_cells_and_holds_no_markup(
         assert cells == [" ".join(text.split()), "end"] or text.isspace(), ascii(text)
         assert "<" not in escaped
         assert not re.search(r"(?<!\\)\][(\[:]", escaped)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("# a", "\\# a"), ("> a", "\\> a"), ("1. a", "1\\. a"), ("12) a", "12\\) a"), ("- a", "\\- a"), ("---", "\\---")]
+    + [(text, text) for text in ("-3.0", "1.5", "+2", "a # b", "a 1. b", "== a")],
+)
+def test_a_line_of_text_begins_no_heading_quotation_list_or_rule(text: str, expected: str) -> None:
+    assert render.escape(text) == expected
 
 
 def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -177,6 +178,32 @@ def test_a_forward_pass_is_in_the_precision_asked_for(asked: str) -> None:
 
 
 # On a GPU
+
+
+@pytest.mark.parametrize(("device", "asked"), [("cuda", True), ("cuda:1", True), ("cuda", False), ("cpu", True)])
+def test_deterministic_kernels_are_asked_for_on_a_gpu_alone(
+    device: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", environment)
+    with training.deterministic(settings(deterministic=asked), device):
+        expected = asked and device != "cpu"
+        assert torch.are_deterministic_algorithms_enabled() == expected
+        assert ("CUBLAS_WORKSPACE_CONFIG" in environment) == expected
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_deterministic_kernels_repeat_a_training_on_a_gpu(asked: str) -> None:
+    train = {"epochs": 10, "precision": asked, "deterministic": True}
+    normal, test = planted.features()
+    one, other = (
+        adtr.fit(normal, planted.params(train=train, model={"dropout": 0.1}), context("cuda", test, normal))
+        for _ in range(2)
+    )
+    assert same(one, other)
+
 
 CASES = [(adtr, {"model": {"variant": variant}}) for variant in ("transformer", "no_attention", "no_query", "cnn")]
 CASES += [(adtr_plus, {"adtr_plus": {"loss": loss}}) for loss in ("pixel", "image")] + [(autoencoder, {})]

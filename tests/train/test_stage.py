@@ -36,7 +36,7 @@ from adtr.records import Record
 from adtr.train import run as run_files
 from adtr.train.context import Bank, anomalies_of
 from adtr.train.run import load_state, read_model, read_record
-from adtr.train.stage import train
+from adtr.train.stage import _identity, train
 
 KILL_ROUNDS = int(os.environ.get("ADTR_KILL_ROUNDS", "3"))
 LONG: dict[str, Any] = {"epochs": 40, "save_minutes": 0}
@@ -258,6 +258,31 @@ def test_the_state_of_another_run_is_not_resumed(
     asked = {"train": SHORT} | other
     assert content(run(case, tmp_path, **asked)) == content(run(case, tmp_path / "fresh", **asked))
     assert not any("resumes" in message for message in caplog.messages)
+
+
+def test_a_state_is_resumed_on_another_model_of_the_same_kind_of_device(
+    case: planted.Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job may be queued again to another GPU: run.json names the one that ended it."""
+    monkeypatch.setattr("adtr.provenance.device_name", lambda _: "one model")
+    with interrupted_after(2, monkeypatch):
+        run(case, tmp_path, train=SHORT)
+    monkeypatch.setattr("adtr.provenance.device_name", lambda _: "another")
+    caplog.set_level("INFO")
+    assert content(run(case, tmp_path, train=SHORT)) == content(run(case, tmp_path / "fresh", train=SHORT))
+    assert "resumes after epoch 2" in caplog.messages
+    assert read_record(tmp_path / "run")["device"] == "another"
+
+
+def test_a_cpu_and_a_gpu_and_two_precisions_have_states_of_their_own() -> None:
+    features = dict.fromkeys(("shape", "content", "features", "data", "weights", "code"), "same")
+    made = [
+        _identity({"features": features, "device": name, "precision": precision}, kind)
+        for kind, name in (("cpu", "cpu"), ("cuda", "H100"), ("cuda", "A100"))
+        for precision in ("float32", "bfloat16")
+    ]
+    assert made[2:4] == made[4:6]
+    assert len(set(made)) == 4
 
 
 @pytest.mark.parametrize("other", [{"train": 11}, {"seed": 1}], ids=["more images", "other values of the same images"])

@@ -42,6 +42,17 @@ def test_the_latest_of_several_sets_of_parameters_counts(age: int, state: str, s
     assert [*state.split(), str(run), "1/4", "0.5", "2"] in lines
 
 
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", "7", '"a"', "null", '{"time": "x"}', '{"time": NaN, "epoch": 1}', "{" * 5000, "\udcff"]
+)
+def test_a_damaged_report_counts_as_none(content: str, smoke: Plan, tmp_path: Path) -> None:
+    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
+    (folder := paths.state(run) / "a").mkdir(parents=True)
+    (folder / "progress.json").write_bytes(content.encode(errors="surrogateescape"))
+    assert latest_report(paths.state(run)) is None
+    assert "0 at work" in status_table(paths)
+
+
 def test_reports_are_written_every_few_seconds_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(status.time, "monotonic", lambda: clock[0])

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from adtr import provenance
+from adtr import kernels, provenance
 from adtr.config.schema import Features
 from adtr.errors import UserError
 
@@ -70,9 +70,9 @@ class Convolution(nn.Module):
             self.padding = (bottom, right)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cpu or x.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        if not x.is_cpu or x.dtype != torch.float32:
             return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
-        return torch.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, (1, 1), self.groups)
+        return kernels.convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Convolution:
