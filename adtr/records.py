@@ -20,7 +20,7 @@ from adtr.files import digest, sha256, write_bytes, write_text
 
 MAKERS = {"manifests": "index", "run.json": "train", "evaluation.json": "evaluate"}
 MAKERS |= {name: name for name in ("shortcuts", "confetti", "outliers", "features", "differences")}
-MAKERS |= {name: name for name in ("tables", "plots", "figures")}
+MAKERS |= {name: name for name in ("tables", "plots", "figures")} | {"reports": "report"}
 
 
 class Record:

@@ -69,6 +69,7 @@ def _checks(paths: Paths) -> Iterator[Callable[[], object]]:
             yield partial(_gallery, paths, record, *names)
     for folder in map(paths.dataset_figures, plan.datasets):
         yield from _record(folder / "record.json")
+    yield from _record(paths.report / "record.json")
 
 
 def _record(path: Path) -> Iterator[Callable[[], object]]:

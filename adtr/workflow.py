@@ -72,7 +72,8 @@ class Workflow:
         self.plan: Plan = resolve(self.name, settings=parse_settings(settings))
         self.paths = Paths(self.plan)
         self.plots = [f"{self.paths.results}/{name}" for name in (*PLOTS, "plots/record.json")]
-        self.reports = [f"{self.paths.report}/report.{suffix}" for suffix in ("html", "md", "tex")]
+        forms = ("report.html", "report.md", "report.tex", "record.json")
+        self.reports = [f"{self.paths.report}/{name}" for name in forms]
         self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
         here = Path.cwd()
         self.params_folder = str(PARAMS.relative_to(here) if PARAMS.is_relative_to(here) else PARAMS)

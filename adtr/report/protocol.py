@@ -30,6 +30,12 @@ ELPV = {"licence": "CC BY-NC-SA 4.0", "page": "https://github.com/zae-bayern/elp
 DAGM = {"licence": "see its page", "page": "https://zenodo.org/records/12750201"}  # is fetched by hand
 
 
+VERIFIED = (
+    "Verified: when a stage read a file that these numbers rest on, its sha256 was the one that the stage before had put "
+    "down. To compare all files again, and the images"
+)
+
+
 def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     """What was run: experiments, recipe and seeds, and of each data set the features and the epochs.
 
@@ -41,7 +47,8 @@ def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     one = "One seed only: how far another moves these numbers is not known."
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
     runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
-    return [f"{runs} {SAMPLED}", *(_setting(plan, name, name in masked) for name in plan.datasets)]
+    settings = [_setting(plan, name, name in masked) for name in plan.datasets]
+    return [f"{runs} {SAMPLED}", *settings, f"{VERIFIED}: adtr verify --study {plan.name}."]
 
 
 def _setting(plan: Plan, name: str, masks: bool) -> str:

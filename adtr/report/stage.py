@@ -6,6 +6,7 @@ from pathlib import Path
 from adtr.config.study import Plan
 from adtr.errors import UserError
 from adtr.files import write_bytes, write_text
+from adtr.records import vouch
 from adtr.report.brief import markdown
 from adtr.report.content import gather
 from adtr.report.figures import selection, small
@@ -17,6 +18,8 @@ from adtr.tables.summary import tables_record
 def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
     """Writes report.html, report.md, report.tex and figures/ of a study to `output`, each whatever the others do.
 
+    Last the record.json of all.
+
     Args:
         results: the study's folder of results, which the report does not need once it is written.
         params: the folder params/.
@@ -25,7 +28,8 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
         UserError: a file of `results` is missing or belongs to other parameters or another run; nothing is written.
             Or a form failed: the message names all that did, and the others are written.
     """
-    content = gather(plan, results, params)
+    content, record = gather(plan, results, params), output / "record.json"
+    record.unlink(missing_ok=True)
     figures = selection(content["datasets"])
 
     def copies() -> None:
@@ -51,6 +55,7 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
             "report.tex": lambda: write_text(output / "report.tex", latex()),
         }
     )
+    vouch(record, [*sorted(output.glob("report.*")), *sorted((output / "figures").iterdir())])
 
 
 def _write_each(forms: dict[str, Callable[[], None]]) -> None:

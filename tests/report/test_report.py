@@ -401,6 +401,15 @@ def test_the_same_results_give_the_same_bytes_and_no_figure_of_an_older_report_s
     assert contents(again) == contents(made.folder / "reports/smoke")
 
 
+def test_a_number_that_was_edited_in_a_report_is_named(made: Made, tmp_path: Path) -> None:
+    folder = shutil.copytree(made.folder / "reports/smoke", tmp_path / "reports/smoke")
+    assert set(Record(folder / "record.json").files) == set(contents(folder)) - {"record.json"}
+    for name in ("report.html", "report.md", "report.tex"):
+        (folder / name).write_text((folder / name).read_text().replace("9", "8", 1))
+        with pytest.raises(UserError, match=rf"{name}: damaged or edited.*`adtr report` or Snakemake makes it again"):
+            Record(folder / "record.json").read(name)
+
+
 def test_the_brief_report_links_few_and_small_pictures_beside_it(made: Made) -> None:
     links = re.findall(r"\]\(([^)]*)\)", made.brief)
     folder = made.folder / "reports/smoke"
