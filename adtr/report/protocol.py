@@ -31,8 +31,8 @@ DAGM = {"licence": "see its page", "page": "https://zenodo.org/records/12750201"
 
 
 VERIFIED = (
-    "Verified: when a stage read a file that these numbers rest on, its sha256 was the one that the stage before had put "
-    "down. To compare all files again, and the images"
+    "Verified: when a stage read a file that these numbers rest on, its sha256 was the one that the stage before had "
+    "put down. To compare all files again, and the images"
 )
 
 

@@ -48,17 +48,18 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
         return document(content, figures, tables)
 
     _write_each(
+        f"`adtr report --study {plan.name}` writes the others, which Snakemake removes",
         {
             "figures": copies,
             "report.html": lambda: write_text(output / "report.html", page(content)),
             "report.md": lambda: write_text(output / "report.md", markdown(content, figures)),
             "report.tex": lambda: write_text(output / "report.tex", latex()),
-        }
+        },
     )
     vouch(record, [*sorted(output.glob("report.*")), *sorted((output / "figures").iterdir())])
 
 
-def _write_each(forms: dict[str, Callable[[], None]]) -> None:
+def _write_each(advice: str, forms: dict[str, Callable[[], None]]) -> None:
     errors, first = [], None
     for name, form in forms.items():
         try:
@@ -68,4 +69,4 @@ def _write_each(forms: dict[str, Callable[[], None]]) -> None:
             message = str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
             errors.append(f"{name}: {message}")
     if errors:
-        raise UserError("\n  ".join(["not written:", *errors])) from first
+        raise UserError("\n  ".join(["not written:", *errors, advice])) from first
