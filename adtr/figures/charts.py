@@ -110,7 +110,8 @@ def curve(category: Category) -> Figure:
     count = max(1, len(metrics))
     figure, panels = plt.subplots(1, count, figsize=(4.4 * count, 3.8), squeeze=False)
     if not metrics:
-        return _message(figure, "no metric is defined\nof any snapshot")
+        kept = any(len(run.curve) for run in category.runs)
+        return _message(figure, "no metric is defined\nof any snapshot" if kept else "no snapshots")
     for axes, metric in zip(panels[0], metrics, strict=True):
         for i, run in enumerate(category.runs):
             if len(run.curve):

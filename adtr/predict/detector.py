@@ -297,7 +297,7 @@ def open_image(image: Picture) -> Image.Image:
         return Image.fromarray(image)
     try:
         if not Path(image).is_file():  # a pipe would block
-            raise UserError(f"{shown(image)}: no such file, or a pipe or a folder")
+            raise UserError(f"{shown(image)}: not readable (no such file, a pipe or a folder)")
         return decode_file(Path(image).read_bytes(), shown(image))
     except OSError as error:
         raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None

@@ -313,7 +313,7 @@ def test_undefined_is_never_a_number(metric: Callable, gt: list, score: list, re
 
 @pytest.mark.parametrize("metric", ALL)
 def test_empty_is_undefined(metric: Callable) -> None:
-    with pytest.raises(UndefinedMetric, match="empty"):
+    with pytest.raises(UndefinedMetric, match="there are no test images"):
         metric(np.zeros((0, 4, 4), dtype=bool), np.zeros((0, 4, 4), dtype=np.float32))
 
 
