@@ -23,6 +23,17 @@ MAKERS |= {name: name for name in ("shortcuts", "confetti", "outliers", "feature
 MAKERS |= {name: name for name in ("tables", "plots", "figures")} | {"reports": "report"}
 
 
+class Values(dict[str, Any]):
+    """What a record says; a key that it lacks means that another record lies in its place."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.path}: the record of something else, without {key!r}: {again(self.path)}")
+
+
 class Record:
     """A record as it was read and found whole.
 
@@ -38,7 +49,7 @@ class Record:
             UserError: it is missing, damaged or was edited.
         """
         self.path = path
-        self.values: dict[str, Any] = read_json(path)
+        self.values = Values(path, read_json(path))
         if self.values.pop("sha256", None) != digest(self.values):
             raise UserError(f"{path}: damaged or edited, as it does not fit its own checksum: {again(path)}")
         self.files: Mapping[str, str] = self.values.pop("files", {})

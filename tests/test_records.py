@@ -18,6 +18,16 @@ def record(tmp_path: Path) -> Path:
     return tmp_path / "evaluation.json"
 
 
+def test_the_record_of_something_else_is_refused_when_it_is_asked(tmp_path: Path) -> None:
+    records.write(tmp_path / "run.json", {"tables": 3}, {})
+    values = records.Record(tmp_path / "run.json").values
+    assert (values["tables"], values.get("model")) == (3, None)
+    with pytest.raises(
+        UserError, match=r"run\.json: the record of something else, without 'model': remove it, then `adtr"
+    ):
+        values["model"]
+
+
 def test_what_was_written_is_read(record: Path) -> None:
     read = records.Record(record)
     assert {name: read.read(name) for name in read.files} == CONTENTS
