@@ -102,7 +102,7 @@ def test_cifar10_is_its_report_beside_the_paper() -> None:
 
 @pytest.mark.skipif(not (ROOT / DEMO).is_file(), reason="the demo's report is not published")
 def test_the_demo_is_its_report() -> None:
-    ours = {row.pop("per cent"): row for row in table(read(DEMO), "### image AUROC\n")}
+    ours = {row.pop("per cent"): row for row in table(read(DEMO), "#### image AUROC\n")}
     rows = {row.pop("image AUROC, %"): row for row in table(README, "<!-- demo -->")}
     assert rows == {name: {category: ours[name][category] for category in rows[name]} for name in ours}
 
