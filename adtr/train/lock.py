@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from adtr.errors import UserError
 
@@ -47,6 +47,15 @@ def check_lock(state: Path, holder: str) -> None:
         raise UserError(f"{state}: {now} has taken over this run from {holder}")
 
 
+def is_free(state: Path) -> bool:
+    """Whether there is a lock that no process holds, as far as the file system knows: who held it has ended."""
+    try:
+        with (state / "lock").open("r+b") as file:
+            return _acquired(file)
+    except (OSError, UserError):
+        return False
+
+
 def _holder() -> str:
     """This process, and how to end it."""
     node, job = os.environ.get("SLURMD_NODENAME") or socket.gethostname(), os.environ.get("SLURM_JOB_ID")
@@ -67,7 +76,7 @@ def _wait(file: IO[str], state: Path) -> None:
         time.sleep(1)
 
 
-def _acquired(file: IO[str]) -> bool:
+def _acquired(file: IO[Any]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

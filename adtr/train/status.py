@@ -13,10 +13,11 @@ from tabulate import tabulate
 from adtr.config.paths import Paths
 from adtr.errors import UserError
 from adtr.files import write_text
+from adtr.train.lock import is_free
 from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
 INTERVAL = 5.0  # seconds between two reports, at least
-STALE = 600  # seconds without a report, after which a training counts as interrupted
+STALE = 600  # seconds without a report, after which a training counts as interrupted even if its lock is held
 
 
 class Report(BaseModel):
@@ -52,7 +53,8 @@ def status_table(paths: Paths) -> str:
         elif report is None or report["epochs"] != params.train.epochs:  # or of other parameters
             state = "not begun"
         else:
-            state = "at work" if time.time() - report["time"] < STALE else "interrupted"
+            silent = time.time() - report["time"] >= STALE or is_free(paths.state(run))
+            state = "interrupted" if silent else "at work"
             epoch, epochs, left = report["epoch"], report["epochs"], report["epochs"] - report["epoch"]
             minutes = left * report["seconds_per_epoch"] / 60
             rows.append([state, str(run), f"{epoch}/{epochs}", report["loss"], minutes])

@@ -11,6 +11,7 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.files import write_text
 from adtr.train import status
+from adtr.train.lock import locked
 from adtr.train.status import Progress, latest_report, status_table
 
 
@@ -40,6 +41,15 @@ def test_the_latest_of_several_sets_of_parameters_counts(age: int, state: str, s
     (paths.state(run) / "a/progress.json").write_text("{")  # half a file, of another version
     lines = [line.split() for line in status_table(paths).splitlines()]
     assert [*state.split(), str(run), "1/4", "0.5", "2"] in lines
+
+
+def test_a_training_whose_process_has_ended_is_interrupted_at_once(smoke: Plan, tmp_path: Path) -> None:
+    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
+    report = {"epoch": 1, "epochs": 4, "loss": 0.5, "seconds_per_epoch": 40, "time": time.time()}
+    write_text(paths.state(run) / "a/progress.json", json.dumps(report))
+    with locked(paths.state(run)):
+        assert "1 at work, 0 interrupted" in status_table(paths)
+    assert "0 at work, 1 interrupted" in status_table(paths)
 
 
 @pytest.mark.parametrize(
