@@ -489,6 +489,14 @@ def test_ranks_that_differ_point_to_the_curves(made: Made) -> None:
     assert ("the order has settled" in made.html, "the order has settled" in differs) == (False, True)
 
 
+def test_a_run_that_begins_with_another_needs_no_anomalies(made: Made) -> None:
+    """As ADTR for longer, and distances of a finished run."""
+    content = report_content.gather(study(), made.folder / "results/smoke", PARAMS)
+    first, *others = content["runs"]
+    page = render(content | {"runs": [first | {"start": "abcdef0123", "anomalies": {}}, *others]})
+    assert '<code title="abcdef0123">abcdef01</code></td><td></td><td>' in page
+
+
 def test_a_span_of_runs_is_short() -> None:
     runs = [{"number": number} for number in (4, 1, 2, 3, 9, 2)]
     assert report_runs.span(runs) == "1–4, 9"
