@@ -228,7 +228,7 @@ def test_an_interrupted_reproduction_resumes(pulled: Path) -> None:
         process = subprocess.Popen(
             ["dvc", "repro"], cwd=pulled, env=environment_of(pulled), start_new_session=True, stdout=log, stderr=log
         )
-    wait_for(lambda: list(pulled.glob(f"logs/smoke/train/{RUN_NAME}.log")), "a training")
+    wait_for(lambda: "Running stage" in (pulled / "killed.log").read_text(), "the first to have DVC's lock")
     second = dvc(pulled, "repro")
     assert second.returncode != 0
     assert f"(PID {process.pid})" in second.stdout

@@ -56,8 +56,7 @@ def index(dataset: Dataset, category: str) -> pd.DataFrame:
     """The manifest of one category, each image and mask read and checked.
 
     Returns:
-        The manifest; its `attrs["warnings"]` holds the names of the files by what is warned of, `attrs["folders"]` the
-        inodes of the folders that hold images.
+        The manifest; its `attrs["warnings"]` holds the names of the files by what is warned of.
 
     Raises:
         UserError: with every problem of every image in one message.
@@ -79,14 +78,8 @@ def index(dataset: Dataset, category: str) -> pd.DataFrame:
     manifest[["sha256", "mask_sha256", "pixels"]] = digests
     _compare(manifest, findings)
     manifest = manifest[COLUMNS]
-    manifest.attrs["warnings"], manifest.attrs["folders"] = findings.warnings, _folders(root, manifest)
+    manifest.attrs["warnings"] = findings.warnings
     return manifest
-
-
-def _folders(root: Path, manifest: pd.DataFrame) -> dict[str, int]:
-    """The inodes of the folders that hold images and masks, by their names below the root."""
-    names = [name for column in ("image", "mask") for name in SEVERAL.join(manifest[column]).split(SEVERAL)]
-    return {folder: (root / folder).stat().st_ino for folder in sorted({str(Path(name).parent) for name in names})}
 
 
 def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
@@ -111,9 +104,9 @@ def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
-    """Writes a manifest, and beside it its record with what was warned of, and where the images lay."""
-    about = {"warnings": manifest.attrs.get("warnings", {}), "folders": manifest.attrs.get("folders", {})}
-    records.write(path.with_suffix(".json"), about, {path.name: manifest.to_csv(index=False).encode()})
+    """Writes a manifest, and beside it its record with what was warned of."""
+    warnings = manifest.attrs.get("warnings", {})
+    records.write(path.with_suffix(".json"), {"warnings": warnings}, {path.name: manifest.to_csv(index=False).encode()})
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -129,15 +122,14 @@ def read_manifest(path: Path) -> pd.DataFrame:
 def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -> str:
     """Sixteen digits that change with the files of a category: their names, and the content of images.
 
-    An image that has not changed since `manifest` was written (by its ctime, which `cp -p` does not turn back), in the
-    same folder (by its inode: another may have been moved in its place), has the sha256 that stands there. Others are
-    read.
+    An image that has not changed since `manifest` was written (by its ctime, which `cp -p` does not turn back) has the
+    sha256 that stands there. Others are read.
     """
     root = root_of(dataset.root, dataset.title)
     folders, files = dataset.layout in FOLDERS, []
     folder = root / category if folders else root
     written = manifest.stat().st_mtime_ns if manifest.is_file() else 0
-    known = _digests_in(manifest, root) if written and dataset.layout not in CIFAR else {}
+    known = _digests_in(manifest) if written and dataset.layout not in CIFAR else {}
     paths = [path for depth in ("*", "*/*", "*/*/*", "*/*/*/*") for path in folder.glob(depth)]
     table = root / VISA
     for path in [*paths, table] if paths and dataset.layout == "visa" else paths:
@@ -155,16 +147,12 @@ def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -
     return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16] if files else "absent"
 
 
-def _digests_in(manifest: Path, root: Path) -> Mapping[str, str]:
-    """The sha256 of images and masks, by name, whose folders are still those that were indexed."""
+def _digests_in(manifest: Path) -> Mapping[str, str]:
     try:
-        folders = records.Record(manifest.with_suffix(".json")).values["folders"]
         table = pd.read_csv(manifest, keep_default_na=False, dtype=str)
         masks, digests = (SEVERAL.join(table[name]).split(SEVERAL) for name in ("mask", "mask_sha256"))
-        known = dict(zip([*table["image"], *masks], [*table["sha256"], *digests], strict=True))
-        same = {name for name, inode in folders.items() if (root / name).stat().st_ino == inode}
-        return {name: digest for name, digest in known.items() if str(Path(name).parent) in same}
-    except (UserError, OSError, ValueError, KeyError):  # moved; or damaged: the stages that read it refuse it
+        return dict(zip([*table["image"], *masks], [*table["sha256"], *digests], strict=True))
+    except (ValueError, KeyError):  # damaged: the stages that read it refuse it
         return {}
 
 

@@ -57,7 +57,7 @@ set:
 overrides:
   adtr_plus: {train: {epochs: 3}}
 """
-TIMES = {"time", "seconds", "commit", "sha256", "folders"}  # of records; what they say of files is compared
+TIMES = {"time", "seconds", "commit", "sha256"}  # of records; what they say of files is compared
 
 # Imports what the stages need, then runs each line's command in a process of its own; prints its number, then its end
 SERVER = """
