@@ -24,6 +24,7 @@ from adtr.config.study import Plan, Run
 from adtr.data import findings
 from adtr.data.manifest import write_manifest
 from adtr.records import Record
+from adtr.train.lock import locked
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -315,11 +316,16 @@ def test_status_counts_the_runs_and_shows_trainings_at_work(
     main(["train", *STUDY, str(RUN)])
     (prepared / "results/smoke/runs" / str(RUN) / "run.json").unlink()
     capsys.readouterr()
-    main(["status", *STUDY])
+    others = len(list(smoke.runs())) - 2
+    with locked(Paths(smoke).state(RUN)):
+        main(["status", *STUDY])
     table, counts = capsys.readouterr().out.strip().split("\n\n")
     assert f"at work  {RUN}  4/4" in table
-    others = len(list(smoke.runs())) - 2
     assert counts == f"0 evaluated, 1 trained, 1 at work, 0 interrupted, {others} not begun"
+    main(["status", *STUDY])
+    table, counts = capsys.readouterr().out.strip().split("\n\n")
+    assert f"interrupted  {RUN}  4/4" in table
+    assert counts == f"0 evaluated, 1 trained, 0 at work, 1 interrupted, {others} not begun"
 
 
 def test_a_run_of_other_parameters_is_not_evaluated(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
