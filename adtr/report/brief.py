@@ -29,15 +29,12 @@ def markdown(content: Row, figures: list[Row]) -> str:
 
 def _good(content: Row, _: list[Row]) -> Iterator[str]:
     yield escape(" ".join([content["sentence"], *content["answers"]]))
-    departures, recipe = content["departures"], escape(content["recipe"])
-    yield f"Not {recipe}: {len(departures['rows'])} parameters differ." if departures else f"This is {recipe}."
+    told = content["departing"] if content["departures"] else f"This is {content['recipe']}"
+    yield from [f"{escape(told)}.", *map(escape, content["images"])]
     opening = content["opening"]
     text, bold = opening_text(opening)
     yield table(text, bold)
-    yield escape(
-        f"{opening['note']}; higher is better. In brackets: 95 % intervals of the choice of test images. Bold: the "
-        "best of a column, and what its paired interval does not tell from that."
-    )
+    yield escape(opening["note"])
 
 
 def opening_text(opening: Row) -> tuple[pd.DataFrame, set[tuple[int, int]]]:
@@ -99,6 +96,7 @@ def _fails(content: Row, figures: list[Row]) -> Iterator[str]:
 
 def _ran(content: Row, figures: list[Row]) -> Iterator[str]:
     yield from map(escape, content["about"])
+    yield from (f"{text}: `{command}`" for text, command in content["commands"].items())
     if content["departures"]:
         yield f"### {escape(content['departures']['title'])}"
         yield from _text(content["departures"])

@@ -60,11 +60,14 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     built = build(plan, metrics, specs)
     cases = gallery(plan, results, runs)
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
-    recipe = "the paper’s recipe" if benchmarks else "the default recipe"
+    recipe = "the paper’s recipe" if benchmarks else "params/default.yaml"
     departed = text_table(render.Sheet(f"Parameters that differ from {recipe}", departures(plan)))
     paths = Paths(plan, results.parents[1])
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
+    datasets = [
+        _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
+    ]
     content = {
         "study": plan.name,
         "title": plan.study.title,
@@ -79,9 +82,13 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
         "data": data,
         "departures": departed if departed["rows"] else None,
-        "datasets": [
-            _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
-        ],
+        "departing": opening.departing(departed["rows"], recipe),
+        "datasets": datasets,
+        "images": opening.data(plan, datasets),
+        "commands": {
+            "To compare all files again, and the images": f"adtr verify --study {plan.name}",
+            "To make all of it anew": f"snakemake all_tables figures report --cores all --config study={plan.name}",
+        },
         "papers": _papers(built, specs, runs) if benchmarks else [],
         "agrees": agrees,
         "ranks": ranks,
@@ -183,7 +190,11 @@ def _dataset(
     rates = thresholds.sheet(measured, plan, results)
     names = plan.datasets[name].categories or []
     masked = set(measured[measured.metric == "pixel_auroc"].category)
-    categories = [of_category(plan, name, category, category in masked, results) for category in names]
+    first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
+    categories = [
+        of_category(plan, name, c, c in masked, results) | {"trained": runs[name, first, c, seed]["images"]}
+        for c in names
+    ]
     return {
         "name": name,
         "title": plan.datasets[name].title,

@@ -7,6 +7,7 @@ from pathlib import Path
 from adtr.figures.look import HAIR, INK, LINE, PAPER, SOFT
 
 COLOURS = {INK: "currentColor", SOFT: "var(--soft)", LINE: "var(--line)", HAIR: "var(--hair)", PAPER: "none"}
+TAGS = re.compile(r"<[^>]*>")  # what stands between them is read
 DECIMALS = re.compile(r"-?\d+\.\d\d+")  # of a point in a drawing
 LINES = re.compile(r'd="M[^"a-zABCDEFGHIJKNOPQRSTUVWXYZ]*"')  # paths of straight lines, which need no command for each
 NEEDLESS = re.compile(r"font-family: [^;\"]*;? ?|stroke-linecap: round;? ?|\s*transform=\"rotate\(-0 [^\"]*\)\"")
@@ -30,6 +31,6 @@ def drawing(path: Path, name: str) -> str:
     for colour, variable in COLOURS.items():
         text = text.replace(colour, variable)
     text = NEEDLESS.sub("", text)
-    text = DECIMALS.sub(lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), text)
+    text = TAGS.sub(lambda tag: DECIMALS.sub(lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), tag[0]), text)
     text = re.sub(r"\s+", " ", text).replace("> <", "><").strip()
     return LINES.sub(lambda found: found[0].replace(" L ", " "), text)

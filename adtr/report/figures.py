@@ -28,7 +28,7 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
     "curve": "Metrics over the epochs, seed {seed}.{continued} The last epoch counts in the tables; none was selected "
     "by these curves.",
     "confetti": "Synthetic anomalies for the training of ADTR+. Normal images, copies with confetti, masks.",
-    "dots": "Metrics by category{paper}. Means over the seeds; lines are 95 % intervals of the choice of test images.",
+    "dots": "Metrics by category{paper}. Means over the seeds; lines are 95 % intervals for other test images.",
     "tsne": "Feature differences of {explained}, seed {seed}, in a plane (t-SNE). Normal and anomalous tokens in equal "
     "numbers, coloured by their anomaly score.",
 }
@@ -62,7 +62,7 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
         "seed": seed,
         "first": plan.titles[experiments[0]],
         "continued": "".join(continued),
-        "untrained": f" Without epochs: {listed(untrained)}." if untrained else "",
+        "untrained": f" Fitted without epochs: {listed(untrained)}." if untrained else "",
     }
     record = Record(results / "figures/categories" / dataset / category / "record.json")
     drawn = _drawn(kinds_of(plan, dataset), record)

@@ -9,9 +9,15 @@ from adtr.config.study import Plan
 from adtr.report.runs import Row, Runs, runs_of
 from adtr.tables.render import DASH, interval, listed
 from adtr.tables.summary import MEAN, METRICS, OURS, row_order, study_metrics
+from adtr.tables.uncertainty import BEHIND
 
 FEW = 3  # names of categories or methods in the sentence; of more, how many
 LONG = 20  # characters of a data set's title at the head of a column
+TOLD = ("features.backbone", "features.image_size", "features.grid_size", "train.epochs")  # departures told first
+BRACKETS = (
+    "higher is better. In brackets: 95 % intervals for other test images like these (bootstrap). Bold: the best of "
+    "a column, and those that a paired interval does not tell apart from it."
+)
 OTHER = "best other in the paper"  # the last row: methods of the paper that were not run
 
 
@@ -24,7 +30,7 @@ def sentence(plan: Plan) -> str:
 
 
 def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
-    """Of each data set, who is ahead by its first metric, by how much, and who is not distinguishable from that."""
+    """Of each data set, who is ahead by its first metric, and who is next or not distinguishable from that."""
     lines = []
     for dataset in plan.datasets:
         means = _means(plan, summary, dataset, "image_auroc").dropna(subset="mean")
@@ -36,14 +42,44 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
         text += f"{best['mean']:.1f} %"
         text += "" if pd.isna(best.low) else f" (95 % interval {best.low:.1f} to {best.high:.1f})"
         level = [plan.titles[e] for e in means.index[means.best] if e != best.name]
-        if len(means) > 1:
-            text += (
-                f"; not distinguishable from it: {_few(level, 'others')}"
-                if level
-                else "; every other is distinguishably behind"
-            )
+        if level:
+            text += f"; not distinguishable from it: {_few(level, 'others')}"
+        elif len(means) > 1:
+            near = means.drop(best.name)["mean"].idxmax()
+            gap, low, high = means.loc[near, BEHIND]
+            text += f"; next is {plan.titles[near]}, {gap:.1f} points behind"
+            text += "" if pd.isna(low) else f" (95 % interval of the difference {low:.1f} to {high:.1f})"
         lines.append(f"{text}.")
     return lines
+
+
+def data(plan: Plan, datasets: list[Row]) -> list[str]:
+    """Of each data set, how many images were trained and tested on, and what its definition says to know of it.
+
+    Args:
+        datasets: their sections of the report, with the images of each category.
+    """
+    lines = []
+    for section in datasets:
+        trained = sum(of["trained"] for of in section["categories"])
+        normal, anomalous = (sum(of["counts"][label] for of in section["categories"]) for label in (0, 1))
+        text = f"{section['title']}: {trained:,} normal training images, {normal:,} normal and {anomalous:,} anomalous "
+        text += "test images" + (
+            "" if section["masks"] or not anomalous else " without masks: nothing is measured by pixels"
+        )
+        lines.append(f"{text}. {plan.datasets[section['name']].note}".strip())
+    return lines
+
+
+def departing(rows: list[list[str]], recipe: str) -> str:
+    """How many parameters are not those of a recipe, the most telling ones with their values.
+
+    Args:
+        rows: of `protocol.departures`: parameter, the recipe's value, the value here, and more.
+    """
+    told = [f"{name} {here} (there {there})" for name, there, here, *_ in rows if name in TOLD][: len(TOLD)]
+    count = f"{len(rows)} parameters are not those of" if len(rows) > 1 else "1 parameter is not that of"
+    return f"{count} {recipe}" + (f", among them {', '.join(told)}" if told else "")
 
 
 def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Runs) -> Row:
@@ -80,7 +116,7 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
         "title": "Methods and metrics",
         "columns": columns,
         "groups": [*filter(None, groups)],
-        "note": "; ".join(names),
+        "note": "; ".join([*names, BRACKETS]),
     }
 
 

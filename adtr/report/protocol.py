@@ -32,7 +32,7 @@ DAGM = {"licence": "see its page", "page": "https://zenodo.org/records/12750201"
 
 VERIFIED = (
     "Verified: when a stage read a file that these numbers rest on, its sha256 was the one that the stage before had "
-    "put down. To compare all files again, and the images"
+    "put down."
 )
 
 
@@ -48,7 +48,7 @@ def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
     runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
     settings = [_setting(plan, name, name in masked) for name in plan.datasets]
-    return [f"{runs} {SAMPLED}", *settings, f"{VERIFIED}: adtr verify --study {plan.name}."]
+    return [f"{runs} {SAMPLED}", *settings, VERIFIED]
 
 
 def _setting(plan: Plan, name: str, masks: bool) -> str:

@@ -45,7 +45,7 @@ def start(
     found = best_f1(labels, scores)
     if found is None:
         return None, "no threshold, as there is one class only"
-    return found, "of the best F1, chosen on these test images and so too favourable"
+    return found, "best F1, chosen on these test images and so too favourable"
 
 
 def best_f1(labels: np.ndarray, scores: np.ndarray) -> float | None:

@@ -41,7 +41,7 @@ def _notes(plan: Plan, table: pd.DataFrame) -> list[str]:
     notes = [
         f"{BASIS} A difference is resolved if its interval leaves out 0; intervals are not corrected for the number of "
         "comparisons.",
-        "± over seeds is the standard deviation of the difference over the seeds, which the interval does not hold. "
+        "± over seeds is the standard deviation of the difference over the seeds, which the interval leaves out. "
         "Ahead, level and behind count pairs: a category and a seed that both experiments have.",
     ]
     for dataset, rows in table.groupby("dataset", sort=False):

@@ -88,7 +88,11 @@ def sheet(table: pd.DataFrame, title: str) -> Sheet:
     text = wide(table)
     best = table[table.best.eq(True)] if "best" in table else table[:0]
     bold = {(text.index.get_loc(of.row), 1 + text.columns.get_loc(of.column)) for of in best.itertuples()}
-    told = ["Bold: the best of a column, and what its paired 95 % interval does not tell from that."] if bold else []
+    told = (
+        ["Bold: the best of a column, and those that a paired 95 % interval does not tell apart from it."]
+        if bold
+        else []
+    )
     text = text.rename_axis(None, axis=1).rename_axis("per cent").reset_index()
     return Sheet(title, text, [*notes(table), *told], bold)
 

@@ -18,7 +18,7 @@ from adtr.tables import comparison, defects, render, shortcuts, sizes
 from adtr.tables.paper import CELL, of_ablation, of_paper
 from adtr.tables.specs import experiments_of, read_specs
 from adtr.tables.summary import METRICS, RUN, TABLES, collect, row_order, study_metrics, summarize
-from adtr.tables.uncertainty import SAMPLED, intervals, level_with_best, read_draws
+from adtr.tables.uncertainty import BEHIND, SAMPLED, intervals, level_with_best, read_draws
 
 PAPER = [f"table{n}" for n in (1, 2, 3, 4)]
 FURTHER = ["comparison", "parameters", "defects", "shortcuts"]  # of the study as a whole, whose rows are no cells
@@ -114,11 +114,11 @@ def of_datasets(plan: Plan, summary: pd.DataFrame) -> dict[str, tuple[str, pd.Da
 
 
 def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd.DataFrame:
-    """A data set of a study: an experiment a row, a category a column, and their mean; low, high if `summary` has."""
+    """A data set of a study: an experiment a row, a category a column, and their mean; intervals if `summary` has."""
     cells = summary[(summary.dataset == dataset) & (summary.metric == metric)]
     cells = cells.sort_values("experiment", key=lambda e: e.map(row_order(plan, dataset).index), kind="stable")
     table = cells.assign(row=cells.experiment.map(plan.titles), column=cells.category, note="", printed="")
-    table = table[[*CELL, *table.columns.intersection(["low", "high", "best"])]].reset_index(drop=True)
+    table = table[[*CELL, *table.columns.intersection(["low", "high", "best", *BEHIND])]].reset_index(drop=True)
     table.attrs["notes"] = [SAMPLED] if "low" in table and table.low.notna().any() else []
     return table
 

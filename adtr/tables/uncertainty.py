@@ -13,7 +13,8 @@ from adtr.evaluate.pixels import Counts
 from adtr.records import Record
 from adtr.tables.summary import MEAN, RUN, study_metrics
 
-SAMPLED = "95 % intervals are of the choice of test images, with the trained models held fixed."
+SAMPLED = "95 % intervals are those of drawing other test images, with the trained models held fixed."
+BEHIND = ["behind", "behind_low", "behind_high"]  # the gap to the best of a column, and its interval
 
 
 def read_draws(plan: Plan, results: Path) -> Draws:
@@ -94,10 +95,11 @@ def intervals(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
 
 
 def level_with_best(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
-    """RUN and `best`: whether an experiment is the best of its column, or not distinguishable from the best.
+    """RUN; `best`: whether an experiment is the best of its column, or not distinguishable from it; the gap to it.
 
     It is not if the paired 95 % interval of their difference holds 0, or if both print alike. A column is a category,
-    or MEAN; where all its values print alike none is the best.
+    or MEAN; where all its values print alike none is the best. The gap is the best's value less the experiment's, in
+    points, with that interval: `behind`, `behind_low` and `behind_high`.
 
     Args:
         metrics: the tidy rows of all runs, as of `summary.collect`.
@@ -116,26 +118,26 @@ def level_with_best(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
             }
             degrees = bootstrap.freedom(draws, dataset, categories)
             for experiment in means.index if printed.nunique() > 1 else ():
-                pair = (means[experiment], means[leader]), (of[experiment], of[leader])
-                low, high = bootstrap.difference(*pair, degrees) if experiment != leader else (0, 0)
+                pair = (means[leader], means[experiment]), (of[leader], of[experiment])
+                low, high = bootstrap.difference(*pair, degrees) if experiment != leader else (0.0, 0.0)
                 level = printed[experiment] == printed[leader] or low <= 0 <= high
-                rows.append((dataset, experiment, column, metric, level))
-    return pd.DataFrame(rows, columns=[*RUN, "best"])
+                gap = means[leader] - means[experiment]
+                rows.append((dataset, experiment, column, metric, level, gap, low, high))
+    return pd.DataFrame(rows, columns=[*RUN, "best", *BEHIND])
 
 
 def with_intervals(summary: pd.DataFrame, plan: Plan, tables: Record) -> pd.DataFrame:
-    """Columns low, high and best beside a `summary` of metrics, from the tables of the study's data sets.
+    """Columns low, high, best and BEHIND beside a `summary` of metrics, from the tables of the study's data sets.
 
     Args:
         tables: as of `summary.tables_record`.
     """
-    found = [pd.DataFrame(columns=[*RUN, "low", "high", "best"])]
+    numbers = ["low", "high", *BEHIND]
+    found = [pd.DataFrame(columns=[*RUN, "best", *numbers])]
     for dataset, metric in study_metrics(plan):
         cells = tables.table(f"{dataset}_{metric}.csv", dtype=str, keep_default_na=False)
         names = {plan.titles[experiment]: experiment for experiment in plan.study.datasets[dataset]}
-        ends: dict[str, list[float | bool]] = {
-            name: [float(text or "nan") for text in cells[name]] for name in ("low", "high")
-        }
+        ends: dict[str, list[float | bool]] = {name: [float(text or "nan") for text in cells[name]] for name in numbers}
         ends["best"] = [text == "True" for text in cells.best]
         key = {"dataset": dataset, "experiment": cells.row.map(names), "category": cells.column, "metric": metric}
         found.append(pd.DataFrame(key | ends))

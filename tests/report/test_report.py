@@ -36,6 +36,7 @@ from adtr.records import Record
 from adtr.report import content as report_content
 from adtr.report import figures, stage
 from adtr.report import runs as report_runs
+from adtr.report.drawings import drawing
 from adtr.report.page import page as render
 from adtr.tables import sizes, summary
 from adtr.tables.stage import write_findings, write_tables
@@ -228,7 +229,7 @@ def results(made: Made, tmp_path: Path) -> Path:
 
 def test_names_are_escaped_and_the_label_says_whose_recipe_it_is(made: Made) -> None:
     assert "&lt;b&gt;&amp;001" in made.html
-    assert "Not the paper’s recipe" in made.html
+    assert "not those of the paper’s recipe" in made.html
     assert "Not the paper’s recipe" in made.brief
     assert "<b>" not in made.html + made.brief
 
@@ -274,14 +275,24 @@ def test_every_image_has_its_words(page: Page) -> None:
     assert all(image["alt"] for image in images)
 
 
+def test_a_drawing_shortens_its_points_and_not_its_numbers(tmp_path: Path) -> None:
+    plot, axes = plt.subplots()
+    axes.plot([0, 1], [0.45, 0.8], label="loss 0.1234")
+    axes.set_yticks([0.45, 0.625, 0.8])
+    axes.legend()
+    save(plot, tmp_path, "drawing")
+    told = re.findall(r">([^<>]*\d[^<>]*)<", drawing(tmp_path / "drawing.svg", "name"))
+    assert {"0.450", "0.625", "0.800", "loss 0.1234"} <= set(told)
+
+
 def test_a_drawing_takes_the_pages_colours_and_shares_no_id(made: Made) -> None:
     drawings = re.findall(r'aria-label="[^"]*"><svg.*?</svg>', made.html)
     assert len(drawings) > 10
     ids = re.findall(r' id="([^"]*)"', "".join(drawings))
     assert len(ids) == len(set(ids)) > 0
-    for drawing in drawings:
-        used = re.findall(r'url\(#([^)]*)|href="#([^"]*)', drawing)
-        assert {"".join(name) for name in used} == set(re.findall(r' id="([^"]*)"', drawing))
+    for each in drawings:
+        used = re.findall(r'url\(#([^)]*)|href="#([^"]*)', each)
+        assert {"".join(name) for name in used} == set(re.findall(r' id="([^"]*)"', each))
         assert ">a &amp; b</text>" in drawing
         assert "currentColor" in drawing
         assert "var(--line)" in drawing
@@ -693,9 +704,8 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     assert "best F1, chosen on these test images" in basis.text_content()
     assert not doubt.is_visible()
     handle.focus()
-    for _ in range(400):
-        page.keyboard.press("ArrowRight")
-    assert matrix.all_text_contents() == ["1", "1", "1", "1"]  # above 2 and a bit
+    page.keyboard.press("ArrowRight")
+    assert matrix.all_text_contents() == ["1", "1", "1", "1"]  # above 2, the next score
     assert basis.text_content() == "Moved by hand."
     rates = page.locator("#rates tr").all_text_contents()
     assert rates[:4] == [
@@ -713,8 +723,18 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     command = page.evaluate("navigator.clipboard.readText()")
     run = re.escape("/runs/smoke_mvtec/adtr/<b>&001/0'")
     assert re.fullmatch(rf"adtr predict '\S+{run} IMAGES --output predictions --threshold=3", command)
+    page.get_by_label("threshold", exact=True).fill("2,5")
+    assert page.locator("#command").text_content().endswith("--threshold=2.5")
+    page.get_by_label("threshold", exact=True).fill("abc")
+    assert page.locator("[aria-invalid=true]").count() == 1
+    assert page.locator("#command").text_content().endswith("--threshold=2.5")
+    for asked, normal in (("0", ["0", "2"]), ("50", ["1", "1"]), ("99", ["1", "1"])):
+        page.get_by_label("false alarms, at most").fill(asked)
+        assert matrix.all_text_contents()[2:] == normal, asked
     page.get_by_text("back to the start").click()
     assert matrix.all_text_contents() == ["2", "0", "1", "1"]
+    page.locator("[name=category]").select_option("all")
+    assert page.get_by_text("each at its own threshold").is_visible()
 
 
 def test_a_threshold_starts_where_it_was_calibrated_and_one_that_separates_nothing_is_told(

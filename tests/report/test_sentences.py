@@ -157,3 +157,24 @@ def test_where_no_mean_is_defined_the_first_table_is_empty_and_a_sentence_says_s
     found = opening.table(plan, summary, {}, {})
     assert (found["columns"], found["groups"]) == ([], [])
     assert opening.answers(plan, summary) == ["On ELPV (solar cells) no mean is defined; the reasons stand below."]
+
+
+def test_the_first_sentence_says_who_is_next_and_how_far_behind() -> None:
+    plan = resolve("demo", planted.REPOSITORY / "params")
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in ("adtr", "padim", "patchcore")]
+    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
+    summary = summary.assign(mean=[87.7, 91.2, 89.3], low=[85.0, 90.0, 88.0], high=[89.0, 92.0, 90.0])
+    gaps = {"behind": [3.5, 0.0, 1.9], "behind_low": [2.5, 0.0, 0.7], "behind_high": [4.5, 0.0, 3.0]}
+    told = "PaDiM has the highest image AUROC on ELPV (solar cells): 91.2 % (95 % interval 90.0 to 92.0); "
+    next_one = "next is PatchCore, 1.9 points behind (95 % interval of the difference 0.7 to 3.0)."
+    alone = summary.assign(best=[False, True, False], **gaps)
+    assert opening.answers(plan, alone) == [told + next_one]
+    assert opening.answers(plan, alone.assign(best=[False, True, True])) == [
+        told + "not distinguishable from it: PatchCore."
+    ]
+
+
+def test_the_most_telling_departures_come_with_their_values() -> None:
+    rows = [["features.grid_size", "16", "8", "all"], ["train.lr", "0.1", "0.2", "all"]]
+    assert opening.departing(rows, "X") == "2 parameters are not those of X, among them features.grid_size 8 (there 16)"
+    assert opening.departing(rows[1:], "X") == "1 parameter is not that of X"

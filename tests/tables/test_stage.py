@@ -28,7 +28,7 @@ from adtr.tables import stage as tables
 from adtr.tables.latex import BEYOND, escape, latex
 from adtr.tables.specs import read_specs
 from adtr.tables.summary import collect, study_metrics, summarize
-from adtr.tables.uncertainty import intervals, level_with_best
+from adtr.tables.uncertainty import BEHIND, intervals, level_with_best
 
 PARAMS = planted.REPOSITORY / "params"
 SPECS = read_specs(PARAMS)
@@ -438,7 +438,7 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
     draws = noisy.draws(metrics, 1.0)
     tables.write_tables(plan, metrics, draws, networks(plan), PARAMS, tmp_path)
     cells = pd.read_csv(tmp_path / "smoke_mvtec_image_auroc.csv")
-    assert cells.columns.tolist() == [*printed.CELL, "low", "high", "best"]
+    assert cells.columns.tolist() == [*printed.CELL, "low", "high", "best", *BEHIND]
     assert (cells.low < cells["mean"]).all()
     assert (cells["mean"] < cells.high).all()
     width = (cells.high - cells.low).groupby(cells.column == "mean").mean()
@@ -461,8 +461,13 @@ def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -
 def test_what_the_paired_interval_does_not_tell_from_the_best_is_level_with_it(cat: float, level: bool) -> None:
     rows = [run("cat", 0, cat, "cnn"), run("cat", 0, 90.0), run("dog", 0, 70.0, "cnn"), run("dog", 0, 70.0)]
     metrics = pd.DataFrame(rows)
-    found = level_with_best(metrics, noisy.draws(metrics, 0.2)).set_index(["category", "experiment"]).best
-    assert found.loc["cat"].to_dict() == {"adtr": True, "cnn": level}
+    found = level_with_best(metrics, noisy.draws(metrics, 0.2)).set_index(["category", "experiment"])
+    assert found.best.loc["cat"].to_dict() == {"adtr": True, "cnn": level}
+    gap, low, high = found.loc[("cat", "cnn"), BEHIND]
+    assert gap == pytest.approx(90.0 - cat)
+    assert low < gap < high
+    assert (low > 0) is not level
+    assert found.loc[("cat", "adtr"), BEHIND].tolist() == [0, 0, 0]
     assert "dog" not in found  # its values print alike
 
 
