@@ -654,10 +654,10 @@ def test_a_table_is_copied_as_it_is_sorted_without_numbers_of_runs(view: Callabl
     assert second == 'PaDiM,93.0 ± 1.4,94.0 ± 1.4,93.5 ± 1.4,"[93.4, 93.6]"'
     assert copied["Markdown"].splitlines()[1:3] == [
         "| :--- | ---: | ---: | ---: | ---: |",
-        "| PaDiM | 93.0 ± 1.4 | 94.0 ± 1.4 | 93.5 ± 1.4 | [93.4, 93.6] |",
+        "| PaDiM | **93.0 ± 1.4** | **94.0 ± 1.4** | **93.5 ± 1.4** | [93.4, 93.6] |",
     ]
     assert r"per cent & <b>\&001 & screw & mean & 95 \% interval \\" in copied["LaTeX"]
-    assert r"PaDiM & 93.0 $\pm$ 1.4 & 94.0 $\pm$ 1.4" in copied["LaTeX"]
+    assert r"PaDiM & \textbf{93.0 $\pm$ 1.4} & \textbf{94.0 $\pm$ 1.4}" in copied["LaTeX"]
 
 
 def shots(page: Any) -> list[str]:
