@@ -276,6 +276,7 @@ def test_every_image_has_its_words(page: Page) -> None:
 
 
 def test_a_drawing_shortens_its_points_and_not_its_numbers(tmp_path: Path) -> None:
+    set_look()
     plot, axes = plt.subplots()
     axes.plot([0, 1], [0.45, 0.8], label="loss 0.1234")
     axes.set_yticks([0.45, 0.625, 0.8])
