@@ -31,10 +31,19 @@ def _good(content: Row, _: list[Row]) -> Iterator[str]:
     yield escape(" ".join([content["sentence"], *content["answers"]]))
     told = content["departing"] if content["departures"] else f"This is {content['recipe']}"
     yield from [f"{escape(told)}.", *map(escape, content["images"])]
-    opening = content["opening"]
-    text, bold = opening_text(opening)
-    yield table(text, bold)
-    yield escape(opening["note"])
+    if content["opening"]["columns"]:
+        yield table(*opening_text(content["opening"]))
+        yield escape(content["opening"]["note"])
+        return
+    for section in content["datasets"]:
+        yield from _rates(section)
+    yield from ["### New images", *(f"`{command}`" for command in content["predict"])]
+
+
+def _rates(section: Row) -> Iterator[str]:
+    if section["thresholds"]:
+        yield f"### {escape(section['thresholds']['title'])}"
+        yield from _text(section["thresholds"])
 
 
 def opening_text(opening: Row) -> tuple[pd.DataFrame, set[tuple[int, int]]]:
@@ -66,6 +75,7 @@ def _against(content: Row, figures: list[Row]) -> Iterator[str]:
         yield f"### {escape(section['title'])}"
         for main in section["main"]:
             yield from [f"#### {escape(main['title'])}", _cells(main), *map(escape, main["sentences"])]
+        yield from [] if section["main"] else [_list(section["undefined"])]
         yield from _figures(figures, "against", place)
 
 
@@ -79,17 +89,16 @@ def _sure(content: Row, _: list[Row]) -> Iterator[str]:
 
 def _fails(content: Row, figures: list[Row]) -> Iterator[str]:
     for place, section in enumerate(content["datasets"]):
-        if section["thresholds"]:
-            yield f"### {escape(section['thresholds']['title'])}"
-            yield from _text(section["thresholds"])
+        yield from _rates(section) if content["opening"]["columns"] else []
         yield from _figures(figures, "fails", place)
         kinds = content["defects"][place]
         yield from [_list(kinds["missed"])] * bool(kinds["missed"])
         for kind in kinds["tables"]:
             yield f"### {escape(kind['title'])}"
             yield from _text(kind)
-    yield f"### {content['shortcuts']['title']}"
-    yield from _text(content["shortcuts"])
+    if content["shortcuts"]:
+        yield f"### {content['shortcuts']['title']}"
+        yield from _text(content["shortcuts"])
     if content["data"]:
         yield from ["### The data", _list(content["data"])]
 
@@ -100,8 +109,9 @@ def _ran(content: Row, figures: list[Row]) -> Iterator[str]:
     if content["departures"]:
         yield f"### {escape(content['departures']['title'])}"
         yield from _text(content["departures"])
-    yield f"### {content['parameters']['title']}"
-    yield from _text(content["parameters"])
+    if content["parameters"]["rows"]:
+        yield f"### {content['parameters']['title']}"
+        yield from _text(content["parameters"])
     for place, _ in enumerate(content["datasets"]):
         yield from _figures(figures, "ran", place)
     runs = pd.DataFrame(content["runs"])[RUN].astype(str)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pandas as pd
 
 from adtr.config.paths import Paths
-from adtr.config.study import Plan
+from adtr.config.study import Plan, run_folder
+from adtr.data.findings import ABSENT
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
 from adtr.evaluate import shortcuts
@@ -79,7 +81,14 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "examples": examples(cases),
         "gallery": cases,
         "about": about(plan, masked),
-        "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
+        "warnings": [
+            *warnings(plan),
+            *mixtures(runs.values()),
+            *_doubts([line for line in data if ABSENT not in line]),
+        ],
+        "predict": [
+            f"adtr predict {quote(str(run_folder(results, *run)))} IMAGES --output predictions" for run in plan.runs()
+        ],
         "data": data,
         "departures": departed if departed["rows"] else None,
         "departing": opening.departing(departed["rows"], recipe),
@@ -100,7 +109,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "runs": list(runs.values()),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
-    content |= {"defects": _defects(plan, found), "shortcuts": text_table(shortcut_sheet(plan, simple))}
+    shortcut = text_table(shortcut_sheet(plan, simple)) if simple.auroc.notna().any() else None
+    content |= {"defects": _defects(plan, found), "shortcuts": shortcut}
     return content | {"contents": _contents(content)}
 
 
@@ -125,14 +135,19 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
     def each(name: str, title: str) -> list[tuple[str, str]]:
         return [(f"{name}-{n}", f"{of['title']}: {title}" if len(datasets) > 1 else title) for n, of in datasets]
 
-    fails = [("predictions", "Predictions at a threshold")]
+    fails = [("predictions", "Predictions at a threshold")] if content["gallery"]["datasets"] else []
     curves = zip(each("rates", thresholds.TITLE), each("curves", "Curves over all thresholds"), datasets, strict=True)
     for rates, curve, (_, of) in curves:
-        fails += [rates, curve] if of["thresholds"] else [curve]
+        fails += [rates] if of["thresholds"] and content["opening"]["columns"] else []
+        drawn = [*of["figures"], *(figure for category in of["categories"] for figure in category["figures"])]
+        fails += [curve] if any(figure["question"] == "fails" for figure in drawn) else []
     kinds = zip(each("defects", "By kind of defect"), content["defects"], strict=True)
-    fails += [entry for entry, of in kinds if of["tables"]] + [("shortcuts", content["shortcuts"]["title"])]
+    fails += [entry for entry, of in kinds if of["tables"]]
+    fails += [("shortcuts", content["shortcuts"]["title"])] if content["shortcuts"] else []
     ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
-    ran += [("size", content["parameters"]["title"]), ("training", "Training"), ("runs", "Runs")]
+    if content["parameters"]["rows"]:
+        ran += [("size", content["parameters"]["title"]), ("training", "Training")]
+    ran += [("runs", "Runs")]
     return {
         "good": [],
         "against": [("paper", "The paper’s tables")] * bool(content["papers"])
@@ -200,11 +215,19 @@ def _dataset(
         "title": plan.datasets[name].title,
         "masks": masks,
         "thresholds": text_table(rates) if rates else None,
-        "main": [tables[metric] for metric in main if tables[metric]["rows"]],
-        "further": [table for metric, table in tables.items() if metric not in main],
+        "main": [tables[metric] for metric in main if _is_defined(tables[metric])],
+        "further": [table for metric, table in tables.items() if metric not in main and _is_defined(table)],
+        "undefined": [
+            *dict.fromkeys(line for metric in main for line in undefined(measured[measured.metric == metric], plan))
+        ],
         "figures": of_dataset(plan, name, masks, results),
         "categories": categories,
     }
+
+
+def _is_defined(table: Row) -> bool:
+    """Whether any cell of a table of metrics has a value."""
+    return any(not math.isnan(cell["value"]) for row in table["rows"] for cell in row["cells"])
 
 
 def text_table(sheet: render.Sheet) -> Row:

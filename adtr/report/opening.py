@@ -35,7 +35,7 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
     for dataset in plan.datasets:
         means = _means(plan, summary, dataset, "image_auroc").dropna(subset="mean")
         if means.empty:
-            lines.append(f"On {plan.datasets[dataset].title} no mean is defined; the reasons stand below.")
+            lines.append(f"{plan.datasets[dataset].title}: no mean is defined; the reasons stand below.")
             continue
         best = means.loc[means["mean"].idxmax()]
         text = f"{plan.titles[best.name]} has the highest image AUROC on {plan.datasets[dataset].title}: "
@@ -63,10 +63,11 @@ def data(plan: Plan, datasets: list[Row]) -> list[str]:
     for section in datasets:
         trained = sum(of["trained"] for of in section["categories"])
         normal, anomalous = (sum(of["counts"][label] for of in section["categories"]) for label in (0, 1))
-        text = f"{section['title']}: {trained:,} normal training images, {normal:,} normal and {anomalous:,} anomalous "
-        text += "test images" + (
-            "" if section["masks"] or not anomalous else " without masks: nothing is measured by pixels"
+        tested = (
+            f"{normal:,} normal and {anomalous:,} anomalous test images" if normal + anomalous else "no test images"
         )
+        text = f"{section['title']}: {trained:,} normal training images, {tested}"
+        text += " without masks: nothing is measured by pixels" if anomalous and not section["masks"] else ""
         lines.append(f"{text}. {plan.datasets[section['name']].note}".strip())
     return lines
 
@@ -116,7 +117,7 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
         "title": "Methods and metrics",
         "columns": columns,
         "groups": [*filter(None, groups)],
-        "note": "; ".join([*names, BRACKETS]),
+        "note": "; ".join([*names, BRACKETS]) if columns else "",
     }
 
 

@@ -13,7 +13,6 @@ from adtr.data.sources import Source
 from adtr.evaluate.bootstrap import reference_of
 from adtr.report.runs import Row, written
 from adtr.tables.render import listed
-from adtr.tables.uncertainty import SAMPLED
 
 AUTHORS = {  # of the data sets, by source; licences and pages are in params/sources.yaml
     "mvtec": "P. Bergmann et al., “MVTec AD”, CVPR 2019 and IJCV 2021",
@@ -48,7 +47,7 @@ def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
     runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
     settings = [_setting(plan, name, name in masked) for name in plan.datasets]
-    return [f"{runs} {SAMPLED}", *settings, VERIFIED]
+    return [runs, *settings, VERIFIED]
 
 
 def _setting(plan: Plan, name: str, masks: bool) -> str:

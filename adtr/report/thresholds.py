@@ -16,9 +16,9 @@ TITLE = "False alarms and misses at the threshold"
 COLUMNS = ["experiment", "category", "seed", "asked, %", "images", "threshold", "false alarms, %", "misses, %"]
 GUARANTEE = (
     "The threshold is set by so many normal images that were not trained on; test images play no part. At most the "
-    "share asked for of normal images is above it, on average over such draws and if all are exchangeable. In "
-    "brackets: 95 % intervals (Clopper & Pearson) of these test images."
+    "share asked for of normal images is above it, on average over such draws and if all are exchangeable."
 )
+BRACKETS = "In brackets: 95 % intervals (Clopper & Pearson) of these test images."
 
 
 def start(
@@ -69,6 +69,8 @@ def is_rate(metric: pd.Series) -> pd.Series:
 def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
     """The threshold of each run that has one, and its rates in per cent, or why there are none; None without such runs.
 
+    Without test images there are no columns of rates.
+
     Args:
         metrics: the tidy rows of a data set.
         results: the study's folder of results.
@@ -92,8 +94,13 @@ def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
         ]
         names = [plan.titles[str(experiment)], str(category), str(seed)]
         rows.append([*names, f"{100 * asked:g}", str(len(scores)), value, *rates])
-    text = pd.DataFrame(rows, columns=COLUMNS)
-    return Sheet(TITLE, text, [GUARANTEE]) if rows else None
+    text, known = pd.DataFrame(rows, columns=COLUMNS), metrics[metrics.metric.isin(RATES)].value.notna().any()
+    text = text if known else text.drop(columns=COLUMNS[-2:])
+    return (
+        Sheet(TITLE if known else "Thresholds", text, [" ".join([GUARANTEE, *([BRACKETS] if known else [])])])
+        if rows
+        else None
+    )
 
 
 def _ends(name: str) -> list[str]:

@@ -156,7 +156,7 @@ def test_where_no_mean_is_defined_the_first_table_is_empty_and_a_sentence_says_s
     summary = summary.assign(mean=NAN, low=NAN, high=NAN, best=False, provenance="")
     found = opening.table(plan, summary, {}, {})
     assert (found["columns"], found["groups"]) == ([], [])
-    assert opening.answers(plan, summary) == ["On ELPV (solar cells) no mean is defined; the reasons stand below."]
+    assert opening.answers(plan, summary) == ["ELPV (solar cells): no mean is defined; the reasons stand below."]
 
 
 def test_the_first_sentence_says_who_is_next_and_how_far_behind() -> None:
