@@ -75,6 +75,14 @@ class Prediction:
         return None if self.pixel_threshold is None else self.anomaly_map > self.pixel_threshold
 
     @property
+    def peak(self) -> tuple[int, int]:
+        """Where the map is highest: x, y in px of the image, from its upper left corner."""
+        places = np.unravel_index(int(self.token_map.argmax()), self.token_map.shape)
+        steps = [(side - 1) / max(grid - 1, 1) for side, grid in zip(self.size, self.token_map.shape, strict=True)]
+        y, x = (round(place * step) for place, step in zip(places, steps, strict=True))  # corners on corners
+        return x, y
+
+    @property
     def largest_region(self) -> Region | None:
         """The largest region of `pred_mask`, of pixels that touch by a side or a corner; None if there is none."""
         mask = self.pred_mask

@@ -55,6 +55,8 @@ class Found(BaseModel):
     pred_score: float
     threshold: float | None
     pred_label: bool | None  # true: anomalous
+    peak: tuple[int, int]  # x, y of the highest value of the map, px
+    pixel_threshold: float | None
     box: tuple[int, int, int, int] | None  # of the largest region: left, top, right, bottom, px
     area: int | None  # of it, px
     width: int
@@ -173,6 +175,8 @@ def _found(detector: Detector, content: bytes, with_overlay: bool) -> Found:
         pred_score=found.pred_score,
         threshold=found.threshold,
         pred_label=found.pred_label,
+        peak=found.peak,
+        pixel_threshold=found.pixel_threshold,
         box=region and region[:4],
         area=region and region[4],
         width=image.width,

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,9 @@ from adtr.predict.overlay import overlay
 logger = logging.getLogger(__name__)
 
 REGION = ["left", "top", "right", "bottom", "area"]  # of the largest region, px
-COLUMNS = ["file", "pred_score", "threshold", "pred_label", *(f"region_{name}" for name in REGION), "milliseconds"]
-COLUMNS += ["overlay"]
+COLUMNS = ["file", "pred_score", "threshold", "pred_label", "peak_x", "peak_y", "pixel_threshold"]
+COLUMNS += [*(f"region_{name}" for name in REGION), "milliseconds", "overlay"]
+WIDE = 0.5  # of an image; a larger region says little of where the defect is
 
 
 def find_run(name: str, study: str | None) -> Path:
@@ -72,24 +74,36 @@ def predict(
             content = saved(lambda file: np.save(file, prediction.anomaly_map))
             write_bytes(output / "maps" / f"{names[place]}.npy", content)
 
-    rows = []
+    rows, shares = [], []
     with logging_redirect_tqdm():
         found = tqdm(detector.stream(paths, write), total=len(paths), unit="image", disable=None)
         for path, name, prediction in zip(paths, names, found, strict=True):
             if isinstance(prediction, UserError):
                 logger.warning("skipped %s", prediction)
             else:
-                rows.append([cell(path), *_values(prediction), f"overlays/{name}.png"])
+                values = _values(prediction)
+                rows.append([cell(path), *values, f"overlays/{name}.png"])
+                if area := values[COLUMNS.index("region_area") - 1]:
+                    shares.append(area / (prediction.size[0] * prediction.size[1]))
+    if shares and float(np.median(shares)) > WIDE:
+        logger.warning(
+            "the largest regions cover %.0f %% of their images (median): peak_x and peak_y say where the map is "
+            "highest; a larger features.image_size makes regions smaller",
+            100 * float(np.median(shares)),
+        )
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table = table.astype({"pred_score": np.float32, "threshold": np.float32})  # as many digits as they have
+    numbers = ["pred_score", "threshold", "pixel_threshold"]
+    table = table.astype(dict.fromkeys(numbers, np.float32))  # as many digits as they have
     write_text(output / "predictions.csv", table.to_csv(index=False))
     return _summary(detector, table, len(paths) - len(table), time.monotonic() - began, output), len(paths) - len(table)
 
 
-def _values(prediction: Prediction) -> list[float | int | str | None]:
+def _values(prediction: Prediction) -> list[Any]:
+    """The row of a prediction, without the names of files."""
     label = None if prediction.pred_label is None else int(prediction.pred_label)
     region = prediction.largest_region or [""] * len(REGION)
-    return [prediction.pred_score, prediction.threshold, label, *region, round(prediction.milliseconds, 2)]
+    values = [prediction.pred_score, prediction.threshold, label, *prediction.peak, prediction.pixel_threshold]
+    return [*values, *region, round(prediction.milliseconds, 2)]
 
 
 def _summary(detector: Detector, table: pd.DataFrame, skipped: int, seconds: float, output: Path) -> str:

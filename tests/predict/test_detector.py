@@ -17,6 +17,7 @@ from vouched import vouch_again
 from adtr import Detector
 from adtr.errors import UserError
 from adtr.evaluate.measure import upsampled
+from adtr.predict.detector import Prediction
 from adtr.records import read_json, write_only
 
 Make = Callable[..., Path]  # the fixture `made`
@@ -153,6 +154,16 @@ def test_the_largest_region_is_boxed(detector: Detector) -> None:
     left, top, right, bottom, area = region  # half way between tokens: 10 px apart down, 80 / 7 px across
     assert (left, top, right, bottom) == (41, 46, 75, 65)
     assert 0.8 * 34 * 19 < area < 34 * 19
+
+
+@pytest.mark.parametrize("size", [(71, 81), (8, 8), (1, 3)])
+def test_the_peak_is_where_the_map_is_highest(size: tuple[int, int]) -> None:
+    token_map = np.zeros((8, 8), np.float32)
+    token_map[2, 6] = 1
+    found = Prediction(0.0, None, None, token_map, size, None)
+    x, y = found.peak
+    assert found.anomaly_map[y, x] == found.anomaly_map.max()
+    assert Prediction(0.0, None, None, np.ones((1, 1), np.float32), size, None).peak == (0, 0)
 
 
 def test_a_first_score_imports_nothing_slow(made: Make, path: Path) -> None:

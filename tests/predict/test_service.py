@@ -63,6 +63,7 @@ def test_an_image_gets_what_the_detector_gives(address: str, made: Make, image: 
     assert found["pred_score"] == expected.pred_score
     assert (found["threshold"], found["pred_label"]) == (expected.threshold, expected.pred_label)
     assert expected.largest_region == (*found["box"], found["area"])
+    assert (expected.peak, expected.pixel_threshold) == (tuple(found["peak"]), found["pixel_threshold"])
     picture = Image.open(io.BytesIO(base64.b64decode(found["overlay"])))
     assert (picture.format, picture.size) == ("PNG", (512, 512))
     assert post(address, image.read_bytes(), params={"overlay": "false"}).json()["overlay"] is None

@@ -41,6 +41,8 @@ def test_a_folder_gives_a_table_overlays_maps_and_a_summary(capsys: pytest.Captu
         map_ = np.load(Path("out/maps", Path(str(row.overlay)).stem).with_suffix(".npy"))
         assert (map_.shape, map_.dtype) == ((image.height, image.width), np.float32)
         assert max(Image.open(Path("out", str(row.overlay))).size) == 512
+        assert map_[row.peak_y, row.peak_x] == pytest.approx(map_.max(), rel=0.05)
+        assert (map_ > row.pixel_threshold).any() == (row.region_area > 0)
     marked = table.dropna(subset="region_area")
     assert len(marked) > 0
     assert (

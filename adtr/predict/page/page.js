@@ -77,7 +77,7 @@ function show(file, found) {
     ? `Largest region: ${found.area.toLocaleString("en")} px, from (${left}, ${top}) to (${right}, ${bottom}). `
     : "";
   card.querySelector(".region").textContent =
-    `${region}${found.width} × ${found.height} px, ${Math.round(found.milliseconds)} ms.`;
+    `Highest at (${found.peak.join(", ")}). ${region}${found.width} × ${found.height} px, ${Math.round(found.milliseconds)} ms.`;
   results.unshift({ score: found.pred_score, card });
   get("results").prepend(card);
   for (const { card: old } of results.splice(LARGEST)) old.remove();
