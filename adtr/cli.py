@@ -449,7 +449,8 @@ def _export(options: Options) -> None:
     run, detector = _detector(options)
     images = spaced(images_of(options.images, b"", options.output)[0]) if options.images else own_images(run)
     agreement = export(detector, options.output, images, options.input_, _licences(run, detector.params))
-    print(f"{options.output}: written; largest differences from PyTorch: {agreement}")
+    whose = "those of --images" if options.images else "its own, spaced by score"
+    print(f"{options.output}: written; largest differences from PyTorch: {agreement} ({whose})")
 
 
 def _serve(options: Options) -> None:

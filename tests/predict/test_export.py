@@ -24,6 +24,7 @@ from adtr.predict.export import TOLERANCE, Graph, Input, export
 Make = Callable[..., Path]  # the fixture `made`
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "transformer": ("adtr", {}),
+    "adtr_plus": ("adtr_plus", {}),
     "no_attention": ("adtr", {"model": {"variant": "no_attention"}}),
     "no_query": ("adtr", {"model": {"variant": "no_query"}}),
     "cnn": ("adtr", {"model": {"variant": "cnn"}}),
