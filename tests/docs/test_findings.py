@@ -3,6 +3,7 @@
 import re
 
 import planted
+import pytest
 
 ROOT = planted.REPOSITORY
 TEXT = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
@@ -15,16 +16,30 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_the_matrix_of_distances_is_that_of_its_report() -> None:
-    report = (ROOT / "reports/measured/distance_elpv/report.md").read_text(encoding="utf-8")
-    measured = {row[0]: f"{row[3]} {row[4]}" for row in rows(report) if len(row) == 6 and row[4].startswith("[")}
-    head, *lines = rows(TEXT[TEXT.index("<!-- distance_elpv -->") : TEXT.index("<!-- /distance_elpv -->")])
+def measured_of(study: str, metric: str) -> dict[str, list[str]]:
+    """The row of each experiment in a report's table of a metric: its categories, their mean, the interval."""
+    report = (ROOT / f"reports/measured/{study}/report.md").read_text(encoding="utf-8")
+    return {row[0]: row[1:] for row in rows(report.partition(f"# {metric}\n")[2].partition("\n#")[0])}
+
+
+@pytest.mark.parametrize(
+    ("mark", "study", "metric"),
+    [
+        ("distance_elpv", "distance_elpv", "image AUROC"),
+        ("distance_mvtec image AUROC", "distance_mvtec", "image AUROC"),
+        ("distance_mvtec pixel AUROC", "distance_mvtec", "pixel AUROC"),
+    ],
+)
+def test_the_matrix_of_distances_is_that_of_its_report(mark: str, study: str, metric: str) -> None:
+    found = measured_of(study, metric)
+    measured = {name: f"{row[2]} {row[3]}" for name, row in found.items()}
+    head, *lines = rows(TEXT[TEXT.index(f"<!-- {mark} -->") : TEXT.index(f"<!-- /{mark} -->")])
     assert head[1:] == [*DISTANCES]
     for name, *cells in lines:
         for distance, cell in zip(head[1:], cells, strict=True):
             plain = ", L2" if name == "Mean" and distance == "L2" else DISTANCES[distance]
             assert cell == measured[name + plain], (name, distance)
-    for name in ("PaDiM", "PatchCore"):
+    for name in ("PaDiM", "PatchCore") if study == "distance_elpv" else ():
         assert f"{name} is at {measured[name]}" in TEXT or f"{name} at {measured[name]}" in TEXT
 
 
@@ -42,3 +57,46 @@ def test_the_differences_in_its_text_are_those_of_its_report() -> None:
     for name, (gap, interval, text) in said.items():
         assert gaps[name] == (gap, interval)
         assert text in plain
+
+
+def test_the_differences_on_bottle_and_screw_are_those_of_its_report() -> None:
+    report = (ROOT / "reports/measured/distance_mvtec/report.md").read_text(encoding="utf-8")
+    gaps = {(row[0], row[2]): (row[3], row[4]) for row in rows(report) if len(row) == 8}
+    said = {
+        ("ADTR, Mahalanobis", "image AUROC"): (
+            "-4.9",
+            "[-9.6, -0.2]",
+            "costs it 4.9 points of image AUROC (0.2 to 9.6)",
+        ),
+        ("ADTR, Mahalanobis", "pixel AUROC"): ("-2.9", "[-3.5, -2.3]", "2.9 of pixel AUROC (2.3 to 3.5)"),
+        ("ADTR, Mahalanobis", "AUPRO"): ("-10.2", "[-12.2, -8.3]", "10.2 of AUPRO (8.3 to 12.2)"),
+        ("PaDiM", "image AUROC"): ("-9.5", "[-14.5, -4.6]", "9.5 points of image AUROC (4.6 to 14.5)"),
+        ("PaDiM", "pixel AUROC"): ("-2.4", "[-3.1, -1.8]", "2.4 of pixel AUROC (1.8 to 3.1)"),
+        ("PaDiM", "AUPRO"): ("-9.1", "[-11.3, -7.1]", "9.1 of AUPRO (7.1 to 11.3)"),
+        ("PatchCore", "image AUROC"): ("+1.0", "[-3.2, +5.1]", "image AUROC (−1.0, −5.1 to 3.2)"),
+        ("PatchCore", "pixel AUROC"): ("-1.5", "[-1.9, -1.1]", "1.5 of pixel AUROC (1.1 to 1.9)"),
+        ("PatchCore", "AUPRO"): ("-7.3", "[-9.4, -5.4]", "7.3 of AUPRO (5.4 to 9.4)"),
+        ("w/o query", "AUPRO"): ("-1.5", "[-2.4, -0.7]", "AUPRO is 1.5 lower (0.7 to 2.4)"),
+        ("CNN", "image AUROC"): ("+0.5", "[-3.1, +4.1]", "The CNN is level with ADTR"),
+        ("CNN", "AUPRO"): ("-0.3", "[-1.0, +0.5]", "in all three metrics"),
+    }
+    plain = re.sub(r"\s+", " ", TEXT)
+    for key, (gap, interval, text) in said.items():
+        assert gaps[key] == (gap, interval)
+        assert text in plain
+    image, pixel = (measured_of("distance_mvtec", metric) for metric in ("image AUROC", "pixel AUROC"))
+    assert f"ADTR's image AUROC is {image['ADTR'][0]} (paper 100), its pixel AUROC {pixel['ADTR'][0]}" in plain
+    assert f"better there ({pixel['Mean, L2'][0]})" in plain
+    assert float(pixel["ADTR"][1]) - float(pixel["Mean, L2"][1]) == pytest.approx(5.0)
+    assert f"image AUROC {image['ADTR'][1]} in place of" in plain
+    both = [f"{name} {image[name][2]} and {pixel[name][2]}" for name in ("PaDiM", "PatchCore")]
+    assert "PaDiM is at {} and {}, PatchCore at {} and {}.".format(*re.findall(r"[\d.]+", " ".join(both))) in plain
+
+
+def test_the_readme_says_the_same_of_bottle_and_screw() -> None:
+    image, pixel = (measured_of("distance_mvtec", metric) for metric in ("image AUROC", "pixel AUROC"))
+    told = rows(
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("study `distance_mvtec`)")[2].partition("**")[0]
+    )
+    for name, *cells in told[1:]:
+        assert cells[::2] == [image[name][0], pixel[name][0], image[name][1], pixel[name][1]]
