@@ -51,7 +51,7 @@ wildcard_constraints:
 
 
 BEGAN = time.time()
-NO_LOG = "no log ends in an error: the same command with `--quiet reason` shows each job; on a cluster, what Slurm says of it, too"
+NO_LOG = "no log ends in an error: the same command with `--quiet reason` shows each job, and what a cluster says of it"
 if MISSING:
     logger.warning("\n  ".join(["Missing:", *MISSING]))
 

@@ -18,12 +18,13 @@ from adtr.config import PARAMS
 from adtr.config.levels import parse_settings, short, suggestion
 from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, Store
-from adtr.config.schema import root_of
+from adtr.config.schema import FOLDERS, categories_in, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve, studies
 from adtr.data import findings
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
 from adtr.errors import UserError
+from adtr.tables.render import listed
 from adtr.tables.stage import table_names
 from adtr.tables.summary import TABLES
 
@@ -366,14 +367,21 @@ class Workflow:
         )
 
     def missing_data(self) -> list[str]:
-        """The folders of data sets that are neither here nor indexed."""
-        wanted = [
-            definition
-            for name, definition in self.paths.datasets.items()
-            if not definition.generated
-            and not any((RESULTS / kind / self.paths.keys[name]).is_dir() for kind in ("manifests", "outliers"))
-        ]
-        return [f"{of.title}: {folder}" for of in wanted if not (folder := root_of(of.root, of.title)).is_dir()]
+        """The folders of data sets, and of their categories, that are neither here nor indexed."""
+        found = []
+        for name, of in self.paths.datasets.items():
+            folder = root_of(of.root, of.title)
+            if of.generated or (RESULTS / "outliers" / self.paths.keys[name]).is_dir():
+                continue
+            if not folder.is_dir():
+                indexed = (RESULTS / "manifests" / self.paths.keys[name]).is_dir()
+                found += [] if indexed else [f"{of.title}: {folder}"]
+            elif of.layout in FOLDERS:
+                there = categories_in(folder, of.layout)
+                absent = [c for c in of.categories if c not in there and not self.paths.manifest(name, c).is_file()]
+                known = listed(there) if there else f"no folder that holds {FOLDERS[of.layout]}"
+                found += [f"{of.title}: {listed(absent)} in {folder}, where there is {known}"] if absent else []
+        return found
 
     def missing_weights(self) -> list[str]:
         """The weight files that are not here though features of their backbone are still to be extracted."""

@@ -181,6 +181,20 @@ def test_a_data_set_that_is_neither_here_nor_indexed_is_missing(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_a_category_that_its_folder_lacks_is_missing_before_the_first_job(tmp_path: Path) -> None:
+    flow, good = workflow("distance_mvtec"), tmp_path / "data/mvtec/bottle/train/good"
+    (tmp_path / "data/mvtec").mkdir(parents=True)
+    none = "MVTec-AD: bottle and screw in data/mvtec, where there is no folder that holds train/good"
+    assert flow.missing_data() == [none]
+    good.mkdir(parents=True)
+    assert flow.missing_data() == ["MVTec-AD: screw in data/mvtec, where there is bottle"]
+    manifest = flow.paths.manifest("mvtec", "screw")
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    assert flow.missing_data() == []
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_weights_that_are_neither_here_nor_used_before_are_missing() -> None:
     flow = workflow("paper")
     file = Path(flow.sources["efficientnet_b4"].destination)

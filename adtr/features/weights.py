@@ -72,5 +72,6 @@ def _packaged(name: str) -> Path:
         return next(Path(importlib.import_module(package).__path__[0], "models").glob("*.pth"))
     except (ImportError, StopIteration):
         raise UserError(
-            f"{name}: params/sources.yaml does not name its weights, and no package {package} is installed"
+            f"{name}: params/sources.yaml does not name its weights, and no package {package} is installed: "
+            "name them there, or set features.weights: random"
         ) from None

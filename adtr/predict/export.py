@@ -239,10 +239,11 @@ def distance_of(params: Params, state: Mapping[str, Tensor]) -> Distance:
             return Distance(None, state["channels"], state["mean"], state["whitening"])
         case "autoencoder":
             return Distance(Patches(learned, (tokens, 3 * (features.image_size // features.grid_size) ** 2), params))
-    raise UserError(
-        f"{params.method} cannot be exported: it searches the features of training images, and only what is a network "
-        "or a Gaussian becomes an ONNX file: use `adtr predict`, `adtr serve` or Detector"
-    )
+        case "patchcore" | "spade" | "kde":
+            why = "it searches the features of training images, and an ONNX file holds a network or a Gaussian"
+        case _:
+            why = "adtr/predict/export.py has no graph of it"
+    raise UserError(f"{params.method} cannot be exported: {why}: use `adtr predict`, `adtr serve` or Detector")
 
 
 def _with_plain_layers(module: nn.Module) -> None:

@@ -9,7 +9,7 @@ from adtr.config.study import Plan, run_folder
 from adtr.errors import UserError
 from adtr.evaluate import conformal
 from adtr.records import Record
-from adtr.tables.render import Sheet
+from adtr.tables.render import DASH, Sheet
 
 RATES = ("false_alarms", "misses")  # how the metrics' names begin
 TITLE = "False alarms and misses at the threshold"
@@ -75,7 +75,7 @@ def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
         metrics: the tidy rows of a data set.
         results: the study's folder of results.
     """
-    rows = []
+    rows, too_few = [], dict[str, None]()
     for (experiment, category, seed), run in metrics[is_rate(metrics.metric)].groupby(
         ["experiment", "category", "seed"], sort=False
     ):
@@ -86,21 +86,19 @@ def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
         scores = evaluation.table("calibration.csv").pred_score.to_numpy()
         try:
             value = f"{conformal.threshold(scores, asked):.4g}"
-        except UserError:  # too few images: the rates say so
-            value = "–"
-        rates = [
-            row.note[name].removeprefix("undefined: ") or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)])
-            for name in RATES
-        ]
+            rates = [
+                row.note[name].removeprefix("undefined: ") or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)])
+                for name in RATES
+            ]
+        except UserError as error:  # too few images for that rate
+            value, rates = DASH, [DASH] * len(RATES)
+            too_few[f"Without a threshold: {error}."] = None
         names = [plan.titles[str(experiment)], str(category), str(seed)]
         rows.append([*names, f"{100 * asked:g}", str(len(scores)), value, *rates])
     text, known = pd.DataFrame(rows, columns=COLUMNS), metrics[metrics.metric.isin(RATES)].value.notna().any()
     text = text if known else text.drop(columns=COLUMNS[-2:])
-    return (
-        Sheet(TITLE if known else "Thresholds", text, [" ".join([GUARANTEE, *([BRACKETS] if known else [])])])
-        if rows
-        else None
-    )
+    notes = [" ".join([GUARANTEE, BRACKETS] if known else [GUARANTEE]), *too_few]
+    return Sheet(TITLE if known else "Thresholds", text, notes) if rows else None
 
 
 def _ends(name: str) -> list[str]:

@@ -27,8 +27,10 @@ def test_rates_stand_beside_what_was_asked_for(smoke: Plan, tmp_path: Path, imag
     misses = rows("undefined: no such images", misses=float("nan"), misses_low=0.0, misses_high=0.0)
     found = sheet(pd.DataFrame([*rows(image_auroc=90.0), *alarms, *misses]), smoke, tmp_path)
     assert found is not None
-    expected = [["PaDiM", "screw", "0", "1", str(images), threshold, "0.0 [0.0, 8.6]", "no such images"]]
-    assert found.text.to_numpy().tolist() == expected
+    rates = ["–", "–"] if threshold == "–" else ["0.0 [0.0, 8.6]", "no such images"]
+    assert found.text.to_numpy().tolist() == [["PaDiM", "screw", "0", "1", str(images), threshold, *rates]]
+    told = [note for note in found.notes if note.startswith("Without a threshold: 98 calibration images are too few")]
+    assert len(told) == (threshold == "–")
 
 
 def test_there_is_no_table_without_thresholds(smoke: Plan, tmp_path: Path) -> None:
