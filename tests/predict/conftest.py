@@ -50,12 +50,13 @@ def made(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
         key = f"{method}-{calibration}-{seed}-{changes}"
         if key in runs:
             return runs[key]
-        params, run = parameters(method, calibration, **changes), folder / str(len(runs))
+        params = parameters(method, calibration, **changes)
         store, bank, start = folder / params.features.backbone / "carpet.npy", None, None
         if not store.is_file():
             extract(manifest, images, params.features, None, store)
         if params.start:
             start = make(params.start, calibration, seed)
+        run = folder / str(len(runs))  # once that of its start has its own
         if method == "adtr_plus":
             bank = banked(folder / "bank", manifest, images, params)
         stores = {"carpet": store}
