@@ -49,3 +49,18 @@ def test_the_report_begins_with_threshold_and_command_and_has_nothing_empty(tmp_
         deeper = headings[place + 1 : place + 2] > [level]
         assert body.strip() or deeper, (place, level)
     assert not re.search(r"<tbody>\s*</tbody>", texts["html"])
+    fails_in_one_form_alone(shop, report)
+
+
+def fails_in_one_form_alone(shop: Workshop, report: Path) -> None:
+    """A form that cannot be written leaves the others, and is written once it can be."""
+    template = shop.folder / "adtr/report/page.tex.j2"
+    whole = template.read_text()
+    template.write_text(whole + "<< absent >>")
+    failed = shop.snakemake("report", "--cores", "2", study="line")
+    assert failed.returncode != 0
+    assert "report.tex: UndefinedError" in failed.stdout
+    assert {path.name for path in report.glob("re*")} == {"report.html", "report.md"}
+    template.write_text(whole)
+    assert shop.snakemake("report", "--cores", "2", study="line").returncode == 0
+    assert {path.name for path in report.glob("re*")} == {"report.html", "report.md", "report.tex", "record.json"}

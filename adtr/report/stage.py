@@ -48,7 +48,7 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
         return document(content, figures, tables)
 
     _write_each(
-        f"`adtr report --study {plan.name}` writes the others, which Snakemake removes",
+        "the others are written",
         {
             "figures": copies,
             "report.html": lambda: write_text(output / "report.html", page(content)),
