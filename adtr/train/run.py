@@ -151,7 +151,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The saved state, or the one before where that is damaged; None if there is none."""
+    """The saved state; where that is damaged, the one before, which takes its place; None if there is none."""
     for path in (folder / name for name in STATES):
         if not path.is_file():
             continue
@@ -165,6 +165,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         except Exception as error:  # torch.load raises almost anything
             logger.warning("%s is damaged and not used: %s", path, error)
             continue
+        path.replace(folder / STATES[0])  # else the next save would put the damaged one in the place of this
         logger.info("resumes after epoch %d", len(state["history"]))
         return state
     return None

@@ -434,6 +434,31 @@ def test_a_damaged_state_is_told_and_costs_epochs_only(
     assert ("resumes after epoch 2" in caplog.text) is not both
 
 
+@pytest.mark.parametrize("content", ["bit", "another training's", "gone"])
+def test_a_damaged_state_never_takes_the_place_of_a_good_one(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk right after resuming: the state before is still there."""
+    broken_off(tmp_path / "own", monkeypatch)
+    broken_off(tmp_path / "other", monkeypatch)
+    path = tmp_path / "own/state.pt"
+    raw = path.read_bytes()
+    path.unlink()
+    if content != "gone":
+        path.write_bytes(
+            raw[:-1] + bytes([raw[-1] ^ 1]) if content == "bit" else (tmp_path / "other/state.pt").read_bytes()
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "write_bytes", full)
+        with pytest.raises(UserError, match="no space"):
+            optimize(Context(0, state=tmp_path / "own"))
+    assert len((load_state(tmp_path / "own") or {"history": []})["history"]) == 2
+
+
+def full(path: Path, _: object) -> None:
+    raise UserError(f"no space left to write {path}")
+
+
 def with_checksum(content: object) -> bytes:
     raw = saved(lambda file: torch.save(content, file))
     return raw + hashlib.sha256(raw).digest()
