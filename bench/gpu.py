@@ -6,7 +6,7 @@ hours of Tables 1-4. Images and
 weights are random, features as the store has them, float16. "plain" is torch's own transformer in float32
 (bench/plain.py), also with its fused attention. Trainings side by side are processes; without NVIDIA's MPS they take
 turns on the GPU. What does not fit into the minutes is left out, and said so.
-    python bench/gpu.py --minutes 4 --output gpu.json
+    python bench/gpu.py --minutes 5 --output gpu.json
     python bench/gpu.py --device cpu --tiny --minutes 0.5      # shows that the command works
 """
 
@@ -318,7 +318,7 @@ def steps_of_the_paper() -> Counter[Shape]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cpu shows that the command works [cuda]")
-    parser.add_argument("--minutes", type=float, default=4, help="that it may take [4]")
+    parser.add_argument("--minutes", type=float, default=5, help="that it may take [5]")
     parser.add_argument("--rounds", type=int, default=20, help="of sides that take turns, at most [20]")
     parser.add_argument("--most", type=int, default=8, help="trainings side by side, a power of 2 [8]")
     parser.add_argument("--tiny", action="store_true", help="a tiny batch and images of 64 px, for a CPU")

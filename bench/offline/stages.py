@@ -173,8 +173,8 @@ def compared_metrics(folder: Path, one: str, other: str) -> list[str]:
 def bench(stage: Stage) -> None:
     """bench/gpu.py, with nothing else on the GPU."""
     settings = stage.visit.settings
-    options = ["--device", "cpu", "--most", 1] if settings.cpu else []
-    options += ["--tiny", "--minutes", 2, "--rounds", 2] if settings.tiny else ["--minutes", 4]
+    options = ["--device", "cpu", "--most", 2] if settings.cpu else []
+    options += ["--tiny", "--minutes", 2, "--rounds", 2] if settings.tiny else ["--minutes", 5]
     words = [stage.visit.python, "bench/gpu.py", *options, "--output", stage.folder / "gpu.json"]
     stage.run(words, "gpu.txt", 420)
     gpu_state(stage, "gpu.txt")
