@@ -56,8 +56,9 @@ def remove_partial(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes `content` to `path` atomically."""
-    with written_atomically(path) as temporary:
-        temporary.write_bytes(content)
+    # not Path.write_bytes, whose view of the content lives on with the traceback of an error
+    with written_atomically(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,11 +1,12 @@
 """What is to be measured on a GPU, in so many minutes: a table, and with --output the same as JSON.
 
-Steps of training, launched and recorded, against the card's own copies and matrix products; trainings side by side;
-extraction from memory, and from files with images decoded ahead by so many threads; hours of Tables 1-4. Images and
+Steps of training, launched and recorded, against the card's own copies and matrix products; trainings side by side, or
+stacked as one (bench/stacked.py); extraction from memory, and from files with images decoded ahead by so many threads;
+hours of Tables 1-4. Images and
 weights are random, features as the store has them, float16. "plain" is torch's own transformer in float32
 (bench/plain.py), also with its fused attention. Trainings side by side are processes; without NVIDIA's MPS they take
 turns on the GPU. What does not fit into the minutes is left out, and said so.
-    python bench/gpu.py --minutes 4 --output gpu.json
+    python bench/gpu.py --minutes 5 --output gpu.json
     python bench/gpu.py --device cpu --tiny --minutes 0.5      # shows that the command works
 """
 
@@ -29,6 +30,7 @@ import plain
 import torch
 from measure import Work, machine, paper, seconds, side_by_side
 from PIL import Image
+from stacked import deviation, members_of, stacked_step
 from tabulate import tabulate
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,6 +38,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from training import CHANNELS, our_step, plain_step
 
+from adtr.config.methods import Train
 from adtr.config.schema import Features
 from adtr.config.study import resolve
 from adtr.cost import read_cluster, steps_of
@@ -206,6 +209,45 @@ def together(report: Report, device: str, shapes: tuple[Shape, ...], most: int, 
     return best
 
 
+def a_stack(count: int, shape: Shape, train: Train, device: str) -> Work:
+    """So many steps of as many trainings as one, and the wait for the last."""
+    data = torch.randn(count, *shape, CHANNELS, device=device).half()
+    _, step = stacked_step(members_of(count, data, train, device), data, train, device)
+    whole = torch.arange(shape.images, device=device).expand(count, -1)
+
+    def run() -> None:
+        for _ in range(STEPS):
+            step(whole, train.lr)
+        wait(device)
+
+    return run
+
+
+def stacked(report: Report, device: str, shapes: tuple[Shape, ...], most: int, fastest: Fastest) -> None:
+    """The time of a step of several trainings as one, counted over all; and whether they learn what each does alone."""
+
+    def train(side: str) -> Train:
+        precision, _, how = side.partition(" ")
+        return paper().train.model_copy(update={"precision": precision, "capture": how == "recorded"})
+
+    for count in (2**i for i in range(1, most.bit_length())):
+        for shape in shapes:
+            if report.fits(f"{count} trainings stacked, {shape}"):
+                with report.part(f"{count} trainings stacked, {shape}"):
+                    _, side = fastest.get(shape, (0.0, "bfloat16 launched"))
+                    work = a_stack(count, shape, train(side), device)
+                    taken = seconds({"": work}, 3, duration=report.budget / 120)[""]
+                    report.add("stacked step of all", shape, f"{count} as one", 1000 * taken / STEPS / count, "ms")
+    data = torch.randn(2, *shapes[0], CHANNELS, device=device).half()
+    for side in OURS[:2]:
+        if report.fits(f"stacked, {side}, compared"):
+            with report.part(f"stacked, {side}, compared"):
+                far = deviation(data, train(side), device, batch=shapes[0].images // 2, steps=5)
+                report.add(
+                    "stacked weights off", shapes[0], f"{side}, 5 steps", 100 * far, "% of what training changed"
+                )
+
+
 def extraction(report: Report, device: str, backbone: str, size: int, rounds: int) -> None:
     """Images a second of the library's model and of ours, the images in memory, batches of the same size."""
     asked: dict[str, Any] = {"backbone": backbone, "image_size": size, "weights": "random", "grid_size": size // 16}
@@ -276,7 +318,7 @@ def steps_of_the_paper() -> Counter[Shape]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cpu shows that the command works [cuda]")
-    parser.add_argument("--minutes", type=float, default=4, help="that it may take [4]")
+    parser.add_argument("--minutes", type=float, default=5, help="that it may take [5]")
     parser.add_argument("--rounds", type=int, default=20, help="of sides that take turns, at most [20]")
     parser.add_argument("--most", type=int, default=8, help="trainings side by side, a power of 2 [8]")
     parser.add_argument("--tiny", action="store_true", help="a tiny batch and images of 64 px, for a CPU")
@@ -299,6 +341,8 @@ def main() -> None:
         extraction(report, device, backbone, size, options.rounds)
     with report.part("extraction from files"):
         extraction_of_files(report, device, backbone, size)
+    with report.part("stacked"):
+        stacked(report, device, shapes, options.most, fastest)
     with report.part("side by side"):
         beside |= together(report, device, shapes, options.most, fastest)
     steps, alone = steps_of_the_paper(), {shape: value for shape, (value, _) in fastest.items()}

@@ -20,7 +20,7 @@ from adtr.cli import main
 from adtr.config import PARAMS
 from adtr.config.paths import Paths
 from adtr.config.reader import read_yaml
-from adtr.config.study import Plan, Run
+from adtr.config.study import Plan, Run, studies
 from adtr.data import findings
 from adtr.data.manifest import write_manifest
 from adtr.records import Record
@@ -126,7 +126,7 @@ def test_help_lists_the_commands_and_the_version_is_the_packages(
         ([], "COMMAND"),
         (["trian"], "invalid choice: 'trian'"),
         (["plan", *STUDY, "--nosuch", "1"], "unrecognized arguments: --nosuch"),
-        *[([command], "required: --study, one of cifar10, demo, ") for command in OF_A_STUDY],
+        *[([command], f"required: --study, one of {', '.join(studies())}") for command in OF_A_STUDY],
         *[([command, *STUDY], "the following arguments are required: DATASET") for command in OF_A_TARGET],
         (["fetch", "nope", "mvtec"], "adtr fetch: no source nope in "),
         (["fetch", "mvtec", "cifar10", "--url", "http://x"], "--url and --archive go with one NAME"),

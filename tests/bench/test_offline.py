@@ -1,12 +1,18 @@
 """A visit to a machine without network, rehearsed: the project is packed, and a stage runs on what was packed."""
 
+import ast
+import importlib
 import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from workshop import HERE
 
 
@@ -17,6 +23,30 @@ def ran(*words: object, folder: Path, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_tests_of_a_visit_need_no_package_that_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE / "bench/offline")
+    pack, stages = importlib.import_module("pack"), importlib.import_module("stages")
+    developers = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    left_out = {canonicalize_name(Requirement(line).name) for line in developers} - set(pack.FOR_TESTS)
+    distributions = packages_distributions()
+
+    def imported(path: Path) -> set[str]:
+        """Distributions that a file needs when it is imported."""
+        names: set[str] = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+        return {canonicalize_name(of) for name in names for of in distributions.get(name.partition(".")[0], [])}
+
+    ignored = [HERE / path for path in stages.NOT_TESTED]
+    assert all(path.exists() for path in ignored)
+    files = {path for path in (HERE / "tests").rglob("test_*.py") if not {path, *path.parents} & set(ignored)}
+    assert len(files) > 50
+    assert {path.name: needed for path in files if (needed := imported(path) & left_out)} == {}
 
 
 @pytest.mark.pipeline

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ from adtr.files import sha256
 from adtr.records import Record
 from adtr.train import run as run_files
 from adtr.train.context import Bank, anomalies_of
-from adtr.train.run import load_state, read_model, read_record
+from adtr.train.run import load_state, read_model, read_record, save_state
 from adtr.train.stage import _identity, train
 
 KILL_ROUNDS = int(os.environ.get("ADTR_KILL_ROUNDS", "3"))
@@ -439,6 +440,14 @@ def test_a_quota_is_told_as_a_full_disk(case: planted.Case, tmp_path: Path) -> N
     with largest_file(20_000), pytest.raises(UserError, match=r"no space left to write .*state\.pt"):
         run(case, tmp_path, train=SHORT)
     assert not list((tmp_path / "state").glob("*/*state.pt*"))
+
+
+def test_a_state_that_cannot_be_saved_leaves_no_view_of_its_buffer(tmp_path: Path) -> None:
+    """Garbage collection frees a buffer before its view: under Python 3.12 a segmentation fault, in any later test."""
+    with largest_file(20_000), pytest.raises(UserError, match="no space left") as caught:
+        save_state(tmp_path, {"model": torch.zeros(10_000)})
+    (frame,) = [frame for frame, _ in traceback.walk_tb(caught.tb) if frame.f_code is save_state.__code__]
+    frame.f_locals["content"].close()  # a BufferError if a view is left
 
 
 @pytest.mark.parametrize("place", ["state", "run"])
