@@ -91,12 +91,3 @@ def test_the_differences_on_bottle_and_screw_are_those_of_its_report() -> None:
     assert f"image AUROC {image['ADTR'][1]} in place of" in plain
     both = [f"{name} {image[name][2]} and {pixel[name][2]}" for name in ("PaDiM", "PatchCore")]
     assert "PaDiM is at {} and {}, PatchCore at {} and {}.".format(*re.findall(r"[\d.]+", " ".join(both))) in plain
-
-
-def test_the_readme_says_the_same_of_bottle_and_screw() -> None:
-    image, pixel = (measured_of("distance_mvtec", metric) for metric in ("image AUROC", "pixel AUROC"))
-    told = rows(
-        (ROOT / "README.md").read_text(encoding="utf-8").partition("study `distance_mvtec`)")[2].partition("**")[0]
-    )
-    for name, *cells in told[1:]:
-        assert cells[::2] == [image[name][0], pixel[name][0], image[name][1], pixel[name][1]]

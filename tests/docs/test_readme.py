@@ -16,6 +16,7 @@ ROOT = planted.REPOSITORY
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SCREW, CIFAR = "reports/measured/screw/report.md", "reports/measured/cifar10/report.md"
 DEMO = "reports/measured/demo/report.md"
+DISTANCE = "reports/measured/distance_mvtec/report.md"
 PROSE = " ".join(README.split())
 METHODS = ["ADTR", "ADTR+"]  # of the paper's tables and, by the same names, of the reports
 Table = list[dict[str, str]]
@@ -80,6 +81,15 @@ def test_screw_is_its_report_beside_the_paper() -> None:
             "AUPRO": aupro[name],
             "parameters": f"{rounded(Decimal(size) / 10**6, '0.01')} M" if size else "",
         }
+
+
+def test_bottle_and_screw_are_their_report_beside_the_paper() -> None:
+    report, rows = read(DISTANCE), table(README, "**MVTec-AD's bottle and screw**")
+    assert [row["AUROC, %"] for row in rows] == ["ADTR, paper", "ADTR", "PaDiM", "PatchCore"]
+    for name, metric, number in (("image", "image AUROC", 2), ("pixel", "pixel AUROC", 1)):
+        for category in ("bottle", "screw"):
+            expected = column(report, f"#### {metric}", category) | {"ADTR, paper": printed(number, "ADTR", category)}
+            assert [row[f"{category}, {name}"] for row in rows] == [expected[row["AUROC, %"]] for row in rows]
 
 
 def test_cifar10_is_its_report_beside_the_paper() -> None:
