@@ -376,9 +376,11 @@ class Workflow:
             if not folder.is_dir():
                 indexed = (RESULTS / "manifests" / self.paths.keys[name]).is_dir()
                 found += [] if indexed else [f"{of.title}: {folder}"]
-            elif of.layout in FOLDERS:
+            elif of.layout in FOLDERS and (
+                new := [c for c in of.categories if not self.paths.manifest(name, c).is_file()]
+            ):
                 there = categories_in(folder, of.layout)
-                absent = [c for c in of.categories if c not in there and not self.paths.manifest(name, c).is_file()]
+                absent = [category for category in new if category not in there]
                 known = listed(there) if there else f"no folder that holds {FOLDERS[of.layout]}"
                 found += [f"{of.title}: {listed(absent)} in {folder}, where there is {known}"] if absent else []
         return found

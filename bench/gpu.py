@@ -2,10 +2,9 @@
 
 Steps of training, launched and recorded, against the card's own copies and matrix products; trainings side by side, or
 stacked as one (bench/stacked.py); extraction from memory, and from files with images decoded ahead by so many threads;
-hours of Tables 1-4. Images and
-weights are random, features as the store has them, float16. "plain" is torch's own transformer in float32
-(bench/plain.py), also with its fused attention. Trainings side by side are processes; without NVIDIA's MPS they take
-turns on the GPU. What does not fit into the minutes is left out, and said so.
+hours of Tables 1-4. Images and weights are random, features as the store has them, float16. "plain" is torch's own
+transformer in float32 (bench/plain.py), also with its fused attention. Trainings side by side are processes; without
+NVIDIA's MPS they take turns on the GPU. What does not fit into the minutes is left out, and said so.
     python bench/gpu.py --minutes 5 --output gpu.json
     python bench/gpu.py --device cpu --tiny --minutes 0.5      # shows that the command works
 """
@@ -105,12 +104,10 @@ class Report:
 def a_training(shape: Shape, side: str, device: str, steps: int = STEPS) -> Work:
     """So many steps of a side, and the wait for the last."""
     params, features = paper(), torch.randn(*shape, CHANNELS, device=device).half()
-    precision, _, how = side.partition(" ")
-    if precision == "plain":
-        step = plain_step(features.float(), params, fused=how == "fused")
+    if side.startswith("plain"):
+        step = plain_step(features.float(), params, fused=side == "plain fused")
     else:
-        train = params.train.model_copy(update={"precision": precision, "capture": how == "recorded"})
-        step = our_step(features, params.model_copy(update={"train": train}))
+        step = our_step(features, params.model_copy(update={"train": train_of(side)}))
 
     def run() -> None:
         for _ in range(steps):
@@ -118,6 +115,12 @@ def a_training(shape: Shape, side: str, device: str, steps: int = STEPS) -> Work
         wait(device)
 
     return run
+
+
+def train_of(side: str) -> Train:
+    """The parameters of one of OURS."""
+    precision, how = side.split(" ")
+    return paper().train.model_copy(update={"precision": precision, "capture": how == "recorded"})
 
 
 def wait(device: str) -> None:
@@ -225,24 +228,19 @@ def a_stack(count: int, shape: Shape, train: Train, device: str) -> Work:
 
 def stacked(report: Report, device: str, shapes: tuple[Shape, ...], most: int, fastest: Fastest) -> None:
     """The time of a step of several trainings as one, counted over all; and whether they learn what each does alone."""
-
-    def train(side: str) -> Train:
-        precision, _, how = side.partition(" ")
-        return paper().train.model_copy(update={"precision": precision, "capture": how == "recorded"})
-
     for count in (2**i for i in range(1, most.bit_length())):
         for shape in shapes:
             if report.fits(f"{count} trainings stacked, {shape}"):
                 with report.part(f"{count} trainings stacked, {shape}"):
                     _, side = fastest.get(shape, (0.0, "bfloat16 launched"))
-                    work = a_stack(count, shape, train(side), device)
+                    work = a_stack(count, shape, train_of(side), device)
                     taken = seconds({"": work}, 3, duration=report.budget / 120)[""]
                     report.add("stacked step of all", shape, f"{count} as one", 1000 * taken / STEPS / count, "ms")
     data = torch.randn(2, *shapes[0], CHANNELS, device=device).half()
     for side in OURS[:2]:
         if report.fits(f"stacked, {side}, compared"):
             with report.part(f"stacked, {side}, compared"):
-                far = deviation(data, train(side), device, batch=shapes[0].images // 2, steps=5)
+                far = deviation(data, train_of(side), device, batch=shapes[0].images // 2, steps=5)
                 report.add(
                     "stacked weights off", shapes[0], f"{side}, 5 steps", 100 * far, "% of what training changed"
                 )

@@ -132,16 +132,13 @@ def members_of(count: int, data: Tensor, train: Train, device: str, **model: int
     return members
 
 
-def deviation(
-    data: Tensor, train: Train, device: str, batch: int, steps: int, capture: bool = False, **model: int | float
-) -> float:
+def deviation(data: Tensor, train: Train, device: str, batch: int, steps: int, **model: int | float) -> float:
     """How far the weights of stacked training, without dropout, are from those of one-by-one training after some steps.
 
     Features (M, n, N, C). Of all members, the largest L2 norm of the difference, in norms of what training changed.
     Biases of keys do not count: softmax cancels them, so that AdamW makes full steps of what rounding leaves of their
     gradient.
     """
-    train = train.model_copy(update={"capture": capture})
     members = members_of(len(data), data, train, device, dropout=0.0, **model)
     initial = copy.deepcopy(members)
     stack, together = stacked_step(copy.deepcopy(members), data, train, device)

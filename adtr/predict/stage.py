@@ -1,6 +1,7 @@
 """Prediction from the command line: a run and image files in, a table, overlays and maps out."""
 
 import logging
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,24 +75,23 @@ def predict(
             content = saved(lambda file: np.save(file, prediction.anomaly_map))
             write_bytes(output / "maps" / f"{names[place]}.npy", content)
 
-    rows, shares = [], []
+    rows, pixels = [], []
     with logging_redirect_tqdm():
         found = tqdm(detector.stream(paths, write), total=len(paths), unit="image", disable=None)
         for path, name, prediction in zip(paths, names, found, strict=True):
             if isinstance(prediction, UserError):
                 logger.warning("skipped %s", prediction)
             else:
-                values = _values(prediction)
-                rows.append([cell(path), *values, f"overlays/{name}.png"])
-                if area := values[COLUMNS.index("region_area") - 1]:
-                    shares.append(area / (prediction.size[0] * prediction.size[1]))
-    if shares and float(np.median(shares)) > WIDE:
+                rows.append([cell(path), *_values(prediction), f"overlays/{name}.png"])
+                pixels.append(math.prod(prediction.size))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    share = (pd.to_numeric(table.region_area) / pixels).median()  # NaN without a region
+    if share > WIDE:
         logger.warning(
             "the largest regions cover %.0f %% of their images (median): peak_x and peak_y say where the map is "
             "highest; a larger features.image_size makes regions smaller",
-            100 * float(np.median(shares)),
+            100 * share,
         )
-    table = pd.DataFrame(rows, columns=COLUMNS)
     numbers = ["pred_score", "threshold", "pixel_threshold"]
     table = table.astype(dict.fromkeys(numbers, np.float32))  # as many digits as they have
     write_text(output / "predictions.csv", table.to_csv(index=False))

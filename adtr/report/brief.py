@@ -29,8 +29,7 @@ def markdown(content: Row, figures: list[Row]) -> str:
 
 def _good(content: Row, _: list[Row]) -> Iterator[str]:
     yield escape(" ".join([content["sentence"], *content["answers"]]))
-    told = content["departing"] if content["departures"] else f"This is {content['recipe']}"
-    yield from [f"{escape(told)}.", *map(escape, content["images"])]
+    yield from map(escape, [f"{content['departing']}.", *content["images"]])
     if content["opening"]["columns"]:
         yield table(*opening_text(content["opening"]))
         yield escape(content["opening"]["note"])

@@ -73,11 +73,13 @@ def data(plan: Plan, datasets: list[Row]) -> list[str]:
 
 
 def departing(rows: list[list[str]], recipe: str) -> str:
-    """How many parameters are not those of a recipe, the most telling ones with their values.
+    """How many parameters are not those of a recipe, if any, the most telling ones with their values.
 
     Args:
         rows: of `protocol.departures`: parameter, the recipe's value, the value here, and more.
     """
+    if not rows:
+        return f"This is {recipe}"
     told = [f"{name} {here} (there {there})" for name, there, here, *_ in rows if name in TOLD][: len(TOLD)]
     count = f"{len(rows)} parameters are not those of" if len(rows) > 1 else "1 parameter is not that of"
     return f"{count} {recipe}" + (f", among them {', '.join(told)}" if told else "")

@@ -86,10 +86,10 @@ def test_what_was_measured_is_read_back_with_its_warnings(tmp_path: Path) -> Non
     for names in plan.categories():
         shortcuts.write(paths.shortcuts(*names), found)
     assert shortcuts.of_study(paths)[0].startswith(f"smoke_mvtec/carpet: {shortcuts.RANKED} (")
-    text, first = sheet(plan, read(paths)).text, sheet(plan, read(paths)).notes[0]
-    assert first.startswith("Farthest from chance: brightness of carpet 100.0, ")
-    assert first.count(", ") == 2
-    assert text.iloc[0].tolist()[:3] == ["carpet", "generated images in MVTec-AD's layout", "100.0 (-4.4)"]
+    told = sheet(plan, read(paths))
+    assert told.notes[0].startswith("Farthest from chance: brightness of carpet 100.0, ")
+    assert told.notes[0].count(", ") == 2
+    assert told.text.iloc[0].tolist()[:3] == ["carpet", "generated images in MVTec-AD's layout", "100.0 (-4.4)"]
     paths.shortcuts("smoke_mvtec", "screw").write_text("damaged")
     with pytest.raises(UserError, match=r"screw\.csv: damaged or edited.*`adtr shortcuts`"):
         read(paths)

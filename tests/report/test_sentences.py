@@ -178,3 +178,4 @@ def test_the_most_telling_departures_come_with_their_values() -> None:
     rows = [["features.grid_size", "16", "8", "all"], ["train.lr", "0.1", "0.2", "all"]]
     assert opening.departing(rows, "X") == "2 parameters are not those of X, among them features.grid_size 8 (there 16)"
     assert opening.departing(rows[1:], "X") == "1 parameter is not that of X"
+    assert opening.departing([], "X") == "This is X"
