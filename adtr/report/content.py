@@ -200,7 +200,7 @@ def _dataset(
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
     rates = thresholds.sheet(measured, plan, results)
-    names = plan.datasets[name].categories or []
+    names = plan.datasets[name].categories
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
     categories = [

@@ -151,6 +151,6 @@ def _coverage(plan: Plan, dataset: str, spec: Mapping[str, Any]) -> str:
     text = f"; {most} epochs" + (f" ({'; '.join(other)})" if other else "") if epochs else ""
     text += "; ± is the standard deviation over the seeds" if len(seeds) > 1 else ""
     text += f"; no randomness, so one seed: {render.listed(once)}" if once else ""
-    categories = plan.datasets[dataset].categories or []
+    categories = plan.datasets[dataset].categories
     names = f"categories {', '.join(categories)}" if len(categories) < 6 else f"{len(categories)} categories"
     return f"Ours: {names}, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{text}."

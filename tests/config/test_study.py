@@ -661,7 +661,7 @@ def test_the_default_is_the_papers(key: str, values: tuple[Any, Any]) -> None:
 def test_the_paper_is_run_with_several_seeds_on_both_data_sets() -> None:
     plan = resolve("paper", PARAMS)
     assert len(set(plan.study.seeds)) >= 3
-    assert [len(plan.datasets[name].categories or []) for name in ("mvtec", "cifar10")] == [15, 10]
+    assert [len(plan.datasets[name].categories) for name in ("mvtec", "cifar10")] == [15, 10]
 
 
 @pytest.mark.parametrize("file", ["experiments.yaml", "recipes.yaml", "datasets.yaml"])

@@ -116,7 +116,7 @@ def write_figures(plan: Plan, folder: Path) -> None:
     save(plot, folder, "drawing")
     for dataset, definition in plan.datasets.items():
         pictures = [folder / "datasets" / dataset / f"{kind}.png" for kind in dataset_kinds(plan, dataset)]
-        for category in definition.categories or []:
+        for category in definition.categories:
             own = folder / "categories" / dataset / category
             own.mkdir(parents=True)
             (own / "gallery.json").write_text(json.dumps(gallery(category)))
