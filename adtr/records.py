@@ -97,9 +97,9 @@ def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) 
     write_only(path, {**values, "files": files})
 
 
-def vouch(path: Path, files: Iterable[Path]) -> None:
+def vouch(path: Path, files: Iterable[Path], **values: Any) -> None:
     """Writes the record of files that were just written, in its folder or beside that."""
-    write_only(path, {"files": {os.path.relpath(file, path.parent): sha256(file) for file in files}})
+    write_only(path, values | {"files": {os.path.relpath(file, path.parent): sha256(file) for file in files}})
 
 
 def write_only(path: Path, values: Mapping[str, Any]) -> None:

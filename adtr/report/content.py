@@ -49,7 +49,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     Raises:
         UserError: a file is missing, or belongs to other parameters or another run.
     """
-    tables, runs = tables_record(results), read_runs(plan, results)
+    tables, runs = tables_record(results, params), read_runs(plan, results)
     metrics = read_metrics(tables, "../metrics.csv")
     refuse_outdated(plan, results)
     summary = with_intervals(summarize(metrics), plan, tables)

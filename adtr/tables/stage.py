@@ -16,7 +16,7 @@ from adtr.files import write_text
 from adtr.records import vouch
 from adtr.tables import comparison, defects, render, shortcuts, sizes
 from adtr.tables.paper import CELL, of_ablation, of_paper
-from adtr.tables.specs import experiments_of, read_specs
+from adtr.tables.specs import digests, experiments_of, read_specs
 from adtr.tables.summary import METRICS, RUN, TABLES, collect, row_order, study_metrics, summarize
 from adtr.tables.uncertainty import BEHIND, SAMPLED, intervals, level_with_best, read_draws
 
@@ -47,7 +47,7 @@ def write(plan: Plan, results: Path, params: Path) -> None:
     write_findings(plan, defects.by_defect(plan, results), shortcuts.read(Paths(plan, results.parents[1])), folder)
     written = [results / "metrics.csv", results / "study.yaml"]
     written += [results / f"tables/{name}.{suffix}" for name in table_names(plan) for suffix in ("csv", "md", "tex")]
-    vouch(results / TABLES, written)
+    vouch(results / TABLES, written, printed=digests(params))
 
 
 def write_tables(

@@ -39,6 +39,7 @@ from adtr.report import runs as report_runs
 from adtr.report.drawings import drawing
 from adtr.report.page import page as render
 from adtr.tables import sizes, summary
+from adtr.tables.specs import digests
 from adtr.tables.stage import write_findings, write_tables
 
 PARAMS = Path(__file__).parents[2] / "params"
@@ -104,7 +105,8 @@ def write_results(plan: Plan, results: Path) -> None:
     write_tables(plan, metrics, noisy.draws(metrics), sizes.networks(plan, results), PARAMS, results / "tables")
     tables = results / "tables"
     write_findings(plan, *findings.of(metrics), tables)
-    vouch(tables / "record.json", {}, "../metrics.csv", *(path.name for path in tables.iterdir()))
+    names = [path.name for path in tables.iterdir()]
+    vouch(tables / "record.json", {"printed": digests(PARAMS)}, "../metrics.csv", *names)
 
 
 def write_figures(plan: Plan, folder: Path) -> None:
