@@ -30,6 +30,7 @@ ABSENT = "no images there, so that metrics which need them are undefined"
 UNMASKED = "anomalous images without a mask, which pixel metrics leave out"
 LEFT_OUT = "anomalous images in the folder for training, which are left out"
 LEAKED = "images for testing or validation that are also training images"
+COPIES = "copies: the same picture stands several times in training, or in testing"
 CONTRARY = "normal and anomalous: the same picture stands under both labels"
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from adtr import records
 from adtr.config.schema import FOLDERS, Dataset, root_of
-from adtr.data.findings import CONTRARY, LEAKED, Findings, shown
+from adtr.data.findings import CONTRARY, COPIES, LEAKED, Findings, shown
 from adtr.data.folders import SUFFIXES, TEXT, is_junk
 from adtr.data.images import SEVERAL, cifar_batch, decode, raw_bytes
 from adtr.data.layouts import VISA, list_folders
@@ -187,10 +187,13 @@ def _check(image: str, mask: str, findings: Findings) -> list[str]:
 
 
 def _compare(manifest: pd.DataFrame, findings: Findings) -> None:
-    """Warns of pictures that are in training and testing, or normal and anomalous."""
+    """Warns of pictures that are in training and testing, normal and anomalous, or several times in one split."""
     trained = manifest.pixels[manifest.split == "train"]
     for image in manifest.image[(manifest.split != "train") & manifest.pixels.isin(trained)]:
         findings.warn(LEAKED, image)
+    copied = manifest[manifest.duplicated(["pixels", "split", "label"], keep=False)]
+    for image in copied.sort_values(["split", "pixels"], kind="stable").image:
+        findings.warn(COPIES, image)
     labels = manifest.groupby("pixels").label.transform("nunique")
     for image in manifest[labels > 1].sort_values("pixels", kind="stable").image:
         findings.warn(CONTRARY, image)

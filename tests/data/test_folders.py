@@ -416,6 +416,20 @@ def test_pictures_in_training_and_testing_are_warned_of(cat: Path) -> None:
     assert warnings_of(cat) == {findings.LEAKED: leaked, findings.CONTRARY: contrary}
 
 
+@pytest.mark.parametrize("place", ["train/good", "test/good", "test/hole", "validation/good"])
+def test_copies_of_a_picture_in_one_split_are_warned_of_beside_each_other(cat: Path, place: str) -> None:
+    """Also those that were stored anew, so that their bytes differ."""
+    folder = cat / place
+    if place.startswith("validation"):
+        folder.mkdir(parents=True)
+        Image.effect_noise((8, 8), 40).save(folder / "000.png")
+    kept = sorted(path.name for path in folder.iterdir())[0]
+    shutil.copy(folder / kept, folder / "100.png")
+    Image.open(folder / kept).save(folder / "101.bmp")
+    found = {what: names for what, names in warnings_of(cat).items() if what != findings.UNMASKED}
+    assert found == {findings.COPIES: [f"cat/{place}/{name}" for name in (kept, "100.png", "101.bmp")]}
+
+
 def test_a_picture_that_is_normal_and_anomalous_is_warned_of(cat: Path) -> None:
     shutil.copy(cat / "test/hole/001.png", cat / "test/good/009.png")
     assert warnings_of(cat) == {findings.CONTRARY: ["cat/test/good/009.png", "cat/test/hole/001.png"]}
