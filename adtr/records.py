@@ -9,15 +9,17 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from adtr.errors import UserError
 from adtr.files import digest, sha256, write_bytes, write_text
 
+FORMULA = re.compile(r"'*[=+\-@\t]")  # a text so begins that a spreadsheet computes, or that has our mark
 MAKERS = {"manifests": "index", "run.json": "train", "evaluation.json": "evaluate"}
 MAKERS |= {name: name for name in ("shortcuts", "confetti", "outliers", "features", "differences")}
 MAKERS |= {name: name for name in ("tables", "plots", "figures")} | {"reports": "report"}
@@ -76,8 +78,27 @@ class Record:
         return self.path.parent / name
 
     def table(self, name: str, **options: Any) -> pd.DataFrame:
-        """One of its files that is a CSV; `options` as of pandas' read_csv."""
-        return pd.read_csv(io.BytesIO(self.read(name)), **options)
+        """One of its files that `as_csv` wrote; `options` as of pandas' read_csv."""
+        return read_csv(io.BytesIO(self.read(name)), **options)
+
+
+def as_csv(table: pd.DataFrame, **options: Any) -> str:
+    """A table as CSV; `options` as of pandas' to_csv.
+
+    Text that a spreadsheet would compute has an apostrophe in front, which `Record.table` takes away.
+    """
+    return _mapped(table, lambda text: f"'{text}" if FORMULA.match(text) else text).to_csv(index=False, **options)
+
+
+def read_csv(file: IO[bytes] | Path, **options: Any) -> pd.DataFrame:
+    """A table that `as_csv` wrote; `options` as of pandas' read_csv."""
+    table = pd.read_csv(file, **options)
+    return _mapped(table, lambda text: text[1:] if text[:1] == "'" and FORMULA.match(text) else text)
+
+
+def _mapped(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    texts = table.select_dtypes(["object", "str"])
+    return table.assign(**texts.map(lambda cell: change(cell) if isinstance(cell, str) else cell))
 
 
 def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:

@@ -17,7 +17,7 @@ from adtr.evaluate.measure import SPLITS
 from adtr.evaluate.stage import check_images
 from adtr.features.select import data_digest
 from adtr.features.store import check_whole, read_store
-from adtr.records import Record
+from adtr.records import Record, as_csv
 from adtr.tables.summary import TABLES, collect, read_metrics, tables_record
 from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
@@ -138,7 +138,7 @@ def _tables(paths: Paths) -> None:
     """Refuses a study's metrics that are not those of its runs."""
     if (
         tables_record(paths.results, PARAMS).read("../metrics.csv")
-        != collect(paths.plan, paths.results).to_csv(index=False).encode()
+        != as_csv(collect(paths.plan, paths.results)).encode()
     ):
         raise UserError(f"{paths.results}/metrics.csv: not the metrics of the study's runs: make its tables again")
 

@@ -1,9 +1,11 @@
 """A record vouches for its files: whatever happens to a byte of either is noticed, and told by name."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from adtr import records
@@ -58,6 +60,21 @@ def test_an_edited_value_is_noticed(record: Path) -> None:
     record.write_text(json.dumps(json.loads(record.read_text()) | {"model": "cd34"}))
     with pytest.raises(UserError, match="does not fit its own checksum"):
         records.Record(record)
+
+
+def test_a_spreadsheet_computes_no_text_and_its_reader_gets_it_back(tmp_path: Path) -> None:
+    """Whatever it begins with; numbers keep their digits."""
+    draw, signs = np.random.default_rng(0), [*"=+-@\t'a,\"\n=' 1é日"]
+    texts = ["".join(draw.choice(signs, length)) for length in draw.integers(0, 5, 2000)]
+    numbers = draw.normal(size=len(texts)).astype(np.float32)
+    table = pd.DataFrame({"image": texts, "pred_score": numbers, "label": numbers.astype(int)})
+    records.write(tmp_path / "a.json", {}, {"a.csv": records.as_csv(table).encode()})
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        cells = [row["image"] for row in csv.DictReader(file)]
+    assert {cell[:1] for cell in cells} & {*"=+-@\t"} == set()
+    types = {"image": str, "pred_score": np.float32}
+    read = records.Record(tmp_path / "a.json").table("a.csv", keep_default_na=False, dtype=types)
+    pd.testing.assert_frame_equal(read, table, check_exact=True)
 
 
 @pytest.mark.parametrize("content", [b"", CONTENTS["metrics.csv"][:-3], CONTENTS["maps.npy"], None])

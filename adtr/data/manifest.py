@@ -106,7 +106,7 @@ def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
     """Writes a manifest, and beside it its record with what was warned of."""
     warnings = manifest.attrs.get("warnings", {})
-    records.write(path.with_suffix(".json"), {"warnings": warnings}, {path.name: manifest.to_csv(index=False).encode()})
+    records.write(path.with_suffix(".json"), {"warnings": warnings}, {path.name: records.as_csv(manifest).encode()})
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -
 
 def _digests_in(manifest: Path) -> Mapping[str, str]:
     try:
-        table = pd.read_csv(manifest, keep_default_na=False, dtype=str)
+        table = records.read_csv(manifest, keep_default_na=False, dtype=str)
         masks, digests = (SEVERAL.join(table[name]).split(SEVERAL) for name in ("mask", "mask_sha256"))
         return dict(zip([*table["image"], *masks], [*table["sha256"], *digests], strict=True))
     except (ValueError, KeyError):  # damaged: the stages that read it refuse it

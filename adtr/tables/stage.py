@@ -13,7 +13,7 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import REFERENCE, Draws, compare
 from adtr.files import write_text
-from adtr.records import vouch
+from adtr.records import as_csv, vouch
 from adtr.tables import comparison, defects, render, shortcuts, sizes
 from adtr.tables.paper import CELL, of_ablation, of_paper
 from adtr.tables.specs import digests, experiments_of, read_specs
@@ -40,7 +40,7 @@ def write(plan: Plan, results: Path, params: Path) -> None:
         UserError: runs are missing, or were made with other parameters.
     """
     metrics, networks = collect(plan, results), sizes.networks(plan, results)
-    write_text(results / "metrics.csv", metrics.to_csv(index=False))
+    write_text(results / "metrics.csv", as_csv(metrics))
     write_text(results / "study.yaml", plan.dump())
     draws, folder = read_draws(plan, results), results / "tables"
     write_tables(plan, metrics, draws, networks, params, folder)
