@@ -5,6 +5,7 @@ A record is JSON beside the files, written last: plain values, `files` (the sha2
 report rests on bytes that were damaged, exchanged or edited.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -64,7 +65,7 @@ class Record:
         """
         path = Path(os.path.normpath(self.path.parent / name))  # a study's metrics.csv lies beside its tables
         try:
-            content = path.read_bytes()
+            content = _content(path)
         except OSError as error:
             raise UserError(f"{path}: not readable ({error.strerror}): {again(self.path)}") from None
         if hashlib.sha256(content).hexdigest() != self.files.get(name):
@@ -136,7 +137,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it is missing, or holds anything else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_content(path).decode())
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror}): {again(path)}") from None
     except (ValueError, RecursionError):
@@ -144,6 +145,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: damaged, as it is no JSON object: {again(path)}")
     return values
+
+
+def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would block
+        raise OSError(errno.EINVAL, "not a file")
+    return path.read_bytes()
 
 
 def again(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_a_file_that_is_cut_exchanged_or_gone_is_told(record: Path, content: byt
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(UserError, match=r"metrics\.csv: "):
         records.Record(record).read("metrics.csv")
+
+
+@pytest.mark.parametrize("name", [*CONTENTS, "evaluation.json"])
+def test_a_pipe_or_a_folder_is_told_and_blocks_nobody(record: Path, name: str) -> None:
+    path = record.with_name(name)
+    for put in (os.mkfifo, Path.mkdir):
+        path.unlink()
+        put(path)
+        with pytest.raises(UserError, match=f"{name}: not readable .not a file.: remove it"):
+            [records.Record(record).read(each) for each in CONTENTS]
 
 
 def test_a_layout_of_the_json_does_not_matter(record: Path) -> None:
