@@ -364,6 +364,7 @@ IN_A_STUDY: list[tuple[dict[str, Any], str]] = [
     ({"datasets": {"cups": ["adtr", "adtr"]}}, "cups: one of them stands twice"),
     ({"title": "=1+1"}, "title: a title is expected, which does not begin with ="),
     ({"title": " \n"}, "title: a title is expected"),
+    ({"title": "\u200b \ufeff"}, "title: a title is expected"),
     ({"define": {"cups": {"note": "a\ab"}}}, "cups: note: holds '\\x07', which is no sign of a line of text"),
     ({"seeds": []}, "seeds: List should have at least 1 item"),
     ({"seeds": [0, -1]}, "seeds.1: Input should be greater than or equal to 0"),
@@ -405,7 +406,7 @@ IN_A_FILE = [
             "mean": "the name of a folder is expected",
             "' x'": "the name of a folder is expected",
             "x" * 101: "the name of a folder is expected",
-            "007": "Input should be a valid string (it is 7: put it in quotes)",
+            "7": "Input should be a valid string (it is 7: put it in quotes)",
             "null": "Input should be a valid string (it is None)",
         }.items()
     ),
@@ -420,7 +421,7 @@ IN_A_FILE = [
     ("datasets.yaml", cups(generated="{images: 9, size: 1}"), "cups: generated.size: Input should be greater than"),
     ("datasets.yaml", cups().replace("Cups", '"a\\0b"'), "cups: title: holds '\\x00', which is no sign of a line"),
     ("datasets.yaml", cups().replace("data/cups", '"a\\0"'), "cups: root: holds '\\x00'"),
-    ("datasets.yaml", cups() + "\n007: {}", "7: a name is of letters, digits, _ . and -, in quotes"),
+    ("datasets.yaml", cups() + "\n7: {}", "7: a name is of letters, digits, _ . and -, in quotes"),
     ("experiments.yaml", FILES["experiments.yaml"] + "\na/b: {title: B}", "'a/b': a name is of letters"),
     (
         "datasets.yaml",
