@@ -338,7 +338,9 @@ REFUSED = {
     "patchcore.coreset_ratio=7": "command line: patchcore.coreset_ratio: Input should be less than or equal to 1",
     "confetti.blur=24": "command line: confetti.blur: an odd number is expected (it is 24)",
     "model.heads=3": "default.yaml and command line: model: width 256 is not a multiple of heads 3",
-    "features.grid_size=24": "default.yaml and command line: features: image_size 256 is not a multiple of grid_size",
+    "features.grid_size=24 features.backbone=pixels": "default.yaml and command line: features: image_size",
+    "features.grid_size=257": "default.yaml and command line: features: image_size 256 is not a multiple of",
+    "features.grid_size=24 method=adtr_plus": "default.yaml: method adtr_plus: image_size 256 is not a",
     "features.image_size=16": "default.yaml and command line: features: image_size 16 is less than 32",
 }
 
