@@ -28,18 +28,20 @@ def measured_of(study: str, metric: str) -> dict[str, list[str]]:
         ("distance_elpv", "distance_elpv", "image AUROC"),
         ("distance_mvtec image AUROC", "distance_mvtec", "image AUROC"),
         ("distance_mvtec pixel AUROC", "distance_mvtec", "pixel AUROC"),
+        ("distance_cifar10", "distance_cifar10", "image AUROC"),
     ],
 )
 def test_the_matrix_of_distances_is_that_of_its_report(mark: str, study: str, metric: str) -> None:
     found = measured_of(study, metric)
-    measured = {name: f"{row[2]} {row[3]}" for name, row in found.items()}
+    ends = {name: next((i for i, cell in enumerate(row) if cell.startswith("[")), 0) for name, row in found.items()}
+    measured = {name: f"{row[ends[name] - 1]} {row[ends[name]]}" for name, row in found.items()}
     head, *lines = rows(TEXT[TEXT.index(f"<!-- {mark} -->") : TEXT.index(f"<!-- /{mark} -->")])
     assert head[1:] == [*DISTANCES]
     for name, *cells in lines:
         for distance, cell in zip(head[1:], cells, strict=True):
             plain = ", L2" if name == "Mean" and distance == "L2" else DISTANCES[distance]
             assert cell == measured[name + plain], (name, distance)
-    for name in ("PaDiM", "PatchCore") if study == "distance_elpv" else ():
+    for name in ("PaDiM", "PatchCore") if study != "distance_mvtec" else ():
         assert f"{name} is at {measured[name]}" in TEXT or f"{name} at {measured[name]}" in TEXT
 
 
@@ -91,3 +93,21 @@ def test_the_differences_on_bottle_and_screw_are_those_of_its_report() -> None:
     assert f"image AUROC {image['ADTR'][1]} in place of" in plain
     both = [f"{name} {image[name][2]} and {pixel[name][2]}" for name in ("PaDiM", "PatchCore")]
     assert "PaDiM is at {} and {}, PatchCore at {} and {}.".format(*re.findall(r"[\d.]+", " ".join(both))) in plain
+
+
+def test_the_differences_on_cifar10_are_those_of_its_report() -> None:
+    report = (ROOT / "reports/measured/distance_cifar10/report.md").read_text(encoding="utf-8")
+    gaps = {row[0]: (row[3], row[4]) for row in rows(report) if len(row) == 8 and row[2] == "image AUROC"}
+    said = {
+        "ADTR, Mahalanobis": ("+2.2", "[+1.6, +2.9]", "adds 2.2 points (1.6 to 2.9) to ADTR's residual"),
+        "Mean, Mahalanobis": ("+2.6", "[+1.9, +3.4]", "2.6 more than ADTR by its norm (1.9 to 3.4)"),
+        "w/o query": ("-1.5", "[-1.9, -1.2]", "the query is worth 1.5 points here (1.2 to 1.9)"),
+        "CNN": ("-1.8", "[-2.7, -0.9]", "1.8 ahead of the CNN (0.9 to 2.7)"),
+    }
+    plain = re.sub(r"\s+", " ", TEXT)
+    for name, (gap, interval, text) in said.items():
+        assert gaps[name] == (gap, interval)
+        assert text in plain
+    first = next(row for row in rows(report) if row[0] == "ADTR")
+    assert f"The paper has {first[2]} for these three classes" in plain
+    assert round(float(first[2]) - float(first[1].split()[0])) == 19
