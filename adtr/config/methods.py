@@ -179,9 +179,12 @@ class Params(Section):
     autoencoder: Autoencoder
 
     @model_validator(mode="after")
-    def _pooling_fits(self) -> "Params":
-        if self.score.pooling > self.features.grid_size:
-            raise ValueError(f"pooling {self.score.pooling} is more than grid_size {self.features.grid_size}")
+    def _grid_fits(self) -> "Params":
+        size, grid = self.features.image_size, self.features.grid_size
+        if self.score.pooling > grid:
+            raise ValueError(f"pooling {self.score.pooling} is more than grid_size {grid}")
+        if self.method == "adtr_plus" and size % grid:  # a mask's pixels are sorted into tokens
+            raise ValueError(f"method adtr_plus: image_size {size} is not a multiple of grid_size {grid}")
         return self
 
     def method_sections(self) -> list[str]:

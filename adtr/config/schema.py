@@ -112,7 +112,7 @@ class Features(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Features":
-        if self.image_size % self.grid_size:
+        if self.grid_size > self.image_size or (self.image_size % self.grid_size and self.backbone == "pixels"):
             raise ValueError(f"image_size {self.image_size} is not a multiple of grid_size {self.grid_size}")
         if self.image_size < 32:
             raise ValueError(f"image_size {self.image_size} is less than 32, the stride of layer 5")

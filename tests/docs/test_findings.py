@@ -28,66 +28,90 @@ def measured_of(study: str, metric: str) -> dict[str, list[str]]:
         ("distance_elpv", "distance_elpv", "image AUROC"),
         ("distance_mvtec image AUROC", "distance_mvtec", "image AUROC"),
         ("distance_mvtec pixel AUROC", "distance_mvtec", "pixel AUROC"),
+        ("distance_cifar10", "distance_cifar10", "image AUROC"),
     ],
 )
 def test_the_matrix_of_distances_is_that_of_its_report(mark: str, study: str, metric: str) -> None:
     found = measured_of(study, metric)
-    measured = {name: f"{row[2]} {row[3]}" for name, row in found.items()}
+    ends = {name: next((i for i, cell in enumerate(row) if cell.startswith("[")), 0) for name, row in found.items()}
+    measured = {name: f"{row[ends[name] - 1]} {row[ends[name]]}" for name, row in found.items()}
     head, *lines = rows(TEXT[TEXT.index(f"<!-- {mark} -->") : TEXT.index(f"<!-- /{mark} -->")])
     assert head[1:] == [*DISTANCES]
     for name, *cells in lines:
         for distance, cell in zip(head[1:], cells, strict=True):
             plain = ", L2" if name == "Mean" and distance == "L2" else DISTANCES[distance]
             assert cell == measured[name + plain], (name, distance)
-    for name in ("PaDiM", "PatchCore") if study == "distance_elpv" else ():
+    for name in ("PaDiM", "PatchCore") if study != "distance_mvtec" else ():
         assert f"{name} is at {measured[name]}" in TEXT or f"{name} at {measured[name]}" in TEXT
 
 
-def test_the_differences_in_its_text_are_those_of_its_report() -> None:
-    report = (ROOT / "reports/measured/distance_elpv/report.md").read_text(encoding="utf-8")
-    gaps = {row[0]: (row[3], row[4]) for row in rows(report) if len(row) == 8}
-    said = {
-        "Mean, L2": ("-9.0", "[-11.3, -7.0]", "ADTR is 9.0 (95 % interval 7.0 to 11.3) ahead of the mean"),
-        "ADTR, Mahalanobis": ("+1.6", "[+1.0, +2.3]", "adds 1.6 points (1.0 to 2.3)"),
-        "ADTR, standardised L2": ("+0.2", "[-0.4, +0.8]", "(+0.2, −0.4 to 0.8)"),
-        "w/o query": ("0.0", "[-0.3, +0.2]", "(w/o query: 0.0, −0.3 to 0.2)"),
-        "CNN": ("-0.7", "[-1.2, -0.2]", "the CNN is 0.7 behind ADTR (0.2 to 1.2)"),
-    }
-    plain = re.sub(r"\s+", " ", TEXT)
-    for name, (gap, interval, text) in said.items():
-        assert gaps[name] == (gap, interval)
-        assert text in plain
+# Study, method, metric; its difference from ADTR in the report; what the text says of it
+DIFFERENCES = [
+    (
+        "elpv",
+        "Mean, L2",
+        "image AUROC",
+        "-9.0 [-11.3, -7.0]",
+        "ADTR is 9.0 (95 % interval 7.0 to 11.3) ahead of the mean",
+    ),
+    ("elpv", "ADTR, Mahalanobis", "image AUROC", "+1.6 [+1.0, +2.3]", "adds 1.6 points (1.0 to 2.3)"),
+    ("elpv", "ADTR, standardised L2", "image AUROC", "+0.2 [-0.4, +0.8]", "(+0.2, −0.4 to 0.8)"),
+    ("elpv", "w/o query", "image AUROC", "0.0 [-0.3, +0.2]", "(w/o query: 0.0, −0.3 to 0.2)"),
+    ("elpv", "CNN", "image AUROC", "-0.7 [-1.2, -0.2]", "the CNN is 0.7 behind ADTR (0.2 to 1.2)"),
+    (
+        "mvtec",
+        "ADTR, Mahalanobis",
+        "image AUROC",
+        "-4.9 [-9.6, -0.2]",
+        "costs it 4.9 points of image AUROC (0.2 to 9.6)",
+    ),
+    ("mvtec", "ADTR, Mahalanobis", "pixel AUROC", "-2.9 [-3.5, -2.3]", "2.9 of pixel AUROC (2.3 to 3.5)"),
+    ("mvtec", "ADTR, Mahalanobis", "AUPRO", "-10.2 [-12.2, -8.3]", "10.2 of AUPRO (8.3 to 12.2)"),
+    ("mvtec", "PaDiM", "image AUROC", "-9.5 [-14.5, -4.6]", "9.5 points of image AUROC (4.6 to 14.5)"),
+    ("mvtec", "PaDiM", "pixel AUROC", "-2.4 [-3.1, -1.8]", "2.4 of pixel AUROC (1.8 to 3.1)"),
+    ("mvtec", "PaDiM", "AUPRO", "-9.1 [-11.3, -7.1]", "9.1 of AUPRO (7.1 to 11.3)"),
+    ("mvtec", "PatchCore", "image AUROC", "+1.0 [-3.2, +5.1]", "image AUROC (−1.0, −5.1 to 3.2)"),
+    ("mvtec", "PatchCore", "pixel AUROC", "-1.5 [-1.9, -1.1]", "1.5 of pixel AUROC (1.1 to 1.9)"),
+    ("mvtec", "PatchCore", "AUPRO", "-7.3 [-9.4, -5.4]", "7.3 of AUPRO (5.4 to 9.4)"),
+    ("mvtec", "w/o query", "AUPRO", "-1.5 [-2.4, -0.7]", "AUPRO is 1.5 lower (0.7 to 2.4)"),
+    ("mvtec", "CNN", "image AUROC", "+0.5 [-3.1, +4.1]", "The CNN is level with ADTR"),
+    ("mvtec", "CNN", "AUPRO", "-0.3 [-1.0, +0.5]", "in all three metrics"),
+    (
+        "cifar10",
+        "ADTR, Mahalanobis",
+        "image AUROC",
+        "+2.2 [+1.6, +2.9]",
+        "adds 2.2 points (1.6 to 2.9) to ADTR's residual",
+    ),
+    ("cifar10", "Mean, Mahalanobis", "image AUROC", "+2.6 [+1.9, +3.4]", "2.6 more than ADTR by its norm (1.9 to 3.4)"),
+    ("cifar10", "w/o query", "image AUROC", "-1.5 [-1.9, -1.2]", "the query is worth 1.5 points here (1.2 to 1.9)"),
+    ("cifar10", "CNN", "image AUROC", "-1.8 [-2.7, -0.9]", "1.8 ahead of the CNN (0.9 to 2.7)"),
+]
+PLAIN = re.sub(r"\s+", " ", TEXT)
 
 
-def test_the_differences_on_bottle_and_screw_are_those_of_its_report() -> None:
-    report = (ROOT / "reports/measured/distance_mvtec/report.md").read_text(encoding="utf-8")
-    gaps = {(row[0], row[2]): (row[3], row[4]) for row in rows(report) if len(row) == 8}
-    said = {
-        ("ADTR, Mahalanobis", "image AUROC"): (
-            "-4.9",
-            "[-9.6, -0.2]",
-            "costs it 4.9 points of image AUROC (0.2 to 9.6)",
-        ),
-        ("ADTR, Mahalanobis", "pixel AUROC"): ("-2.9", "[-3.5, -2.3]", "2.9 of pixel AUROC (2.3 to 3.5)"),
-        ("ADTR, Mahalanobis", "AUPRO"): ("-10.2", "[-12.2, -8.3]", "10.2 of AUPRO (8.3 to 12.2)"),
-        ("PaDiM", "image AUROC"): ("-9.5", "[-14.5, -4.6]", "9.5 points of image AUROC (4.6 to 14.5)"),
-        ("PaDiM", "pixel AUROC"): ("-2.4", "[-3.1, -1.8]", "2.4 of pixel AUROC (1.8 to 3.1)"),
-        ("PaDiM", "AUPRO"): ("-9.1", "[-11.3, -7.1]", "9.1 of AUPRO (7.1 to 11.3)"),
-        ("PatchCore", "image AUROC"): ("+1.0", "[-3.2, +5.1]", "image AUROC (−1.0, −5.1 to 3.2)"),
-        ("PatchCore", "pixel AUROC"): ("-1.5", "[-1.9, -1.1]", "1.5 of pixel AUROC (1.1 to 1.9)"),
-        ("PatchCore", "AUPRO"): ("-7.3", "[-9.4, -5.4]", "7.3 of AUPRO (5.4 to 9.4)"),
-        ("w/o query", "AUPRO"): ("-1.5", "[-2.4, -0.7]", "AUPRO is 1.5 lower (0.7 to 2.4)"),
-        ("CNN", "image AUROC"): ("+0.5", "[-3.1, +4.1]", "The CNN is level with ADTR"),
-        ("CNN", "AUPRO"): ("-0.3", "[-1.0, +0.5]", "in all three metrics"),
-    }
-    plain = re.sub(r"\s+", " ", TEXT)
-    for key, (gap, interval, text) in said.items():
-        assert gaps[key] == (gap, interval)
-        assert text in plain
+@pytest.mark.parametrize(("data", "method", "metric", "gap", "said"), DIFFERENCES)
+def test_a_difference_in_its_text_is_that_of_its_report(
+    data: str, method: str, metric: str, gap: str, said: str
+) -> None:
+    report = (ROOT / f"reports/measured/distance_{data}/report.md").read_text(encoding="utf-8")
+    found = [row for row in rows(report) if len(row) == 8 and (row[0], row[2]) == (method, metric)]
+    assert [f"{row[3]} {row[4]}" for row in found] == [gap]
+    assert said in PLAIN
+
+
+def test_what_it_says_of_bottle_and_screw_is_in_their_report() -> None:
     image, pixel = (measured_of("distance_mvtec", metric) for metric in ("image AUROC", "pixel AUROC"))
-    assert f"ADTR's image AUROC is {image['ADTR'][0]} (paper 100), its pixel AUROC {pixel['ADTR'][0]}" in plain
-    assert f"better there ({pixel['Mean, L2'][0]})" in plain
+    assert f"ADTR's image AUROC is {image['ADTR'][0]} (paper 100), its pixel AUROC {pixel['ADTR'][0]}" in PLAIN
+    assert f"better there ({pixel['Mean, L2'][0]})" in PLAIN
     assert float(pixel["ADTR"][1]) - float(pixel["Mean, L2"][1]) == pytest.approx(5.0)
-    assert f"image AUROC {image['ADTR'][1]} in place of" in plain
+    assert f"image AUROC {image['ADTR'][1]} in place of" in PLAIN
     both = [f"{name} {image[name][2]} and {pixel[name][2]}" for name in ("PaDiM", "PatchCore")]
-    assert "PaDiM is at {} and {}, PatchCore at {} and {}.".format(*re.findall(r"[\d.]+", " ".join(both))) in plain
+    assert "PaDiM is at {} and {}, PatchCore at {} and {}.".format(*re.findall(r"[\d.]+", " ".join(both))) in PLAIN
+
+
+def test_what_it_says_of_the_paper_on_cifar10_is_in_its_report() -> None:
+    report = (ROOT / "reports/measured/distance_cifar10/report.md").read_text(encoding="utf-8")
+    first = next(row for row in rows(report) if row[0] == "ADTR")
+    assert f"The paper has {first[2]} for these three classes" in PLAIN
+    assert round(float(first[2]) - float(first[1].split()[0])) == 19
