@@ -73,7 +73,7 @@ def test_bad_images_are_named_and_the_others_scored(caplog: pytest.LogCaptureFix
 def test_what_lies_in_a_folder_and_cannot_be_opened_is_named(caplog: pytest.LogCaptureFixture) -> None:
     image, folder = next(Path("today").glob("*/*.png")), Path("odd")
     folder.mkdir()
-    for name, target in {"a.png": image.resolve(), "b.png": "gone.png", "c.png": "c.png", "d": "."}.items():
+    for name, target in {"a.png": str(image.resolve()), "b.png": "gone.png", "c.png": "c.png", "d": "."}.items():
         (folder / name).symlink_to(target)
     os.mkfifo(folder / "e.png")
     table, code = predicted("odd")
