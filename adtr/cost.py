@@ -77,7 +77,10 @@ def bank_images(params: Params, train: int) -> int:
 
 def images_of(dataset: Dataset, manifest: Path, cluster: Cluster) -> Images:
     """The images of a category: those of its manifest, or as many as expected where there is none yet."""
-    return _counted(manifest) if manifest.is_file() else cluster.expected(dataset)
+    try:
+        return _counted(manifest) if manifest.is_file() else cluster.expected(dataset)
+    except ValueError:  # damaged: the stages that read it refuse it
+        return cluster.expected(dataset)
 
 
 @cache

@@ -5,19 +5,22 @@ A record is JSON beside the files, written last: plain values, `files` (the sha2
 report rests on bytes that were damaged, exchanged or edited.
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from adtr.errors import UserError
 from adtr.files import digest, sha256, write_bytes, write_text
 
+FORMULA = re.compile(r"'*[=+\-@\t]")  # a text so begins that a spreadsheet computes, or that has our mark
 MAKERS = {"manifests": "index", "run.json": "train", "evaluation.json": "evaluate"}
 MAKERS |= {name: name for name in ("shortcuts", "confetti", "outliers", "features", "differences")}
 MAKERS |= {name: name for name in ("tables", "plots", "figures")} | {"reports": "report"}
@@ -62,7 +65,7 @@ class Record:
         """
         path = Path(os.path.normpath(self.path.parent / name))  # a study's metrics.csv lies beside its tables
         try:
-            content = path.read_bytes()
+            content = _content(path)
         except OSError as error:
             raise UserError(f"{path}: not readable ({error.strerror}): {again(self.path)}") from None
         if hashlib.sha256(content).hexdigest() != self.files.get(name):
@@ -76,8 +79,27 @@ class Record:
         return self.path.parent / name
 
     def table(self, name: str, **options: Any) -> pd.DataFrame:
-        """One of its files that is a CSV; `options` as of pandas' read_csv."""
-        return pd.read_csv(io.BytesIO(self.read(name)), **options)
+        """One of its files that `as_csv` wrote; `options` as of pandas' read_csv."""
+        return read_csv(io.BytesIO(self.read(name)), **options)
+
+
+def as_csv(table: pd.DataFrame, **options: Any) -> str:
+    """A table as CSV; `options` as of pandas' to_csv.
+
+    Text that a spreadsheet would compute has an apostrophe in front, which `Record.table` takes away.
+    """
+    return _mapped(table, lambda text: f"'{text}" if FORMULA.match(text) else text).to_csv(index=False, **options)
+
+
+def read_csv(file: IO[bytes] | Path, **options: Any) -> pd.DataFrame:
+    """A table that `as_csv` wrote; `options` as of pandas' read_csv."""
+    table = pd.read_csv(file, **options)
+    return _mapped(table, lambda text: text[1:] if text[:1] == "'" and FORMULA.match(text) else text)
+
+
+def _mapped(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    texts = table.select_dtypes(["object", "str"])
+    return table.assign(**texts.map(lambda cell: change(cell) if isinstance(cell, str) else cell))
 
 
 def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
@@ -97,9 +119,9 @@ def write(path: Path, values: Mapping[str, Any], contents: Mapping[str, bytes]) 
     write_only(path, {**values, "files": files})
 
 
-def vouch(path: Path, files: Iterable[Path]) -> None:
+def vouch(path: Path, files: Iterable[Path], **values: Any) -> None:
     """Writes the record of files that were just written, in its folder or beside that."""
-    write_only(path, {"files": {os.path.relpath(file, path.parent): sha256(file) for file in files}})
+    write_only(path, values | {"files": {os.path.relpath(file, path.parent): sha256(file) for file in files}})
 
 
 def write_only(path: Path, values: Mapping[str, Any]) -> None:
@@ -115,7 +137,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it is missing, or holds anything else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_content(path).decode())
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror}): {again(path)}") from None
     except (ValueError, RecursionError):
@@ -123,6 +145,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: damaged, as it is no JSON object: {again(path)}")
     return values
+
+
+def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would block
+        raise OSError(errno.EINVAL, "not a file")
+    return path.read_bytes()
 
 
 def again(path: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from adtr.config import PARAMS
 from adtr.config.paths import Paths
 from adtr.config.schema import root_of
 from adtr.config.study import Run
@@ -16,7 +17,7 @@ from adtr.evaluate.measure import SPLITS
 from adtr.evaluate.stage import check_images
 from adtr.features.select import data_digest
 from adtr.features.store import check_whole, read_store
-from adtr.records import Record
+from adtr.records import Record, as_csv
 from adtr.tables.summary import TABLES, collect, read_metrics, tables_record
 from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
@@ -59,10 +60,10 @@ def _checks(paths: Paths) -> Iterator[Callable[[], object]]:
             yield partial(_differences, differences, folder)
     for name in (TABLES, "plots/record.json"):
         yield from _record(paths.results / name)
-    if (paths.results / TABLES).is_file() and all(
-        (paths.run(run) / "evaluation.json").is_file() for run in plan.runs()
-    ):
-        yield partial(_tables, paths)
+    if (paths.results / TABLES).is_file():
+        yield partial(tables_record, paths.results, PARAMS)
+        if all((paths.run(run) / "evaluation.json").is_file() for run in plan.runs()):
+            yield partial(_tables, paths)
     for names in plan.categories():
         if (record := paths.category_figures(*names) / "record.json").is_file():
             yield from _record(record)
@@ -136,8 +137,8 @@ def _differences(record: Path, run: Path) -> None:
 def _tables(paths: Paths) -> None:
     """Refuses a study's metrics that are not those of its runs."""
     if (
-        tables_record(paths.results).read("../metrics.csv")
-        != collect(paths.plan, paths.results).to_csv(index=False).encode()
+        tables_record(paths.results, PARAMS).read("../metrics.csv")
+        != as_csv(collect(paths.plan, paths.results)).encode()
     ):
         raise UserError(f"{paths.results}/metrics.csv: not the metrics of the study's runs: make its tables again")
 

@@ -309,7 +309,7 @@ def steps_of_the_paper() -> Counter[Shape]:
             definition = plan.datasets[dataset]
             shape = Shape(params.train.batch_size, params.features.grid_size**2)
             each = steps_of(params, cluster.expected(definition).train)
-            steps[shape] += each * len(definition.categories or [])
+            steps[shape] += each * len(definition.categories)
     return steps
 
 

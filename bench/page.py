@@ -38,7 +38,7 @@ from adtr.figures.tsne import tsne
 from adtr.report import stage
 from adtr.tables.colours import colours
 from adtr.tables.sizes import networks
-from adtr.tables.specs import read_specs
+from adtr.tables.specs import digests, read_specs
 from adtr.tables.stage import write_findings, write_tables
 from adtr.tables.summary import OF_LAYOUT, read_metrics, summarize, tables_record
 from adtr.tables.uncertainty import with_intervals
@@ -139,7 +139,7 @@ def draw_figures(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame,
             shutil.copytree(folder, paths.category_figures(name, other))
         set_look()
         folder = paths.dataset_figures(name)
-        tables = tables_record(paths.results)
+        tables = tables_record(paths.results, PARAMS)
         summary = with_intervals(summarize(read_metrics(tables, "../metrics.csv")), plan, tables)
         save(dots(panels(plan, name, summary, read_specs(PARAMS))), folder, "dots")
         if "tsne" in dataset_kinds(plan, name):
@@ -160,7 +160,7 @@ def write_page(root: Path) -> Path:
     write_tables(plan, metrics, draws, networks(plan, paths.results), PARAMS, paths.results / "tables")
     write_findings(plan, *made_up_findings(metrics), paths.results / "tables")
     written = [*(paths.results / "tables").iterdir(), paths.results / "metrics.csv"]
-    records.vouch(paths.results / "tables/record.json", written)
+    records.vouch(paths.results / "tables/record.json", written, printed=digests(PARAMS))
     draw_figures(plan, paths, images)
     stage.write(plan, paths.results, PARAMS, paths.report)
     return paths.report / "report.html"

@@ -20,6 +20,7 @@ from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
 from adtr.config.paths import Paths
 from adtr.config.study import Run, resolve
+from adtr.data.manifest import read_manifest
 from adtr.features.select import TRAIN, select
 from adtr.methods.adtr import anomaly_map, fit
 from adtr.train.context import Context
@@ -31,8 +32,8 @@ def images_of(study: str, run: Run, settings: str) -> tuple[Params, np.ndarray, 
     """A run's parameters, and the features (n, G·G, C) of its normal training images: to train on, and held out."""
     plan = resolve(study, settings=parse_settings(settings))
     paths = Paths(plan)
-    manifest = pd.read_csv(paths.manifest(run.dataset, run.category), keep_default_na=False)
-    parts = (str(part) for part in manifest[manifest.split.isin(TRAIN)].part.unique())
+    manifest = read_manifest(paths.manifest(run.dataset, run.category))
+    parts = manifest[manifest.split.isin(TRAIN)].part.unique()
     stores = {part: paths.store(run.dataset, run.experiment, part) for part in parts}
     features, _ = select(manifest, stores, TRAIN)
     held_out = np.arange(len(features)) % SHARE == SHARE - 1

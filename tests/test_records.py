@@ -1,9 +1,12 @@
 """A record vouches for its files: whatever happens to a byte of either is noticed, and told by name."""
 
+import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from adtr import records
@@ -60,12 +63,37 @@ def test_an_edited_value_is_noticed(record: Path) -> None:
         records.Record(record)
 
 
+def test_a_spreadsheet_computes_no_text_and_its_reader_gets_it_back(tmp_path: Path) -> None:
+    """Whatever it begins with; numbers keep their digits."""
+    draw, signs = np.random.default_rng(0), [*"=+-@\t'a,\"\n=' 1é日"]
+    texts = ["".join(draw.choice(signs, length)) for length in draw.integers(0, 5, 2000)]
+    numbers = draw.normal(size=len(texts)).astype(np.float32)
+    table = pd.DataFrame({"image": texts, "pred_score": numbers, "label": numbers.astype(int)})
+    records.write(tmp_path / "a.json", {}, {"a.csv": records.as_csv(table).encode()})
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        cells = [row["image"] for row in csv.DictReader(file)]
+    assert {cell[:1] for cell in cells} & {*"=+-@\t"} == set()
+    types = {"image": str, "pred_score": np.float32}
+    read = records.Record(tmp_path / "a.json").table("a.csv", keep_default_na=False, dtype=types)
+    pd.testing.assert_frame_equal(read, table, check_exact=True)
+
+
 @pytest.mark.parametrize("content", [b"", CONTENTS["metrics.csv"][:-3], CONTENTS["maps.npy"], None])
 def test_a_file_that_is_cut_exchanged_or_gone_is_told(record: Path, content: bytes | None) -> None:
     path = record.with_name("metrics.csv")
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(UserError, match=r"metrics\.csv: "):
         records.Record(record).read("metrics.csv")
+
+
+@pytest.mark.parametrize("name", [*CONTENTS, "evaluation.json"])
+def test_a_pipe_or_a_folder_is_told_and_blocks_nobody(record: Path, name: str) -> None:
+    path = record.with_name(name)
+    for put in (os.mkfifo, Path.mkdir):
+        path.unlink()
+        put(path)
+        with pytest.raises(UserError, match=f"{name}: not readable .not a file.: remove it"):
+            [records.Record(record).read(each) for each in CONTENTS]
 
 
 def test_a_layout_of_the_json_does_not_matter(record: Path) -> None:

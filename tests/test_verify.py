@@ -1,5 +1,6 @@
 """Files that are whole and of their record, and in the place of others: of another category, or of another study."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,9 @@ from adtr.cli import main
 from adtr.config import PARAMS
 from adtr.config.paths import Paths
 from adtr.config.study import Plan
-from adtr.figures.stage import draw_category
+from adtr.errors import UserError
+from adtr.figures.stage import draw_category, draw_dataset
+from adtr.report import stage as report
 from adtr.tables import stage
 from adtr.verify import verify
 
@@ -104,6 +107,23 @@ def test_whole_files_in_the_place_of_others_are_named(
     text = "\n".join(verify(paths)[1])
     for message in EXCHANGED[exchange]:
         assert message in text
+
+
+@pytest.mark.parametrize("name", ["tables.yaml", "paper/table1.csv", "paper/table4.csv", "paper/third_party.csv"])
+def test_a_digit_of_the_papers_numbers_that_changed_after_the_tables_is_noticed(
+    name: str, results: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = shutil.copytree(PARAMS, results.parent / "params")
+    monkeypatch.setattr("adtr.verify.PARAMS", params)
+    assert verify(paths)[1] == []
+    text = (params / name).read_text()
+    (params / name).write_text(re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), text, count=1))
+    message = f"{params / name}: not as it was for {paths.results}/tables/record.json"
+    assert [problem.partition(": restore")[0] for problem in verify(paths)[1]] == [message]
+    with pytest.raises(UserError, match=name):
+        draw_dataset(paths, "smoke_mvtec", params)
+    with pytest.raises(UserError, match=name):
+        report.write(paths.plan, paths.results, params, results.parent / "reports")
 
 
 def test_a_run_of_another_category_is_not_evaluated(results: Path) -> None:

@@ -220,9 +220,13 @@ def test_what_was_warned_of_as_images_were_indexed_is_shown_in_short() -> None:
         manifest.attrs["warnings"] = {"odd": names}
         write_manifest(flow.paths.manifests[name], manifest)
     assert flow.data_warnings() == ["smoke_mvtec/carpet: odd (1): a", "smoke_mvtec/screw: odd (4): a, b, c and 1 more"]
-    flow.paths.manifests["smoke_mvtec/screw"].with_suffix(".json").write_text("{}")
+    screw = flow.paths.manifests["smoke_mvtec/screw"]
+    screw.write_text("of other images")
     (line,) = flow.data_warnings()
-    assert "screw.json: damaged" in line
+    assert f"{screw}: damaged" in line
+    screw.with_suffix(".json").write_text("{}")
+    (line,) = flow.data_warnings()
+    assert f"{screw.with_suffix('.json')}: damaged" in line
     assert set(map(str, flow.paths.manifests.values())) <= set(flow.features)
     assert [Path(name).suffix for name in flow.manifest_records] == [".json"] * len(flow.paths.manifests)
 

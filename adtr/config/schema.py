@@ -41,7 +41,8 @@ def _line(text: str) -> str:
 
 def _title(text: str) -> str:
     title = _line(text)
-    if not title or title[0] in "=+-@_":  # a spreadsheet computes what begins so, a legend hides _
+    seen = [sign for sign in title if sign.isprintable() and sign != " "]
+    if not seen or title[0] in "=+-@_":  # a spreadsheet computes what begins so, a legend hides _
         raise ValueError("a title is expected, which does not begin with = + - @ or _")
     return title
 

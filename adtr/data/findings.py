@@ -4,6 +4,7 @@ A problem stops the index. A warning stays beside the manifest, in its record, a
 report.
 """
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from pathlib import Path
 from PIL import Image
 
 from adtr.config.paths import Paths
-from adtr.data.images import marked
+from adtr.data.images import ROW, marked
+from adtr.errors import UserError
 from adtr.records import Record
 
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # Pillow has others, of which one starts a program
 Warnings = Mapping[str, list[str]]  # what, and the names of the files
 
 UNREAD = "not read, as it is not where the layout has images or of an unknown kind"
@@ -30,6 +33,7 @@ ABSENT = "no images there, so that metrics which need them are undefined"
 UNMASKED = "anomalous images without a mask, which pixel metrics leave out"
 LEFT_OUT = "anomalous images in the folder for training, which are left out"
 LEAKED = "images for testing or validation that are also training images"
+COPIES = "copies: the same picture stands several times in training, or in testing"
 CONTRARY = "normal and anomalous: the same picture stands under both labels"
 
 
@@ -73,6 +77,17 @@ class Findings:
             self.warn(LEVELS, name)
 
 
+def check_format(raw: bytes, reference: str) -> None:
+    """Raises a UserError if a file is no image of FORMATS, whatever its suffix says; before it is decoded."""
+    if ROW.fullmatch(reference):
+        return
+    try:
+        Image.open(io.BytesIO(raw), formats=FORMATS)
+    except Exception:  # a broken image raises almost anything
+        known = "PNG, JPEG, BMP, TIFF and WebP are read"
+        raise UserError(f"{shown(reference)}: not readable as an image ({known}): replace or remove it") from None
+
+
 def shown(text: str | os.PathLike[str]) -> str:
     """Text, or a file's name, on one line, with an escape in place of what cannot be printed or is not UTF-8."""
     readable = os.fsencode(text).decode("utf-8", "backslashreplace")
@@ -94,6 +109,10 @@ def of_study(paths: Paths, most: int | None = None) -> list[str]:
     Raises:
         UserError: a record is missing or damaged.
     """
-    manifests = {name: path for name, path in paths.manifests.items() if path.is_file()}
-    recorded = {name: Record(path.with_suffix(".json")).values.get("warnings", {}) for name, path in manifests.items()}
-    return [f"{name}: {line}" for name, warnings in recorded.items() for line in sentences(warnings, most)]
+    found = []
+    for name, path in paths.manifests.items():
+        if path.is_file():
+            record = Record(path.with_suffix(".json"))
+            record.check(path.name)  # not the record of another manifest
+            found += [f"{name}: {line}" for line in sentences(record.values.get("warnings", {}), most)]
+    return found

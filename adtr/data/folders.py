@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import category as kind_of
+from unicodedata import normalize
 
 import pandas as pd
 
-from adtr.data.findings import ABSENT, NORMAL, SOUNDS_GOOD, UNMASKED, UNREAD, Findings, shown
+from adtr.data.findings import ABSENT, NORMAL, SOUNDS_GOOD, UNMASKED, UNREAD, Findings, check_format, shown
 from adtr.data.images import SEVERAL, decode, marked, raw_bytes
 from adtr.errors import UserError
 
@@ -23,6 +24,7 @@ JUNK = {
 }  # fmt: skip
 TEXT = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".log", ".ini", ".db"}
 NORMAL_NAMES = {"good", "ok", "okay", "normal", "pass", "passed", "fine", "intact", "no_defect", "defect_free"}
+LOOK_ALIKES = str.maketrans("\u043e\u03bf\u0501\u0261", "oodg")  # Cyrillic o, Greek o, Cyrillic d, the g of phonetics
 SPLITS = {"train": "train", "validation": "calibration", "test": "test"}  # of the images of a part
 PARTS = (*SPLITS, "ground_truth")
 
@@ -59,9 +61,11 @@ def list_mvtec(base: Path, findings: Findings, good: str = "good") -> list[Row]:
     """
     images, masks, rows = *_scan(base, findings, good), list[Row]()
     for (part, defect), paths in images.items():
-        plain = defect.strip().lower()
+        plain = _plain(defect)
         if defect != good and plain == good:
-            findings.problems.append(f"{findings.name(base / part / defect)}: rename it to {good}")
+            findings.problems.append(
+                f"{findings.name(base / part / defect)}: rename it to {good}, which {defect!a} is not"
+            )
         elif defect != good and plain in NORMAL_NAMES:
             findings.warn(SOUNDS_GOOD, str((base / part / defect).relative_to(findings.root)))
         needs = defect != good and (base / "ground_truth").is_dir()
@@ -76,6 +80,12 @@ def list_mvtec(base: Path, findings: Findings, good: str = "good") -> list[Row]:
             unused = [mask.path for mask in of if not used & {*mask.files}]
             findings.problems += [f"{findings.name(path)}: a mask without its image" for path in unused]
     return checked(rows, base, findings, ("train/" + good, "test/" + good, "test/<defect>"))
+
+
+def _plain(name: str) -> str:
+    """A name as it is seen: without signs that are not, look-alikes of the letters of `good` in Latin."""
+    seen = "".join(sign for sign in normalize("NFKC", name) if kind_of(sign) != "Cf")
+    return seen.strip().lower().translate(LOOK_ALIKES)
 
 
 def checked(rows: list[Row], base: Path, findings: Findings, places: tuple[str, str, str]) -> list[Row]:
@@ -194,7 +204,8 @@ def marks(mask: Path, findings: Findings) -> bool:
     """Whether a mask marks anything; one that cannot be read is a problem, and marks nothing."""
     name = str(mask.relative_to(findings.root))
     try:
-        return bool(marked(decode(raw_bytes(findings.root, name), shown(name))).any())
+        check_format(raw := raw_bytes(findings.root, name), name)
+        return bool(marked(decode(raw, shown(name))).any())
     except (UserError, OSError) as error:
         findings.problems.append(str(error))
         return False

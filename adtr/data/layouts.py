@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from adtr.config.schema import Dataset, categories_in
-from adtr.data.findings import LEFT_OUT, UNMASKED, Findings
+from adtr.data.findings import LEFT_OUT, NORMAL, UNMASKED, Findings
 from adtr.data.folders import Row, checked, images_in, list_mvtec, marks, pass_over, tabulated, visible
 from adtr.data.sources import leaves_folder
 from adtr.errors import UserError
@@ -66,6 +66,8 @@ def _list_visa(base: Path, findings: Findings) -> list[Row]:
             continue
         if anomalous and not row.mask:
             findings.warn(UNMASKED, row.image)
+        if row.mask and not anomalous and marks(root / row.mask, findings):
+            findings.warn(NORMAL, row.mask)
         masks = [root / row.mask] if anomalous and row.mask else []
         rows.append(Row(root / row.image, masks, int(anomalous), row.split, "anomaly" if anomalous else "good"))
     listed = {root / name for name in own.image}

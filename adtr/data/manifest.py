@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from adtr import records
 from adtr.config.schema import FOLDERS, Dataset, root_of
-from adtr.data.findings import CONTRARY, LEAKED, Findings, shown
+from adtr.data.findings import CONTRARY, COPIES, LEAKED, Findings, check_format, shown
 from adtr.data.folders import SUFFIXES, TEXT, is_junk
 from adtr.data.images import SEVERAL, cifar_batch, decode, raw_bytes
 from adtr.data.layouts import VISA, list_folders
@@ -106,7 +106,7 @@ def draw_outliers(dataset: Dataset, count: int, seed: int) -> pd.DataFrame:
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:
     """Writes a manifest, and beside it its record with what was warned of."""
     warnings = manifest.attrs.get("warnings", {})
-    records.write(path.with_suffix(".json"), {"warnings": warnings}, {path.name: manifest.to_csv(index=False).encode()})
+    records.write(path.with_suffix(".json"), {"warnings": warnings}, {path.name: records.as_csv(manifest).encode()})
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def fingerprint(dataset: Dataset, manifest: Path = Path(), category: str = "") -
 
 def _digests_in(manifest: Path) -> Mapping[str, str]:
     try:
-        table = pd.read_csv(manifest, keep_default_na=False, dtype=str)
+        table = records.read_csv(manifest, keep_default_na=False, dtype=str)
         masks, digests = (SEVERAL.join(table[name]).split(SEVERAL) for name in ("mask", "mask_sha256"))
         return dict(zip([*table["image"], *masks], [*table["sha256"], *digests], strict=True))
     except (ValueError, KeyError):  # damaged: the stages that read it refuse it
@@ -169,6 +169,7 @@ def _check(image: str, mask: str, findings: Findings) -> list[str]:
         digests.append("")
         try:
             raw = raw_bytes(findings.root, reference)
+            check_format(raw, reference)
             picture = decode(raw, shown(reference))
         except (UserError, OSError) as error:
             findings.problems.append(str(error))
@@ -187,10 +188,13 @@ def _check(image: str, mask: str, findings: Findings) -> list[str]:
 
 
 def _compare(manifest: pd.DataFrame, findings: Findings) -> None:
-    """Warns of pictures that are in training and testing, or normal and anomalous."""
+    """Warns of pictures that are in training and testing, normal and anomalous, or several times in one split."""
     trained = manifest.pixels[manifest.split == "train"]
     for image in manifest.image[(manifest.split != "train") & manifest.pixels.isin(trained)]:
         findings.warn(LEAKED, image)
+    copied = manifest[manifest.duplicated(["pixels", "split", "label"], keep=False)]
+    for image in copied.sort_values(["split", "pixels"], kind="stable").image:
+        findings.warn(COPIES, image)
     labels = manifest.groupby("pixels").label.transform("nunique")
     for image in manifest[labels > 1].sort_values("pixels", kind="stable").image:
         findings.warn(CONTRARY, image)

@@ -99,7 +99,9 @@ def of_study(paths: Paths, most: int | None = None) -> list[str]:
     """
     found = []
     for name, category in paths.plan.categories():
-        record = paths.shortcuts(name, category).with_suffix(".json")
-        warned = Record(record).values["warnings"] if record.is_file() else {}
-        found += [f"{name}/{category}: {line}" for line in sentences(warned, most)]
+        path = paths.shortcuts(name, category)
+        if path.with_suffix(".json").is_file():
+            record = Record(path.with_suffix(".json"))
+            record.check(path.name)  # not the record of something else
+            found += [f"{name}/{category}: {line}" for line in sentences(record.values["warnings"], most)]
     return found

@@ -86,7 +86,7 @@ def evaluate(
         normals = held if calibration else select(manifest, stores, TRAIN)
         record["scale"] = colour_scale(scored(method, state, *normals, params, device)[0])
     tables = {"scores.csv": scores, "metrics.csv": rows, "curve.csv": snapshots, "calibration.csv": normal}
-    contents = {name: table.to_csv(index=False).encode() for name, table in tables.items()}
+    contents = {name: records.as_csv(table).encode() for name, table in tables.items()}
     counts = empty(len(maps))
     if truth:
         counts = placed(count(truth.masks, upsampled(maps[truth.known], size)), truth.known)

@@ -54,7 +54,7 @@ def draw_dataset(paths: Paths, dataset: str, params: Path) -> None:
     """
     plan, folder = paths.plan, paths.dataset_figures(dataset)
     set_look()
-    tables, kinds = tables_record(paths.results), dataset_kinds(plan, dataset)
+    tables, kinds = tables_record(paths.results, params), dataset_kinds(plan, dataset)
     summary = with_intervals(summarize(read_metrics(tables, "../metrics.csv")), plan, tables)
     if drawn := panels(plan, dataset, summary, read_specs(params)):
         save(dots(drawn), folder, "dots")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from adtr import provenance
 from adtr.config.methods import Params
-from adtr.data.findings import shown
+from adtr.data.findings import check_format, shown
 from adtr.data.images import as_rgb, decode_file, eight_bit
 from adtr.errors import UserError
 from adtr.evaluate import conformal
@@ -306,7 +306,9 @@ def open_image(image: Picture) -> Image.Image:
     try:
         if not Path(image).is_file():  # a pipe would block
             raise UserError(f"{shown(image)}: not readable (no such file, a pipe or a folder)")
-        return decode_file(Path(image).read_bytes(), shown(image))
+        content = Path(image).read_bytes()
+        check_format(content, str(image))
+        return decode_file(content, shown(image))
     except OSError as error:
         raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None
     except ValueError as error:  # a NUL in its name

@@ -38,7 +38,8 @@ def images_of(words: Iterable[str], listed: bytes, output: Path) -> tuple[list[P
             if not path.is_dir():
                 found.append(path)
                 continue
-            files = sorted(p for p in path.rglob("*") if p.is_file() and output.resolve() not in p.resolve().parents)
+            besides = output.resolve()
+            files = sorted(p for p in path.rglob("*") if not (p.is_dir() or p.parent.resolve().is_relative_to(besides)))
             images = [file for file in files if file.suffix.lower() in SUFFIXES]
             if others := len(files) - len(images):
                 notes.append(f"{shown(path)}: {others} files of other kinds than {', '.join(sorted(SUFFIXES))} ignored")

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from adtr import __version__
+from adtr.data.findings import FORMATS
 from adtr.data.images import decode_file
 from adtr.errors import UserError
 from adtr.files import saved
@@ -33,7 +34,6 @@ from adtr.records import Record
 
 logger = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")  # Pillow has others, of which one starts a program
 BYTES = 32 << 20  # of an image as it comes
 PIXELS = 1 << 26  # of an image: 200 MB as RGB
 QUEUE = 8  # images at once: one is scored, the others wait or arrive

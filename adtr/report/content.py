@@ -49,7 +49,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     Raises:
         UserError: a file is missing, or belongs to other parameters or another run.
     """
-    tables, runs = tables_record(results), read_runs(plan, results)
+    tables, runs = tables_record(results, params), read_runs(plan, results)
     metrics = read_metrics(tables, "../metrics.csv")
     refuse_outdated(plan, results)
     summary = with_intervals(summarize(metrics), plan, tables)
@@ -200,7 +200,7 @@ def _dataset(
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
     rates = thresholds.sheet(measured, plan, results)
-    names = plan.datasets[name].categories or []
+    names = plan.datasets[name].categories
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
     categories = [

@@ -13,7 +13,7 @@ from adtr.config.levels import flatten
 from adtr.config.study import PLOTS, Plan, run_folder
 from adtr.evaluate.metrics import roc_curve
 from adtr.files import write_text
-from adtr.records import Record, vouch
+from adtr.records import Record, as_csv, vouch
 from adtr.tables.colours import colours
 from adtr.tables.summary import METRICS, collect, study_metrics, summarize
 
@@ -39,7 +39,7 @@ def write_plots(plan: Plan, results: Path) -> None:
     colour_of = colours(plan)
     for name, table in zip(PLOTS[2:], [categories, training(plan, results), roc(plan, results)], strict=True):
         table = table.assign(colour=table.experiment.map(colour_of), experiment=table.experiment.map(plan.titles))
-        write_text(results / name, table.to_csv(index=False, float_format="%.5g"))
+        write_text(results / name, as_csv(table, float_format="%.5g"))
     vouch(results / "plots/record.json", [results / name for name in PLOTS])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from adtr.files import write_text
+from adtr.records import as_csv
 from adtr.tables.latex import latex
 from adtr.tables.summary import MEAN
 
@@ -122,11 +123,6 @@ def markdown(text: pd.DataFrame, bold: Collection[tuple[int, int]] = ()) -> str:
     return escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
-def plain(cell: object) -> object:
-    """A cell of a CSV: a spreadsheet shows a text that it would compute otherwise."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
-
-
 def write(sheets: Sequence[Sheet], data: pd.DataFrame, folder: Path, name: str) -> None:
     """Writes a table as name.csv (unrounded), and its sheets as name.md and name.tex."""
     lines, texts = [], []
@@ -135,6 +131,6 @@ def write(sheets: Sequence[Sheet], data: pd.DataFrame, folder: Path, name: str) 
         lines += [f"### {escape(sheet.title)}", "", markdown(sheet.text, sheet.bold), "", *notes, ""]
         label = f"{name}-{place}" if place else name
         texts.append(latex(sheet.text, sheet.title, label, sheet.notes, sheet.bold, numeric(sheet.text)))
-    write_text(folder / f"{name}.csv", data.map(plain).to_csv(index=False))
+    write_text(folder / f"{name}.csv", as_csv(data))
     write_text(folder / f"{name}.md", "\n".join(lines))
     write_text(folder / f"{name}.tex", "\n".join(texts))

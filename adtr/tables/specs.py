@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from adtr.config.reader import read_yaml
 from adtr.config.schema import Name, Positive, Section, Text, Title, problems
 from adtr.errors import UserError
+from adtr.files import sha256
 
 
 class Further(Section):
@@ -60,6 +61,12 @@ def read_specs(params: Path) -> dict[str, dict[str, Any]]:
         | {"paper": _read_paper(params, spec), "others": _read_others(params, spec)}
         for name, spec in checked.items()
     }
+
+
+def digests(params: Path) -> dict[str, str]:
+    """The sha256 of each file that `read_specs` reads, by its name below params/."""
+    printed = sorted((params / "paper").glob("*.csv"))
+    return {str(path.relative_to(params)): sha256(path) for path in (params / "tables.yaml", *printed)}
 
 
 def _read_paper(params: Path, spec: Spec) -> pd.DataFrame:

@@ -13,10 +13,10 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.evaluate.bootstrap import REFERENCE, Draws, compare
 from adtr.files import write_text
-from adtr.records import vouch
+from adtr.records import as_csv, vouch
 from adtr.tables import comparison, defects, render, shortcuts, sizes
 from adtr.tables.paper import CELL, of_ablation, of_paper
-from adtr.tables.specs import experiments_of, read_specs
+from adtr.tables.specs import digests, experiments_of, read_specs
 from adtr.tables.summary import METRICS, RUN, TABLES, collect, row_order, study_metrics, summarize
 from adtr.tables.uncertainty import BEHIND, SAMPLED, intervals, level_with_best, read_draws
 
@@ -40,14 +40,14 @@ def write(plan: Plan, results: Path, params: Path) -> None:
         UserError: runs are missing, or were made with other parameters.
     """
     metrics, networks = collect(plan, results), sizes.networks(plan, results)
-    write_text(results / "metrics.csv", metrics.to_csv(index=False))
+    write_text(results / "metrics.csv", as_csv(metrics))
     write_text(results / "study.yaml", plan.dump())
     draws, folder = read_draws(plan, results), results / "tables"
     write_tables(plan, metrics, draws, networks, params, folder)
     write_findings(plan, defects.by_defect(plan, results), shortcuts.read(Paths(plan, results.parents[1])), folder)
     written = [results / "metrics.csv", results / "study.yaml"]
     written += [results / f"tables/{name}.{suffix}" for name in table_names(plan) for suffix in ("csv", "md", "tex")]
-    vouch(results / TABLES, written)
+    vouch(results / TABLES, written, printed=digests(params))
 
 
 def write_tables(
@@ -151,6 +151,6 @@ def _coverage(plan: Plan, dataset: str, spec: Mapping[str, Any]) -> str:
     text = f"; {most} epochs" + (f" ({'; '.join(other)})" if other else "") if epochs else ""
     text += "; ± is the standard deviation over the seeds" if len(seeds) > 1 else ""
     text += f"; no randomness, so one seed: {render.listed(once)}" if once else ""
-    categories = plan.datasets[dataset].categories or []
+    categories = plan.datasets[dataset].categories
     names = f"categories {', '.join(categories)}" if len(categories) < 6 else f"{len(categories)} categories"
     return f"Ours: {names}, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}{text}."

@@ -8,6 +8,7 @@ from adtr.config.schema import FOLDERS
 from adtr.config.study import Plan, Run, run_folder
 from adtr.errors import UserError
 from adtr.records import Record
+from adtr.tables import specs
 from adtr.train.outdated import outdated
 
 MEAN = "mean"
@@ -48,9 +49,17 @@ def read_metrics(record: Record, name: str) -> pd.DataFrame:
     return table.assign(value=[float(text or "nan") for text in table.value])
 
 
-def tables_record(results: Path) -> Record:
-    """What vouches for a study's metrics.csv and tables; a UserError if they were not made."""
-    return Record(results / TABLES)
+def tables_record(results: Path, params: Path) -> Record:
+    """What vouches for a study's metrics.csv and tables.
+
+    Raises:
+        UserError: they were not made, or beside other numbers of the paper than those of `params`.
+    """
+    record, now = Record(results / TABLES), specs.digests(params)
+    for name, digest in record.values["printed"].items():
+        if now.get(name) != digest:
+            raise UserError(f"{params / name}: not as it was for {record.path}: restore it, or make the tables again")
+    return record
 
 
 def collect(plan: Plan, results: Path) -> pd.DataFrame:

@@ -33,7 +33,7 @@ class Report(BaseModel):
 def latest_report(state: Path) -> dict[str, Any] | None:
     """What `Progress` last wrote below the state folder of a run; None before its first epoch, or without epochs."""
     reports = []
-    for path in state.glob("*/progress.json"):
+    for path in filter(Path.is_file, state.glob("*/progress.json")):  # a pipe would block
         with suppress(OSError, ValueError):
             reports.append(Report.model_validate_json(path.read_bytes()).model_dump())
     return max(reports, key=lambda report: report["time"], default=None)

@@ -18,7 +18,7 @@ def main(name: str) -> None:
     plan = resolve(name)
     paths, path = Paths(plan), PARAMS / f"studies/{name}.yaml"
     ((dataset, experiments),) = plan.study.datasets.items()
-    categories = plan.datasets[dataset].categories or []
+    categories = plan.datasets[dataset].categories
 
     def finished(experiment: str, category: str, seeds: list[int]) -> bool:
         runs = [Run(dataset, experiment, category, seed) for seed in seeds if seed in plan.seeds(dataset, experiment)]

@@ -366,6 +366,7 @@ IN_A_STUDY: list[tuple[dict[str, Any], str]] = [
     ({"datasets": {"cups": ["adtr", "adtr"]}}, "cups: one of them stands twice"),
     ({"title": "=1+1"}, "title: a title is expected, which does not begin with ="),
     ({"title": " \n"}, "title: a title is expected"),
+    ({"title": "\u200b \ufeff"}, "title: a title is expected"),
     ({"define": {"cups": {"note": "a\ab"}}}, "cups: note: holds '\\x07', which is no sign of a line of text"),
     ({"seeds": []}, "seeds: List should have at least 1 item"),
     ({"seeds": [0, -1]}, "seeds.1: Input should be greater than or equal to 0"),
@@ -407,7 +408,7 @@ IN_A_FILE = [
             "mean": "the name of a folder is expected",
             "' x'": "the name of a folder is expected",
             "x" * 101: "the name of a folder is expected",
-            "007": "Input should be a valid string (it is 7: put it in quotes)",
+            "7": "Input should be a valid string (it is 7: put it in quotes)",
             "null": "Input should be a valid string (it is None)",
         }.items()
     ),
@@ -422,7 +423,7 @@ IN_A_FILE = [
     ("datasets.yaml", cups(generated="{images: 9, size: 1}"), "cups: generated.size: Input should be greater than"),
     ("datasets.yaml", cups().replace("Cups", '"a\\0b"'), "cups: title: holds '\\x00', which is no sign of a line"),
     ("datasets.yaml", cups().replace("data/cups", '"a\\0"'), "cups: root: holds '\\x00'"),
-    ("datasets.yaml", cups() + "\n007: {}", "7: a name is of letters, digits, _ . and -, in quotes"),
+    ("datasets.yaml", cups() + "\n7: {}", "7: a name is of letters, digits, _ . and -, in quotes"),
     ("experiments.yaml", FILES["experiments.yaml"] + "\na/b: {title: B}", "'a/b': a name is of letters"),
     (
         "datasets.yaml",
@@ -663,7 +664,7 @@ def test_the_default_is_the_papers(key: str, values: tuple[Any, Any]) -> None:
 def test_the_paper_is_run_with_several_seeds_on_both_data_sets() -> None:
     plan = resolve("paper", PARAMS)
     assert len(set(plan.study.seeds)) >= 3
-    assert [len(plan.datasets[name].categories or []) for name in ("mvtec", "cifar10")] == [15, 10]
+    assert [len(plan.datasets[name].categories) for name in ("mvtec", "cifar10")] == [15, 10]
 
 
 @pytest.mark.parametrize("file", ["experiments.yaml", "recipes.yaml", "datasets.yaml"])

@@ -182,6 +182,12 @@ def write_pipe(base: Path, name: str) -> None:
     os.mkfifo(base / name)
 
 
+def written(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
 NOT_UTF8 = b"caf\xe9.png"
 REFUSED: dict[str, tuple[Change, str]] = {
     "a pipe": (lambda b: write_pipe(b, "train/good/009.png"), "cat/train/good/009.png: neither a file"),
@@ -195,6 +201,18 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a link to itself": (lambda b: (b / "test/good/9.png").symlink_to("9.png"), "cat/test/good/9.png: neither"),
     "an empty file": (lambda b: (b / "test/good/9.png").touch(), "cat/test/good/9.png: not readable as an image"),
+    "PostScript, which Pillow gives to another program": (
+        lambda b: (b / "train/good/9.png").write_bytes(POSTSCRIPT),
+        "cat/train/good/9.png: not readable as an image (PNG, JPEG, BMP, TIFF and WebP are read)",
+    ),
+    "PostScript for a mask of a normal image": (
+        lambda b: written(b / "ground_truth/good/000_mask.png", POSTSCRIPT),
+        "cat/ground_truth/good/000_mask.png: not readable as an image",
+    ),
+    "an image of another kind than its suffix": (
+        lambda b: Image.new("RGB", (8, 8)).save(b / "train/good/9.png", "GIF"),
+        "cat/train/good/9.png: not readable as an image",
+    ),
     "ground_truth, a file": (
         lambda b: replace(b, "ground_truth"),
         "cat/ground_truth: not a folder",
@@ -205,6 +223,18 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "train, a file": (lambda b: replace(b, "train"), "cat/train: not a folder"),
     "Good": (lambda b: (b / "test/good").rename(b / "test/Good"), "cat/test/Good: rename it to good"),
+    "good with a sign that nobody sees": (
+        lambda b: (b / "test/good").rename(b / "test/good\u200b"),
+        r"cat/test/good\u200b: rename it to good",
+    ),
+    "good in wide letters": (
+        lambda b: (b / "test/good").rename(b / "test/ｇｏｏｄ"),
+        "cat/test/ｇｏｏｄ: rename it to good",
+    ),
+    "good with Cyrillic letters": (
+        lambda b: (b / "test/good").rename(b / "test/g\u043e\u043ed"),
+        "cat/test/g\u043e\u043ed: rename it to good, which 'g\\u043e\\u043ed' is not",
+    ),
     "a name that is not UTF-8": (
         lambda b: (b / "train/good/000.png").rename(os.fsdecode(os.fsencode(b / "train/good/") + b"/" + NOT_UTF8)),
         r"cat/train/good/caf\xe9.png: the name is not UTF-8",
@@ -414,6 +444,20 @@ def test_pictures_in_training_and_testing_are_warned_of(cat: Path) -> None:
     leaked = ["cat/test/good/000.png", "cat/test/good/001.png", "cat/test/hole/000.png"]
     contrary = ["cat/train/good/200.png", "cat/test/hole/000.png"]
     assert warnings_of(cat) == {findings.LEAKED: leaked, findings.CONTRARY: contrary}
+
+
+@pytest.mark.parametrize("place", ["train/good", "test/good", "test/hole", "validation/good"])
+def test_copies_of_a_picture_in_one_split_are_warned_of_beside_each_other(cat: Path, place: str) -> None:
+    """Also those that were stored anew, so that their bytes differ."""
+    folder = cat / place
+    if place.startswith("validation"):
+        folder.mkdir(parents=True)
+        Image.effect_noise((8, 8), 40).save(folder / "000.png")
+    kept = sorted(path.name for path in folder.iterdir())[0]
+    shutil.copy(folder / kept, folder / "100.png")
+    Image.open(folder / kept).save(folder / "101.bmp")
+    found = {what: names for what, names in warnings_of(cat).items() if what != findings.UNMASKED}
+    assert found == {findings.COPIES: [f"cat/{place}/{name}" for name in (kept, "100.png", "101.bmp")]}
 
 
 def test_a_picture_that_is_normal_and_anomalous_is_warned_of(cat: Path) -> None:

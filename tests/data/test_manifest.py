@@ -194,6 +194,20 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def test_names_that_a_spreadsheet_would_compute_are_read_as_they_are(tmp_path: Path) -> None:
+    names = ["=1+1/train/good/@a.png", "=1+1/test/good/-b.png", "=1+1/test/@SUM(1)/+c.png", "=1+1/test/-d/'=e.png"]
+    write(tmp_path, names)
+    cups = dataset("mvtec", tmp_path, categories=["=1+1"])
+    manifest, path = index(cups, "=1+1"), tmp_path / "cups.csv"
+    before = fingerprint(cups, path, "=1+1")
+    write_manifest(path, manifest)
+    for line in path.read_text().splitlines()[1:]:
+        assert not {cell[:1] for cell in line.split(",")} & {*"=+-@"}
+    pd.testing.assert_frame_equal(read_manifest(path), manifest, check_like=True)
+    assert {*read_manifest(path).image} == {*names}
+    assert fingerprint(cups, path, "=1+1") == before
+
+
 def printed(root: Path, category: str = "cup") -> str:
     """The fingerprint, with the manifest of the category beside the data where there is one."""
     return fingerprint(dataset("mvtec", root), root / f"{category}.csv", category)

@@ -91,5 +91,6 @@ def test_what_was_measured_is_read_back_with_its_warnings(tmp_path: Path) -> Non
     assert told.notes[0].count(", ") == 2
     assert told.text.iloc[0].tolist()[:3] == ["carpet", "generated images in MVTec-AD's layout", "100.0 (-4.4)"]
     paths.shortcuts("smoke_mvtec", "screw").write_text("damaged")
-    with pytest.raises(UserError, match=r"screw\.csv: damaged or edited.*`adtr shortcuts`"):
-        read(paths)
+    for reader in (read, shortcuts.of_study):
+        with pytest.raises(UserError, match=r"screw\.csv: damaged or edited.*`adtr shortcuts`"):
+            reader(paths)

@@ -69,6 +69,14 @@ def test_an_image_gets_what_the_detector_gives(address: str, made: Make, image: 
     assert post(address, image.read_bytes(), params={"overlay": "false"}).json()["overlay"] is None
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP"])
+def test_every_kind_of_image_that_is_promised_is_read(address: str, image: Path, form: str) -> None:
+    content = io.BytesIO()
+    Image.open(image).save(content, form)
+    answer = post(address, content.getvalue())
+    assert answer.status_code == 200, answer.text
+
+
 def test_health_and_version(address: str, made: Make) -> None:
     assert requests.get(f"{address}health", timeout=60).json() == {"status": "ok", "images": 0}
     version, detector = requests.get(f"{address}version", timeout=60).json(), Detector.load(made("padim"))

@@ -70,6 +70,19 @@ def test_bad_images_are_named_and_the_others_scored(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.usefixtures("alone")
+def test_what_lies_in_a_folder_and_cannot_be_opened_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    image, folder = next(Path("today").glob("*/*.png")), Path("odd")
+    folder.mkdir()
+    for name, target in {"a.png": str(image.resolve()), "b.png": "gone.png", "c.png": "c.png", "d": "."}.items():
+        (folder / name).symlink_to(target)
+    os.mkfifo(folder / "e.png")
+    table, code = predicted("odd")
+    assert (table.file.tolist(), code) == (["odd/a.png"], 3)
+    skipped = [message.split()[1] for message in caplog.messages if message.startswith("skipped")]
+    assert skipped == ["odd/b.png:", "odd/c.png:", "odd/e.png:"]
+
+
+@pytest.mark.usefixtures("alone")
 def test_nothing_to_score_is_an_error() -> None:
     Path("empty").mkdir()
     with pytest.raises(SystemExit, match="adtr predict: no image to score"):

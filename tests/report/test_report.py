@@ -39,11 +39,12 @@ from adtr.report import runs as report_runs
 from adtr.report.drawings import drawing
 from adtr.report.page import page as render
 from adtr.tables import sizes, summary
+from adtr.tables.specs import digests
 from adtr.tables.stage import write_findings, write_tables
 
 PARAMS = Path(__file__).parents[2] / "params"
 VALUES = {"adtr": 90.0, "padim": 92.0, "spade": 80.0}  # image AUROC; the second category has 1 more, the second seed 2
-NASTY = "<b>&001"
+NASTY = "=<b>&001"
 MASKED = ["image_auroc", "pixel_auroc", "aupro"]
 UNMASKED = ["image_auroc", "image_auroc_all"]
 PIXEL = "UklGRhoAAABXRUJQVlA4TA4AAAAvAAAAAAfQ//73v/+BiOh/AAA="  # WebP in base64
@@ -104,7 +105,8 @@ def write_results(plan: Plan, results: Path) -> None:
     write_tables(plan, metrics, noisy.draws(metrics), sizes.networks(plan, results), PARAMS, results / "tables")
     tables = results / "tables"
     write_findings(plan, *findings.of(metrics), tables)
-    vouch(tables / "record.json", {}, "../metrics.csv", *(path.name for path in tables.iterdir()))
+    names = [path.name for path in tables.iterdir()]
+    vouch(tables / "record.json", {"printed": digests(PARAMS)}, "../metrics.csv", *names)
 
 
 def write_figures(plan: Plan, folder: Path) -> None:
@@ -116,7 +118,7 @@ def write_figures(plan: Plan, folder: Path) -> None:
     save(plot, folder, "drawing")
     for dataset, definition in plan.datasets.items():
         pictures = [folder / "datasets" / dataset / f"{kind}.png" for kind in dataset_kinds(plan, dataset)]
-        for category in definition.categories or []:
+        for category in definition.categories:
             own = folder / "categories" / dataset / category
             own.mkdir(parents=True)
             (own / "gallery.json").write_text(json.dumps(gallery(category)))
@@ -651,13 +653,13 @@ def test_a_table_is_copied_as_it_is_sorted_without_numbers_of_runs(view: Callabl
         copied[form] = page.evaluate("navigator.clipboard.readText()")
         page.get_by_text("copied").wait_for(state="detached")
     first, second = copied["CSV"].splitlines()[:2]
-    assert first == "per cent,<b>&001,screw,mean,95 % interval"
+    assert first == "per cent,'=<b>&001,screw,mean,95 % interval"
     assert second == 'PaDiM,93.0 ± 1.4,94.0 ± 1.4,93.5 ± 1.4,"[93.4, 93.6]"'
     assert copied["Markdown"].splitlines()[1:3] == [
         "| :--- | ---: | ---: | ---: | ---: |",
         "| PaDiM | **93.0 ± 1.4** | **94.0 ± 1.4** | **93.5 ± 1.4** | [93.4, 93.6] |",
     ]
-    assert r"per cent & <b>\&001 & screw & mean & 95 \% interval \\" in copied["LaTeX"]
+    assert r"per cent & =<b>\&001 & screw & mean & 95 \% interval \\" in copied["LaTeX"]
     assert r"PaDiM & \textbf{93.0 $\pm$ 1.4} & \textbf{94.0 $\pm$ 1.4}" in copied["LaTeX"]
 
 
@@ -722,7 +724,7 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     assert matrix.all_text_contents() == ["1", "1", "0", "2"]  # an image is anomalous above it
     page.locator("#copy-command").click()
     command = page.evaluate("navigator.clipboard.readText()")
-    run = re.escape("/runs/smoke_mvtec/adtr/<b>&001/0'")
+    run = re.escape("/runs/smoke_mvtec/adtr/=<b>&001/0'")
     assert re.fullmatch(rf"adtr predict '\S+{run} IMAGES --output predictions --threshold=3", command)
     page.get_by_label("threshold", exact=True).fill("2,5")
     assert page.locator("#command").text_content().endswith("--threshold=2.5")

@@ -1,6 +1,7 @@
 """How far a training has come, for whoever asks from outside."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def test_a_damaged_report_counts_as_none(content: str, smoke: Plan, tmp_path: Pa
     (folder / "progress.json").write_bytes(content.encode(errors="surrogateescape"))
     assert latest_report(paths.state(run)) is None
     assert "0 at work" in status_table(paths)
+
+
+def test_a_pipe_in_place_of_a_report_blocks_nobody(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "a/progress.json")
+    assert latest_report(tmp_path) is None
 
 
 def test_reports_are_written_every_few_seconds_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
