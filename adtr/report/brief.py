@@ -20,7 +20,7 @@ def markdown(content: Row, figures: list[Row]) -> str:
         figures: those that lie beside it, as `file`.
     """
     lines = [f"# {escape(content['title'])}", f"Study `{content['study']}` of ADTR Bench."]
-    lines += [f"**{escape(text)}**" for text in content["warnings"]]
+    lines += [f"**{escape(text)}**" for text in [*content["warnings"], *content["doubts"]]]
     parts = {"good": _good, "against": _against, "sure": _sure, "fails": _fails, "ran": _ran}
     for name, title in content["sections"].items():
         lines += [f"## {title}", *parts[name](content, figures)]

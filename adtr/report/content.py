@@ -36,6 +36,7 @@ SECTIONS = {  # of all forms of the report, in their order: what a reader asks
     "fails": "Where does it fail?",
     "ran": "What exactly was run?",
 }
+LONG = 200  # characters of a warning that the report begins with
 COLUMN_OF = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
 
 
@@ -81,7 +82,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "examples": examples(cases),
         "gallery": cases,
         "about": about(plan, masked),
-        "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
+        "warnings": [*warnings(plan), *mixtures(runs.values())],
+        "doubts": _doubts(data),
         "predict": [
             f"adtr predict {quote(str(run_folder(results, *run)))} IMAGES --output predictions" for run in plan.runs()
         ],
@@ -156,8 +158,11 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
 
 def _doubts(data: list[str]) -> list[str]:
     doubts = [line for line in data if ABSENT not in line]  # who has normal images alone knows it
-    count = f"{len(doubts)} warning{'s' * (len(doubts) > 1)}"
-    return [f"The check of the images gave {count}, listed under “The data”."] if doubts else []
+    if not doubts:
+        return []
+    count = f"{len(doubts)} warnings, the first of them" if len(doubts) > 1 else "1 warning"
+    first = doubts[0] if len(doubts[0]) < LONG else f"{doubts[0][:LONG].rpartition(' ')[0]} …"
+    return [f"The check of the images gave {count}: {first}. See “The data”."]
 
 
 def _papers(built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:

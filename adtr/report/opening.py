@@ -81,7 +81,8 @@ def departing(rows: list[list[str]], recipe: str) -> str:
     if not rows:
         return f"This is {recipe}"
     told = [f"{name} {here} (there {there})" for name, there, here, *_ in rows if name in TOLD][: len(TOLD)]
-    count = f"{len(rows)} parameters are not those of" if len(rows) > 1 else "1 parameter is not that of"
+    number = len({name for name, *_ in rows})  # one may have several values here
+    count = f"{number} parameters are not those of" if number > 1 else "1 parameter is not that of"
     return f"{count} {recipe}" + (f", among them {', '.join(told)}" if told else "")
 
 

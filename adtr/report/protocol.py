@@ -45,7 +45,7 @@ def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     names = listed(title for experiment, title in plan.titles.items() if experiment in used)
     one = "One seed only: how far another moves these numbers is not known."
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
-    runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
+    runs = f"{names}. Recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
     settings = [_setting(plan, name, name in masked) for name in plan.datasets]
     return [runs, *settings, VERIFIED]
 

@@ -61,7 +61,7 @@ def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
     alike: dict[tuple[str, str, str], list[str]] = {}
     for (experiment, category, note), seeds in groups.items():
         alike.setdefault((category, seeds, note), []).append(plan.titles[experiment])
-    return [f"{listed(titles)}, {c}, seed {seeds}: {note}." for (c, seeds, note), titles in alike.items()]
+    return [f"{listed(titles)} ({c}, seed {seeds}): {note}." for (c, seeds, note), titles in alike.items()]
 
 
 def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None, list[str]]:
@@ -107,15 +107,15 @@ def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
     for (dataset, metric), rows in comparison.groupby(["dataset", "metric"], sort=False):
         resolved, none, reference = rows.resolved, rows.low.isna(), plan.titles[rows.reference.iloc[0]]
         sides = {
-            f"ahead of {reference}": rows[resolved & (rows.difference > 0)],
-            f"behind {reference}": rows[resolved & (rows.difference < 0)],
-            f"not resolved from {reference}": rows[~resolved & ~none],
-            f"without an interval against {reference}": rows[none],
+            f"Ahead of {reference}": rows[resolved & (rows.difference > 0)],
+            f"Behind {reference}": rows[resolved & (rows.difference < 0)],
+            f"Not resolved from {reference}": rows[~resolved & ~none],
+            f"Without an interval against {reference}": rows[none],
         }
         texts = [
             f"{side}: {listed(plan.titles[e] for e in some.experiment)}" for side, some in sides.items() if len(some)
         ]
-        lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}, {'; '.join(texts)}.")
+        lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}. {'. '.join(texts)}.")
     return lines
 
 
