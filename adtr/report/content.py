@@ -18,9 +18,9 @@ from adtr.evaluate.bootstrap import reference_of
 from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.gallery import examples, gallery
-from adtr.report.protocol import about, credits, departures, mixtures, warnings
+from adtr.report.protocol import about, credits, departures, methods, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import certain, missed, ranking, sentences, undefined
+from adtr.report.sentences import certain, missed, ranking, sentences, settled, undefined
 from adtr.tables import defects, render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.shortcuts import sheet as shortcut_sheet
@@ -68,6 +68,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     paths = Paths(plan, results.parents[1])
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
+    first = opening.table(plan, summary, specs, runs)
     datasets = [
         _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
     ]
@@ -78,10 +79,11 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "recipe": recipe,
         "sentence": opening.sentence(plan),
         "answers": opening.answers(plan, summary),
-        "opening": opening.table(plan, summary, specs, runs),
+        "opening": first,
+        "folded": [text_table(sheet) for sheet in (methods(plan), opening.gaps(first)) if sheet],
         "examples": examples(cases),
         "gallery": cases,
-        "about": about(plan, masked),
+        "about": [*about(plan, masked), *settled(plan, results, summary)],
         "warnings": [*warnings(plan), *mixtures(runs.values())],
         "doubts": _doubts(data),
         "predict": [

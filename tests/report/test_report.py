@@ -400,6 +400,16 @@ def test_the_papers_tables_stand_only_beside_its_benchmarks(made: Made, tmp_path
     assert ["Ablation study" in text for text in (made.html, made.brief, *texts)] == [True, True, False, False]
 
 
+def test_all_forms_say_what_the_methods_are_how_far_behind_and_whether_training_has_settled(made: Made) -> None:
+    forms = [made.html, made.brief, (made.folder / "reports/smoke/report.tex").read_text(encoding="utf-8")]
+    for text in (re.sub(r"\$\\pm\$", "±", form) for form in forms):
+        assert "What each method is" in text
+        assert "How far behind the best" in text
+        assert "2.0 [1.9, 2.1]" in text
+        assert "ADTR +20.0 (epochs 1 to 2; interval ± 0.1). It rose by more than its 95" in text
+        assert "interval for ADTR: training had not settled." in text
+
+
 # Bytes
 
 
@@ -728,6 +738,10 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     page.keyboard.press("ArrowRight")
     assert matrix.all_text_contents() == ["1", "1", "1", "1"]  # above 2, the next score
     assert basis.text_content() == "Moved by hand."
+    page.get_by_label("false alarms, at most").fill("50")
+    assert "Typed: at most 50 % false alarms of these 2 normal test images" in basis.text_content()
+    page.get_by_label("threshold", exact=True).fill("2")
+    assert basis.text_content() == "Typed by hand."
     rates = page.locator("#rates tr").all_text_contents()
     assert rates[:4] == [
         "precision50.0 %1 of 2",

@@ -179,3 +179,27 @@ def test_the_most_telling_departures_come_with_their_values() -> None:
     assert opening.departing(rows, "X") == "2 parameters are not those of X, among them features.grid_size 8 (there 16)"
     assert opening.departing(rows[1:], "X") == "1 parameter is not that of X"
     assert opening.departing([], "X") == "This is X"
+
+
+def test_the_first_sentence_says_in_what_methods_differ() -> None:
+    def told(study: str) -> str:
+        return opening.sentence(resolve(study, planted.REPOSITORY / "params"))
+
+    assert told("demo") == "3 methods on ELPV (solar cells) (mono and poly); one seed; recipe “fast”."
+    assert told("distance_mvtec") == (
+        "14 methods on MVTec-AD (bottle and screw): networks transformer, cnn and no_query; "
+        "distances l2, standardized and mahalanobis; one seed; recipe “fast”."
+    )
+    assert ": 5 backbones; 4 networks; " in told("paper")
+
+
+def test_how_far_each_method_is_behind_the_best_has_a_table() -> None:
+    plan = resolve("demo", planted.REPOSITORY / "params")
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in ("adtr", "padim", "patchcore")]
+    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"]).assign(provenance="")
+    summary = summary.assign(mean=[87.7, 91.2, 89.3], low=NAN, high=NAN, best=[False, True, False])
+    gaps = {"behind": [3.5, 0.0, 1.9], "behind_low": [2.5, 0.0, NAN], "behind_high": [4.5, 0.0, NAN]}
+    found = opening.gaps(opening.table(plan, summary.assign(**gaps), {}, {}))
+    assert found is not None
+    assert found.text.to_numpy().tolist() == [["ADTR", "3.5 [2.5, 4.5]"], ["PaDiM", "–"], ["PatchCore", "1.9"]]
+    assert opening.gaps(opening.table(plan, summary.assign(**dict.fromkeys(gaps, NAN)), {}, {})) is None
