@@ -738,10 +738,6 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     page.keyboard.press("ArrowRight")
     assert matrix.all_text_contents() == ["1", "1", "1", "1"]  # above 2, the next score
     assert basis.text_content() == "Moved by hand."
-    page.get_by_label("false alarms, at most").fill("50")
-    assert "Typed: at most 50 % false alarms of these 2 normal test images" in basis.text_content()
-    page.get_by_label("threshold", exact=True).fill("2")
-    assert basis.text_content() == "Typed by hand."
     rates = page.locator("#rates tr").all_text_contents()
     assert rates[:4] == [
         "precision50.0 %1 of 2",
@@ -760,13 +756,16 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     assert re.fullmatch(rf"adtr predict '\S+{run} IMAGES --output predictions --threshold=3", command)
     page.get_by_label("threshold", exact=True).fill("2,5")
     assert page.locator("#command").text_content().endswith("--threshold=2.5")
+    assert basis.text_content() == "Typed by hand."
     page.get_by_label("threshold", exact=True).fill("abc")
     assert page.locator("[aria-invalid=true]").count() == 1
     assert page.locator("#command").text_content().endswith("--threshold=2.5")
     for asked, normal in (("0", ["0", "2"]), ("50", ["1", "1"]), ("99", ["1", "1"])):
         page.get_by_label("false alarms, at most").fill(asked)
         assert matrix.all_text_contents()[2:] == normal, asked
+        assert f"Typed: at most {asked} % false alarms of these 2 normal test images" in basis.text_content()
     page.get_by_text("back to the start").click()
+    assert basis.text_content().startswith("Start: best F1")
     assert matrix.all_text_contents() == ["2", "0", "1", "1"]
     page.locator("[name=category]").select_option("all")
     assert page.get_by_text("each at its own threshold").is_visible()
