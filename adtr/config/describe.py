@@ -54,3 +54,11 @@ def meaning(key: str) -> str:
     section, _, name = key.rpartition(".")
     model: Any = Params.model_fields[section].annotation if section else Params
     return model.model_fields[name].description or ""
+
+
+def meaning_of(method: str) -> str:
+    """What a method is, in a sentence: the docstring of its parameters."""
+    if method == "adtr":
+        return "ADTR: a network reconstructs the features of normal images; the L2 norm of what is left (Eq. 3)."
+    field = Params.model_fields.get(method)
+    return (field and getattr(field.annotation, "__doc__", "")) or method

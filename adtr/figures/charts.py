@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from adtr.evaluate.measure import upsampled, with_truth
 from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
 from adtr.figures.category import Category, Run
-from adtr.figures.look import ANOMALOUS, DASHES, MARKERS, METRICS, NORMAL
+from adtr.figures.look import ANOMALOUS, DASHES, MARKERS, METRICS, NORMAL, OTHERS
 from adtr.tables.colours import is_grey
 
 POINTS = 300  # of a drawn curve at most
@@ -119,6 +120,7 @@ def curve(category: Category) -> Figure:
                 axes.plot(values.epoch, values.value, **line(i, run), label=run.title)
         low, high = axes.get_ylim()
         middle, half = (low + high) / 2, max(high - low, SPAN) / 2
+        middle = min(middle, 100 + 0.04 * half - half)  # no more than a marker's room above 100 %
         axes.set(xlabel="epochs of training", ylabel=METRICS[metric], ylim=(middle - half, middle + half))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.subplots_adjust(wspace=0.28)
@@ -148,10 +150,11 @@ def _continued(runs: Sequence[Run], run: Run, metric: str) -> pd.DataFrame:
 
 
 def line(i: int, run: Run) -> dict[str, Any]:
-    """The style of a run, the i-th of its figure: its colour, a dash and a marker; grey ones lie behind the others."""
-    dash, marker, grey = DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)], is_grey(run.colour)
-    style = {"color": run.colour, "linestyle": dash, "marker": marker, "markersize": 4}
-    return style | {"lw": 1.1 if grey else 1.6, "zorder": 2 if grey else 3}
+    """The style of a run, the i-th of its figure: its colour, a dash and a marker; grey ones lie behind."""
+    if is_grey(run.colour):
+        return {"color": run.colour, "marker": ".", "markersize": 3, "lw": 1.1, "zorder": 2}
+    dash, marker = DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]
+    return {"color": run.colour, "linestyle": dash, "marker": marker, "markersize": 4, "lw": 1.6, "zorder": 3}
 
 
 def _rates(axes: Axes, runs: Sequence[Run], rates_of: Callable[[Run], tuple[np.ndarray, np.ndarray, float]]) -> None:
@@ -166,8 +169,13 @@ def _rates(axes: Axes, runs: Sequence[Run], rates_of: Callable[[Run], tuple[np.n
 
 
 def _legend(axes: Axes, title: str = "") -> None:
-    """A legend to the right of the axes, where it covers no curve."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.02), handlelength=3, title=title)
+    """A legend to the right of the axes, where it covers no curve; several grey ones share a line of it."""
+    handles, labels = axes.get_legend_handles_labels()
+    lines = {label: handle for label, handle in zip(labels, handles, strict=True) if isinstance(handle, Line2D)}
+    grey = [label for label, drawn in lines.items() if is_grey(str(drawn.get_color()))]
+    if len(grey) > 1:
+        lines = {label: drawn for label, drawn in lines.items() if label not in grey} | {OTHERS: lines[grey[0]]}
+    axes.legend([*lines.values()], [*lines], loc="upper left", bbox_to_anchor=(1.02, 1.02), handlelength=3, title=title)
 
 
 def _message(figure: Figure, text: str) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from adtr.config.study import Plan
-from adtr.figures.look import MARKERS, SOFT
+from adtr.figures.look import MARKERS, OTHERS, SOFT
 from adtr.tables.colours import colours, is_grey
 from adtr.tables.summary import MEAN, METRICS, study_metrics
 
@@ -100,7 +100,8 @@ def _panel(axes: Axes, metric: str, table: pd.DataFrame, heights: Mapping[tuple[
         if not pd.isna(row.printed):
             axes.plot(row.printed, height, marker="D", markersize=6, lw=0, markerfacecolor="none", **style)
     lowest = np.nanmin(table[["mean", "low", "printed"]].to_numpy())
-    axes.set(xlabel=f"{metric}, %", xlim=(5 * np.floor((lowest - 1) / 5), 101))
+    left = 5 * np.floor((lowest - 1) / 5)
+    axes.set(xlabel=f"{metric}, %", xlim=(left, 100 + 0.02 * (100 - left)))  # a marker's room above 100 %
     if "AUROC" in metric and lowest < CHANCE:
         axes.axvline(CHANCE, color=SOFT, lw=1, ls=":", label="chance")
     axes.grid(False, axis="y")
@@ -116,7 +117,7 @@ def _legend(
         marks = zip(alone.items(), cycle(MARKERS), strict=False)
         handles = [Line2D([], [], color=colour, marker=m, markersize=5, lw=1.4, label=t) for (t, colour), m in marks]
     if shared:
-        handles.append(Line2D([], [], color="#8a8a8a", marker="o", markersize=5, lw=0, label="other experiments"))
+        handles.append(Line2D([], [], color="#8a8a8a", marker="o", markersize=5, lw=0, label=OTHERS))
     if any(table.printed.notna().any() for table in panels.values()):
         style: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "none", "lw": 0}
         handles.append(Line2D([], [], color=SOFT, label="as the paper prints it", **style))

@@ -25,6 +25,7 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # it names each table 
 NORMAL, ANOMALOUS = "#6F7F8F", "#B0305C"  # of no experiment: those have theirs of adtr/tables/colours.py
 INK, SOFT, LINE, HAIR, PAPER = "#262626", "#737373", "#bfbfbf", "#e6e6e6", "#ffffff"  # the page's own in its place
 DASHES, MARKERS = ["-", "--", "-.", ":"], "os^DvP*X<>"
+OTHERS = "other experiments"  # those in grey, in a legend
 SCORES = "inferno"  # the colours of every anomaly map: brighter is more anomalous, in grey too
 METRICS = {"image_auroc": "image AUROC, %", "pixel_auroc": "pixel AUROC, %"}
 LOOK = {

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
+from adtr.report.opening import head
 from adtr.report.runs import Row, span
 from adtr.tables.render import escape
 from adtr.tables.render import markdown as table
@@ -20,7 +21,7 @@ def markdown(content: Row, figures: list[Row]) -> str:
         figures: those that lie beside it, as `file`.
     """
     lines = [f"# {escape(content['title'])}", f"Study `{content['study']}` of ADTR Bench."]
-    lines += [f"**{escape(text)}**" for text in content["warnings"]]
+    lines += [f"**{escape(text)}**" for text in [*content["warnings"], *content["doubts"]]]
     parts = {"good": _good, "against": _against, "sure": _sure, "fails": _fails, "ran": _ran}
     for name, title in content["sections"].items():
         lines += [f"## {title}", *parts[name](content, figures)]
@@ -33,6 +34,9 @@ def _good(content: Row, _: list[Row]) -> Iterator[str]:
     if content["opening"]["columns"]:
         yield table(*opening_text(content["opening"]))
         yield escape(content["opening"]["note"])
+        for folded in content["folded"]:
+            yield f"### {folded['title']}"
+            yield from _text(folded)
         return
     for section in content["datasets"]:
         yield from _rates(section)
@@ -58,7 +62,7 @@ def opening_text(opening: Row) -> tuple[pd.DataFrame, set[tuple[int, int]]]:
         rows.append(line)
     names = ["per cent"]
     for column in opening["columns"]:
-        names.append(": ".join(filter(None, [column["dataset"], column["metric"]])))
+        names.append(head(column))
         names += ["paper"] * column["paper"]
     return pd.DataFrame(rows, columns=names), bold
 

@@ -18,9 +18,9 @@ from adtr.evaluate.bootstrap import reference_of
 from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
 from adtr.report.gallery import examples, gallery
-from adtr.report.protocol import about, credits, departures, mixtures, warnings
+from adtr.report.protocol import about, credits, departures, methods, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import certain, missed, ranking, sentences, undefined
+from adtr.report.sentences import certain, missed, ranking, sentences, settled, undefined
 from adtr.tables import defects, render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.shortcuts import sheet as shortcut_sheet
@@ -36,6 +36,7 @@ SECTIONS = {  # of all forms of the report, in their order: what a reader asks
     "fails": "Where does it fail?",
     "ran": "What exactly was run?",
 }
+LONG = 200  # characters of a warning that the report begins with
 COLUMN_OF = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
 
 
@@ -67,6 +68,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     paths = Paths(plan, results.parents[1])
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
+    first = opening.table(plan, summary, specs, runs)
     datasets = [
         _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
     ]
@@ -77,11 +79,13 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "recipe": recipe,
         "sentence": opening.sentence(plan),
         "answers": opening.answers(plan, summary),
-        "opening": opening.table(plan, summary, specs, runs),
+        "opening": first,
+        "folded": [text_table(sheet) for sheet in (methods(plan), opening.gaps(first)) if sheet],
         "examples": examples(cases),
         "gallery": cases,
-        "about": about(plan, masked),
-        "warnings": [*warnings(plan), *mixtures(runs.values()), *_doubts(data)],
+        "about": [*about(plan, masked), *settled(plan, results, summary)],
+        "warnings": [*warnings(plan), *mixtures(runs.values())],
+        "doubts": _doubts(data),
         "predict": [
             f"adtr predict {quote(str(run_folder(results, *run)))} IMAGES --output predictions" for run in plan.runs()
         ],
@@ -156,8 +160,11 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
 
 def _doubts(data: list[str]) -> list[str]:
     doubts = [line for line in data if ABSENT not in line]  # who has normal images alone knows it
-    count = f"{len(doubts)} warning{'s' * (len(doubts) > 1)}"
-    return [f"The check of the images gave {count}, listed under “The data”."] if doubts else []
+    if not doubts:
+        return []
+    count = f"{len(doubts)} warnings, the first of them" if len(doubts) > 1 else "1 warning"
+    first = doubts[0] if len(doubts[0]) < LONG else f"{doubts[0][:LONG].rpartition(' ')[0]} …"
+    return [f"The check of the images gave {count}: {first}. See “The data”."]
 
 
 def _papers(built: Mapping[str, Any], specs: Mapping[str, Any], runs: Runs) -> list[Row]:

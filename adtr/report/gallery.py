@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import shlex
 from operator import itemgetter
 from pathlib import Path
@@ -77,30 +78,31 @@ def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str
 def examples(content: Row) -> list[Row]:
     """A clear find, a narrow one and a failure of the first data set's first method, of the images with pictures.
 
-    By the score's distance to the threshold, in standard deviations of the category's scores. A failure is a missed
-    image or, if there is none, a false alarm.
+    By the order of the scores, as a threshold may be one that separates nothing: an anomalous image is found if its
+    score is above those of all normal test images of its category. How far is counted in standard deviations of the
+    category's scores.
     """
     found = list[Row]()
     for place, category in enumerate(content["datasets"][0]["categories"] if content["datasets"] else []):
-        run = category["runs"][0]
-        if run["start"] is None:
-            continue
-        scores = np.frombuffer(base64.b64decode(run["scores"]), np.float32)
+        scores = np.frombuffer(base64.b64decode(category["runs"][0]["scores"]), np.float32)
         labels = np.repeat([label for _, label, _ in category["kinds"]], [count for *_, count in category["kinds"]])
-        deviation = max(float(scores.std()), 1e-12)
-        for at, image in enumerate(category["images"]):
+        normal = scores[(labels == 0) & ~np.isnan(scores)]
+        anomalous = [(at, image) for at, image in enumerate(category["images"]) if labels[image["at"]]]
+        for at, image in anomalous if len(normal) else []:
             score = float(scores[image["at"]])
-            one = {"category": place, "at": at, "picture": image["picture"], "label": labels[image["at"]]}
-            one |= {"name": f"{category['name']}, {image['image']}", "far": (score - run["start"]) / deviation}
-            found.append(one | {"text": f"score {score:.4g}, threshold {run['start']:.4g}"})
-    ranked = sorted(found, key=itemgetter("far"))
-    hits = [one for one in ranked if one["label"] and one["far"] > 0]
-    misses = [one for one in ranked if one["label"] and one["far"] <= 0]
-    alarms = [one for one in ranked if not one["label"] and one["far"] > 0]
-    chosen = [{"title": "A clear find"} | one for one in hits[-1:]]
+            below, deviation = int((normal < score).sum()), max(float(np.nanstd(scores)), 1e-12)
+            share = f"all {below}" if below == len(normal) else f"{below} of {len(normal)}"
+            far = (score - float(normal.max())) / deviation
+            one = {"category": place, "at": at, "picture": image["picture"], "far": far}
+            name, text = image["image"], f"score {score:.4g}, above {share} normal images"
+            name = name if name.startswith(f"{category['name']}/") else f"{category['name']}, {name}"
+            found.append(one | {"name": name, "text": text})
+    ranked = sorted((one for one in found if not math.isnan(one["far"])), key=itemgetter("far"))
+    hits, misses = ([one for one in ranked if (one["far"] > 0) is hit] for hit in (True, False))
+    best = "A clear find" if hits else "The highest anomalous score"
+    chosen = [{"title": best} | one for one in ranked[-1:]]
     chosen += [{"title": "A narrow find"} | one for one in hits[:-1][:1]]
-    failures = [{"title": "A failure: missed"} | one for one in misses[:1]]
-    return chosen + (failures or [{"title": "A failure: a false alarm"} | one for one in alarms[-1:]])
+    return chosen + [{"title": "A failure"} | one for one in misses[:1] if one is not ranked[-1]]
 
 
 def _base64(values: np.ndarray) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from adtr.config.study import Plan
 from adtr.report.runs import Row, Runs, runs_of
-from adtr.tables.render import DASH, interval, listed
+from adtr.tables.render import DASH, Sheet, interval, listed
 from adtr.tables.summary import MEAN, METRICS, OURS, row_order, study_metrics
 from adtr.tables.uncertainty import BEHIND
 
@@ -18,15 +18,34 @@ BRACKETS = (
     "higher is better. In brackets: 95 % intervals for other test images like these (bootstrap). Bold: the best of "
     "a column, and those that a paired interval does not tell apart from it."
 )
+PAIRED = (
+    "The best of a column less each other method, with the 95 % interval of that difference, for which both meet the "
+    "same drawn test images; one that holds 0 does not tell them apart."
+)
 OTHER = "best other in the paper"  # the last row: methods of the paper that were not run
 
 
 def sentence(plan: Plan) -> str:
-    """What was run, on what: '14 methods on MVTec-AD (screw); one seed; recipe “fast”'."""
+    """What was run, on what: '2 methods on MVTec-AD (screw): networks transformer and cnn; one seed; recipe “fast”'."""
     methods = len({experiment for _, experiment in plan.params})
     names = [f"{d.title} ({_few(d.categories, 'categories')})" for d in plan.datasets.values()]
     seeds = f"{len(plan.study.seeds)} seeds" if len(plan.study.seeds) > 1 else "one seed"
-    return f"{methods} method{'s' * (methods > 1)} on {listed(names)}; {seeds}; recipe “{plan.study.recipe}”."
+    what = f"{methods} method{'s' * (methods > 1)} on {listed(names)}"
+    what = ": ".join([what, *filter(None, ["; ".join(_varied(plan))])])
+    return f"{what}; {seeds}; recipe “{plan.study.recipe}”."
+
+
+def _varied(plan: Plan) -> list[str]:
+    """Of ours, in what they differ: 'networks transformer and cnn', '4 backbones'."""
+    ours = [params for params in plan.params.values() if params.method in OURS]
+    values: dict[str, list[str]] = {
+        "backbones": [params.features.backbone for params in ours],
+        "networks": [params.model.variant for params in ours],
+        "distances": [params.residual.distance if params.method == "residual" else "l2" for params in ours],
+    }
+    found = {what: list(dict.fromkeys(names)) for what, names in values.items()}
+    varied = {what: names for what, names in found.items() if len(names) > 1}
+    return [f"{what} " * (len(names) <= FEW) + _few(names, what) for what, names in varied.items()]
 
 
 def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
@@ -81,15 +100,16 @@ def departing(rows: list[list[str]], recipe: str) -> str:
     if not rows:
         return f"This is {recipe}"
     told = [f"{name} {here} (there {there})" for name, there, here, *_ in rows if name in TOLD][: len(TOLD)]
-    count = f"{len(rows)} parameters are not those of" if len(rows) > 1 else "1 parameter is not that of"
+    number = len({name for name, *_ in rows})  # one may have several values here
+    count = f"{number} parameters are not those of" if number > 1 else "1 parameter is not that of"
     return f"{count} {recipe}" + (f", among them {', '.join(told)}" if told else "")
 
 
 def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Runs) -> Row:
     """Means over categories: a method a row (ours, baselines, the paper's others), a metric of a data set a column.
 
-    Rows are in `groups`; a cell has text, interval, paper, value, best and runs; None where nothing was run. Both are
-    empty where no mean is defined, as without anomalous test images.
+    Rows are in `groups`; a cell has text, interval, behind, paper, value, best and runs; None where nothing was run.
+    Both are empty where no mean is defined, as without anomalous test images.
     """
     columns, cells = list[Row](), dict[str, list[Row | None]]()
     experiments = [e for dataset in plan.datasets for e in row_order(plan, dataset)]
@@ -112,7 +132,7 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
         for ours in (True, False)
     ]
     if any(others):
-        empty = {"text": "", "interval": "", "value": "", "best": False, "runs": []}
+        empty = {"text": "", "interval": "", "behind": "", "value": "", "best": False, "runs": []}
         groups.append([{"name": OTHER, "cells": [empty | {"paper": other} for other in others]}])
     names = [f"{d.title}: mean over {_few(d.categories, 'categories')}" for d in plan.datasets.values()]
     return {
@@ -121,6 +141,20 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
         "groups": [*filter(None, groups)],
         "note": "; ".join([*names, BRACKETS]) if columns else "",
     }
+
+
+def gaps(opening: Row) -> Sheet | None:
+    """How far each method of the table is behind the best of a column; None if none is."""
+    names = ["points", *(head(column) for column in opening["columns"])]
+    rows = [row for group in opening["groups"] for row in group if row["name"] != OTHER]
+    lines = [[row["name"], *(cell["behind"] if cell else "" for cell in row["cells"])] for row in rows]
+    known = any(text not in ("", DASH) for _, *texts in lines for text in texts)
+    return Sheet("How far behind the best", pd.DataFrame(lines, columns=names), [PAIRED]) if known else None
+
+
+def head(column: Row) -> str:
+    """The head of a column: its metric, with the data set where there are several."""
+    return ": ".join(filter(None, [column["dataset"], column["metric"]]))
 
 
 def _few(names: list[str], what: str) -> str:
@@ -143,10 +177,16 @@ def _cell(mean: pd.Series, runs: Runs) -> Row:
     return {
         "text": DASH if undefined else f"{mean['mean']:.1f}",
         "interval": "" if undefined or pd.isna(mean.low) else interval(mean.low, mean.high),
+        "behind": DASH if pd.isna(mean.behind) or mean.behind == 0 else _gap(mean),
         "value": "" if undefined else mean["mean"],
         "best": bool(mean.best),
         "runs": [] if undefined else runs_of(mean.provenance, runs),
     }
+
+
+def _gap(mean: pd.Series) -> str:
+    gap, low, high = mean[BEHIND]
+    return f"{gap:.1f}" if pd.isna(low) else f"{gap:.1f} {interval(low, high)}"
 
 
 def _printed(plan: Plan, dataset: str, metric: str, specs: Mapping[str, Any]) -> tuple[dict[str, str], str]:

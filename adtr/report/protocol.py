@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from adtr.config.describe import meaning
+from adtr.config.describe import meaning, meaning_of
 from adtr.config.levels import flatten
 from adtr.config.schema import FOLDERS, Dataset
 from adtr.config.study import Plan
 from adtr.data.sources import Source
 from adtr.evaluate.bootstrap import reference_of
 from adtr.report.runs import Row, written
-from adtr.tables.render import listed
+from adtr.tables.render import DASH, Sheet, listed
 
 AUTHORS = {  # of the data sets, by source; licences and pages are in params/sources.yaml
     "mvtec": "P. Bergmann et al., “MVTec AD”, CVPR 2019 and IJCV 2021",
@@ -45,9 +45,25 @@ def about(plan: Plan, masked: Iterable[str]) -> list[str]:
     names = listed(title for experiment, title in plan.titles.items() if experiment in used)
     one = "One seed only: how far another moves these numbers is not known."
     spread = one if len(seeds) == 1 else "± is the standard deviation over the seeds."
-    runs = f"{names}; recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
+    runs = f"{names}. Recipe “{plan.study.recipe}”; seed {listed(seeds)}; {len(list(plan.runs()))} runs. {spread}"
     settings = [_setting(plan, name, name in masked) for name in plan.datasets]
     return [runs, *settings, VERIFIED]
+
+
+def methods(plan: Plan) -> Sheet:
+    """What each experiment is: its method, and its parameters that are not those of the reference, as text."""
+    rows = []
+    for experiment in dict.fromkeys(experiment for _, experiment in plan.params):
+        dataset = next(name for name, names in plan.study.datasets.items() if experiment in names)
+        params, reference = plan.params[dataset, experiment], reference_of(plan.study.datasets[dataset])
+        own, others = (flatten(plan.params[dataset, e].decisive(), "") for e in (experiment, reference))
+        changed = [
+            f"{key} {written(v)}" for key, (v, _) in own.items() if key != "method" and others.get(key, [None])[0] != v
+        ]
+        differs = "the reference of the others" if experiment == reference else "; ".join(changed) or DASH
+        rows.append({"experiment": plan.titles[experiment], "method": meaning_of(params.method), "differs": differs})
+    columns = {"differs": "parameters that differ from the reference’s, or that it lacks"}
+    return Sheet("What each method is", pd.DataFrame(rows).rename(columns=columns))
 
 
 def _setting(plan: Plan, name: str, masks: bool) -> str:

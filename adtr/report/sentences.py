@@ -3,10 +3,12 @@
 import itertools
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 
-from adtr.config.study import Plan
+from adtr.config.study import Plan, run_folder
+from adtr.records import Record
 from adtr.tables.render import listed, signed
 from adtr.tables.summary import MEAN, METRICS
 
@@ -61,7 +63,40 @@ def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
     alike: dict[tuple[str, str, str], list[str]] = {}
     for (experiment, category, note), seeds in groups.items():
         alike.setdefault((category, seeds, note), []).append(plan.titles[experiment])
-    return [f"{listed(titles)}, {c}, seed {seeds}: {note}." for (c, seeds, note), titles in alike.items()]
+    return [f"{listed(titles)} ({c}, seed {seeds}): {note}." for (c, seeds, note), titles in alike.items()]
+
+
+def settled(plan: Plan, results: Path, summary: pd.DataFrame) -> list[str]:
+    """Of each data set with snapshots, how much the image AUROC still changed from the last but one to the end.
+
+    Args:
+        results: the study's folder of results.
+        summary: as of `uncertainty.with_intervals`.
+    """
+    lines, metric = [], "image_auroc"
+    means = summary[(summary.category == MEAN) & (summary.metric == metric)].set_index(["dataset", "experiment"])
+    for dataset, definition in plan.datasets.items():
+        texts, rising = [], []
+        for experiment in plan.study.datasets[dataset]:
+            params = plan.params[dataset, experiment]
+            if not (params.trains and params.train.snapshots):
+                continue
+            folders = (run_folder(results, *run) for run in plan.runs() if run[:2] == (dataset, experiment))
+            curves = pd.concat([Record(folder / "evaluation.json").table("curve.csv") for folder in folders])
+            values = curves[curves.metric == metric].groupby("epoch").value.mean().dropna()
+            half = (means.high[dataset, experiment] - means.low[dataset, experiment]) / 2
+            if len(values) < 2 or math.isnan(half):
+                continue
+            (before, last), gain = values.index[-2:], values.iloc[-1] - values.iloc[-2]
+            title = plan.titles[experiment]
+            texts.append(f"{title} {signed(gain)} (epochs {before} to {last}; interval ± {half:.1f})")
+            rising += [title] if gain > half else []
+        unsure = "none: these images do not tell whether training has settled"
+        verdict = f"{listed(rising)}: training had not settled" if rising else unsure
+        text = f"{METRICS[metric]} on {definition.title} from the last snapshot but one to the end, in points: "
+        text += f"{'; '.join(texts)}. It rose by more than its 95 % interval for {verdict}."
+        lines += [text[0].upper() + text[1:]] * bool(texts)
+    return lines
 
 
 def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None, list[str]]:
@@ -107,15 +142,15 @@ def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
     for (dataset, metric), rows in comparison.groupby(["dataset", "metric"], sort=False):
         resolved, none, reference = rows.resolved, rows.low.isna(), plan.titles[rows.reference.iloc[0]]
         sides = {
-            f"ahead of {reference}": rows[resolved & (rows.difference > 0)],
-            f"behind {reference}": rows[resolved & (rows.difference < 0)],
-            f"not resolved from {reference}": rows[~resolved & ~none],
-            f"without an interval against {reference}": rows[none],
+            f"Ahead of {reference}": rows[resolved & (rows.difference > 0)],
+            f"Behind {reference}": rows[resolved & (rows.difference < 0)],
+            f"Not resolved from {reference}": rows[~resolved & ~none],
+            f"Without an interval against {reference}": rows[none],
         }
         texts = [
             f"{side}: {listed(plan.titles[e] for e in some.experiment)}" for side, some in sides.items() if len(some)
         ]
-        lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}, {'; '.join(texts)}.")
+        lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}. {'. '.join(texts)}.")
     return lines
 
 

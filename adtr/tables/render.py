@@ -73,8 +73,10 @@ def signed(value: float) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """'a, b and c'."""
-    *most, last = [str(name) for name in names] or [""]
+    """'a, b and c'; 'a, x; b; and c' where a name has a comma."""
+    *most, last = texts = [str(name) for name in names] or [""]
+    if any("," in text for text in texts) and most:
+        return f"{'; '.join(most)}; and {last}"
     return f"{', '.join(most)} and {last}" if most else last
 
 

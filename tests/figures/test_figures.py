@@ -217,6 +217,33 @@ def test_a_legend_covers_no_curve(screw: Category) -> None:
         assert axes.get_legend().get_window_extent().x0 > axes.get_window_extent().x1  # type: ignore[union-attr]
 
 
+def test_several_grey_curves_share_a_line_of_the_legend(screw: Category) -> None:
+    first, second, *others = screw.runs
+    greys = [replace(run, colour=colour) for run, colour in ((first, "#787878"), (second, "#797979"))]
+    for count, make in ((2, roc), (2, training), (1, training)):
+        figure = make(replace(screw, runs=[*greys[:count], *[first, second][count:], *others]))
+        texts = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]  # type: ignore[union-attr]
+        assert ("other experiments" in texts) == (count == 2)
+        assert any(text.startswith(first.title) for text in texts) == (count == 1)
+
+
+def test_no_axis_of_per_cent_ends_far_above_100(screw: Category, smoke: Plan) -> None:
+    runs = [
+        replace(run, curve=run.curve.assign(value=run.curve.epoch.map({1: 40.0}).fillna(100.0))) for run in screw.runs
+    ]
+    panels_of_curve = curve(replace(screw, runs=runs)).axes
+    drawn = dots(
+        panels(smoke, "smoke_mvtec", summary_of_two().assign(mean=99.0, low=98.0, high=100.0), read_specs(PARAMS))
+    )
+    for axes, ends, ticks in [
+        *((axes, axes.get_ylim(), axes.get_yticks()) for axes in panels_of_curve),
+        *((axes, axes.get_xlim(), axes.get_xticks()) for axes in drawn.axes),
+    ]:
+        low, high = ends
+        assert 100 < high <= 100 + 0.03 * (high - low), axes.get_ylabel()
+        assert max(tick for tick in ticks if tick <= high) <= 100
+
+
 def test_the_curve_has_a_panel_a_metric_that_was_measured(screw: Category) -> None:
     assert [axes.get_ylabel() for axes in curve(screw).axes] == ["image AUROC, %", "pixel AUROC, %"]
     runs = [replace(run, curve=run.curve.query("metric == 'image_auroc'")) for run in screw.runs]

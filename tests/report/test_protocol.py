@@ -46,6 +46,18 @@ def test_an_ablations_own_change_is_no_departure_but_a_studys_is() -> None:
     assert not [key for key, _ in found if key == "features.layers"]
 
 
+def test_each_method_is_told_with_what_differs_from_the_reference() -> None:
+    rows = {row[0]: tuple(row[1:]) for row in protocol.methods(resolve("distance_mvtec", PARAMS)).text.to_numpy()}
+    assert rows["ADTR"][1] == "the reference of the others"
+    assert rows["CNN"] == (rows["ADTR"][0], "model.variant cnn; train.batch_size 16; train.lr 0.0005")
+    method, differs = rows["w/o query, Mahalanobis"]
+    assert method.startswith("What a reconstruction leaves, by its distance")
+    assert differs.startswith("model.variant no_query; residual.start no_query; residual.distance mahalanobis; ")
+    assert rows["PaDiM"][0].startswith("PaDiM: a Gaussian at every position")
+    for row in protocol.methods(resolve("paper", PARAMS)).text.to_numpy():
+        assert len(row[1]) > 20, row
+
+
 def test_every_departure_has_its_meaning() -> None:
     found = protocol.departures(resolve("smoke", PARAMS))
     assert len(found) > 5

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import findings
 import noisy
+import numpy as np
 import pandas as pd
 import playwright.sync_api as playwright
 import pytest
@@ -37,6 +38,7 @@ from adtr.report import content as report_content
 from adtr.report import figures, stage
 from adtr.report import runs as report_runs
 from adtr.report.drawings import drawing
+from adtr.report.gallery import examples
 from adtr.report.page import page as render
 from adtr.tables import sizes, summary
 from adtr.tables.specs import digests
@@ -243,7 +245,7 @@ def test_what_was_warned_of_in_the_data_is_counted_and_listed(made: Made, result
     write_manifest(Paths(plan, tmp_path).manifests["smoke_mvtec/screw"], manifest)
     html, brief = written(plan, results, tmp_path / "report")
     for text in (html, brief, (tmp_path / "report/report.tex").read_text(encoding="utf-8")):
-        assert "The check of the images gave 2 warnings" in text
+        assert "The check of the images gave 2 warnings, the first of them: smoke" in text
     for text in (html, brief):
         assert "smoke_mvtec/screw: odd (4): a, &lt;b" in text
         assert "smoke_mvtec/screw: even (1): e" in text
@@ -369,7 +371,7 @@ def test_an_undefined_value_is_a_dash_with_its_reason(results: Path, tmp_path: P
     page, brief = written(study(), results, tmp_path / "out")
     assert Page(page).own()[2] == ["PaDiM5–8", "93.0 ± 1.4", "–", "–", "–"]
     for text in (page, brief):
-        assert "PaDiM, screw, seed 0 and 1: undefined: no anomalous image." in text
+        assert "PaDiM (screw, seed 0 and 1): undefined: no anomalous image." in text
         assert "Not compared with ADTR: PaDiM. The mean of PaDiM is undefined." in text
 
 
@@ -398,6 +400,16 @@ def test_the_papers_tables_stand_only_beside_its_benchmarks(made: Made, tmp_path
     own = {name: dataset.model_copy(update={"benchmark": None}) for name, dataset in plan.datasets.items()}
     texts = written(dataclasses.replace(plan, datasets=own), made.folder / "results/smoke", tmp_path)
     assert ["Ablation study" in text for text in (made.html, made.brief, *texts)] == [True, True, False, False]
+
+
+def test_all_forms_say_what_the_methods_are_how_far_behind_and_whether_training_has_settled(made: Made) -> None:
+    forms = [made.html, made.brief, (made.folder / "reports/smoke/report.tex").read_text(encoding="utf-8")]
+    for text in (re.sub(r"\$\\pm\$", "±", form) for form in forms):
+        assert "What each method is" in text
+        assert "How far behind the best" in text
+        assert "2.0 [1.9, 2.1]" in text
+        assert "ADTR +20.0 (epochs 1 to 2; interval ± 0.1). It rose by more than its 95" in text
+        assert "interval for ADTR: training had not settled." in text
 
 
 # Bytes
@@ -551,6 +563,24 @@ def test_titles_of_any_letters_are_in_all_forms_and_the_print_compiles(made: Mad
     command = ["pdflatex", "-interaction=nonstopmode", "report.tex"]
     log = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout.decode(errors="replace")
     assert not re.findall(r"^!.*|Missing character", log, re.M)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([1, 5, 6, 9, 2], ["A clear find 3 all 2", "A narrow find 2 all 2", "A failure 4 1 of 2"]),
+        ([1, 9, 2, 4, math.nan], ["The highest anomalous score 3 1 of 2", "A failure 2 1 of 2"]),
+        ([math.nan, math.nan, 2, 4, 3], []),
+    ],
+    ids=["found and missed", "none above the normal ones", "no normal one"],
+)
+def test_the_examples_follow_the_order_of_the_scores(scores: list[float], said: list[str]) -> None:
+    values = base64.b64encode(np.array(scores, np.float32).tobytes()).decode()
+    images = [{"at": at, "picture": "", "image": str(at)} for at in range(5)]
+    category = {"name": "screw", "kinds": [["good", 0, 2], ["dent", 1, 3]], "images": images}
+    found = examples({"datasets": [{"categories": [category | {"runs": [{"scores": values}]}]}]})
+    told = [f"{one['title']} {one['at']} {one['text'].partition('above ')[2]}" for one in found]
+    assert told == [f"{text} normal images" for text in said]
 
 
 # The page in a browser
@@ -728,13 +758,16 @@ def test_a_threshold_moves_by_key_and_by_number_and_counts_all_test_images(view:
     assert re.fullmatch(rf"adtr predict '\S+{run} IMAGES --output predictions --threshold=3", command)
     page.get_by_label("threshold", exact=True).fill("2,5")
     assert page.locator("#command").text_content().endswith("--threshold=2.5")
+    assert basis.text_content() == "Typed by hand."
     page.get_by_label("threshold", exact=True).fill("abc")
     assert page.locator("[aria-invalid=true]").count() == 1
     assert page.locator("#command").text_content().endswith("--threshold=2.5")
     for asked, normal in (("0", ["0", "2"]), ("50", ["1", "1"]), ("99", ["1", "1"])):
         page.get_by_label("false alarms, at most").fill(asked)
         assert matrix.all_text_contents()[2:] == normal, asked
+        assert f"Typed: at most {asked} % false alarms of these 2 normal test images" in basis.text_content()
     page.get_by_text("back to the start").click()
+    assert basis.text_content().startswith("Start: best F1")
     assert matrix.all_text_contents() == ["2", "0", "1", "1"]
     page.locator("[name=category]").select_option("all")
     assert page.get_by_text("each at its own threshold").is_visible()
@@ -794,7 +827,7 @@ def test_the_first_screen_holds_table_and_examples_and_the_contents_follow(view:
     assert page.locator(".example strong").all_text_contents() == [
         "A clear find",
         "A narrow find",
-        "A failure: a false alarm",
+        "A failure",
     ]
     titles = page.locator("h2, h3[id]").all_text_contents()
     assert page.locator("nav a").all_text_contents() == titles

@@ -118,13 +118,13 @@ def test_ranks_are_compared_with_the_papers(ours: dict[str, float], agrees: bool
 
 
 def test_an_interval_without_zero_sets_an_experiment_apart() -> None:
-    gaps = {"adtr_plus": 2.0, "cnn": -1.2, "pixels": -0.5, "padim": 1.5}
+    gaps = {"adtr_plus": 2.0, "cnn": -1.2, "adtr_m": -3.0, "pixels": -0.5, "padim": 1.5}
     table = pd.concat([compared(1.0, **gaps), compared(NAN, kde=-9.0)]).rename_axis("experiment").reset_index()
     table = table.assign(dataset="elpv", metric="image_auroc", reference="adtr")
     plan = resolve("demo", planted.REPOSITORY / "params")
     assert sentences.certain(plan, table) == [
-        "By image AUROC on ELPV (solar cells), ahead of ADTR: ADTR+ and PaDiM; behind ADTR: CNN; "
-        "not resolved from ADTR: Pixels; without an interval against ADTR: KDE."
+        "By image AUROC on ELPV (solar cells). Ahead of ADTR: ADTR+ and PaDiM. Behind ADTR: CNN; and ADTR, "
+        "Mahalanobis. Not resolved from ADTR: Pixels. Without an interval against ADTR: KDE."
     ]
 
 
@@ -133,9 +133,9 @@ def test_experiments_without_a_metric_for_the_same_reason_share_a_line() -> None
     rows += [("cnn", 0, "undefined: why"), ("kde", 0, "over 1 of 2"), ("spade", 0, "")]
     table = pd.DataFrame(rows, columns=["experiment", "seed", "note"]).assign(category="mono")
     assert sentences.undefined(table, resolve("demo", planted.REPOSITORY / "params")) == [
-        "ADTR and PaDiM, mono, seed 0 and 1: undefined: why.",
-        "CNN, mono, seed 0: undefined: why.",
-        "KDE, mono, seed 0: over 1 of 2.",
+        "ADTR and PaDiM (mono, seed 0 and 1): undefined: why.",
+        "CNN (mono, seed 0): undefined: why.",
+        "KDE (mono, seed 0): over 1 of 2.",
     ]
 
 
@@ -175,7 +175,31 @@ def test_the_first_sentence_says_who_is_next_and_how_far_behind() -> None:
 
 
 def test_the_most_telling_departures_come_with_their_values() -> None:
-    rows = [["features.grid_size", "16", "8", "all"], ["train.lr", "0.1", "0.2", "all"]]
+    rows = [["features.grid_size", "16", "8", "all"], ["train.lr", "1", "2", "all but X"], ["train.lr", "1", "3", "X"]]
     assert opening.departing(rows, "X") == "2 parameters are not those of X, among them features.grid_size 8 (there 16)"
     assert opening.departing(rows[1:], "X") == "1 parameter is not that of X"
     assert opening.departing([], "X") == "This is X"
+
+
+def test_the_first_sentence_says_in_what_methods_differ() -> None:
+    def told(study: str) -> str:
+        return opening.sentence(resolve(study, planted.REPOSITORY / "params"))
+
+    assert told("demo") == "3 methods on ELPV (solar cells) (mono and poly); one seed; recipe “fast”."
+    assert told("distance_mvtec") == (
+        "14 methods on MVTec-AD (bottle and screw): networks transformer, cnn and no_query; "
+        "distances l2, standardized and mahalanobis; one seed; recipe “fast”."
+    )
+    assert ": 5 backbones; 4 networks; " in told("paper")
+
+
+def test_how_far_each_method_is_behind_the_best_has_a_table() -> None:
+    plan = resolve("demo", planted.REPOSITORY / "params")
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in ("adtr", "padim", "patchcore")]
+    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"]).assign(provenance="")
+    summary = summary.assign(mean=[87.7, 91.2, 89.3], low=NAN, high=NAN, best=[False, True, False])
+    gaps = {"behind": [3.5, 0.0, 1.9], "behind_low": [2.5, 0.0, NAN], "behind_high": [4.5, 0.0, NAN]}
+    found = opening.gaps(opening.table(plan, summary.assign(**gaps), {}, {}))
+    assert found is not None
+    assert found.text.to_numpy().tolist() == [["ADTR", "3.5 [2.5, 4.5]"], ["PaDiM", "–"], ["PatchCore", "1.9"]]
+    assert opening.gaps(opening.table(plan, summary.assign(**dict.fromkeys(gaps, NAN)), {}, {})) is None
