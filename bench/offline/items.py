@@ -54,7 +54,9 @@ def receive(visit: Visit, source: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if source != visit.folder:
         came = json.loads((source / PACKED).read_text())
-        here = packed(visit) if (visit.folder / PACKED).is_file() else {"time": 0, "items": {}}
+        here: dict[str, Any] = {"time": 0, "items": {}}
+        if (visit.folder / PACKED).is_file():
+            here = packed(visit)
         newer = came["time"] >= here["time"]
         older, newest = (here, came) if newer else (came, here)
         items = older["items"] | newest["items"]  # a mend has but what changed
