@@ -80,10 +80,10 @@ def write_runs(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, P
         made |= {"cpu": "a CPU", "cores": 2, "python": "3.11", "torch": "2.0"}
         features = {"features": params.features.model_dump(mode="json"), "data": "d" * 64, "weights": "e" * 64}
         made |= {"features": features | {"shape": [209, params.features.grid_size**2, 720], "code": "f" * 16}}
-        records.write(folder / "run.json", made, {"history.csv": b"epoch,lr,loss\n"})
         if params.start:
             made["start"] = _model(run._replace(experiment=params.start))
             made["anomalies"] = {"data": "a" * 64, "images": 209, "masks": True}
+        records.write(folder / "run.json", made, {"history.csv": b"epoch,lr,loss\n"})
         names = ["image_auroc", *OF_LAYOUT[plan.datasets[run.dataset].layout], *OTHERS]
         provenance = f"{folder}@{model[:12]}"
         own = [run._asdict() | {"metric": name, "value": 90 + 9 * rng.random(), "note": ""} for name in names]

@@ -61,4 +61,4 @@ def meaning_of(method: str) -> str:
     if method == "adtr":
         return "ADTR: a network reconstructs the features of normal images; the L2 norm of what is left (Eq. 3)."
     field = Params.model_fields.get(method)
-    return (field and getattr(field.annotation, "__doc__", "")) or method
+    return (field and field.annotation and field.annotation.__doc__) or method

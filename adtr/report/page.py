@@ -61,10 +61,11 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
         parts["departures_table"] = latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
     text, bold = opening_text(content["opening"])
     parts["opening_table"] = latex(text, content["opening"]["title"], "opening", [], bold, numeric(text))
-    (methods, *gaps), wide = content["folded"], r">{\raggedright\arraybackslash}p{.36\linewidth}"
+    methods, *gaps = content["folded"]
+    wide = r">{\raggedright\arraybackslash}p{.36\linewidth}"
     text = pd.DataFrame(methods["rows"], columns=methods["columns"])
-    parts["folded_tables"] = [latex(text, methods["title"], "methods", columns=f"@{{}}l{2 * wide}@{{}}")]
-    parts["folded_tables"] += [_latex(table, "behind") for table in gaps]
+    explained = latex(text, methods["title"], "methods", columns=f"@{{}}l{2 * wide}@{{}}")
+    parts["folded_tables"] = [explained, *(_latex(table, "behind") for table in gaps)]
     rates = [(place, of["thresholds"]) for place, of in enumerate(content["datasets"]) if of["thresholds"]]
     parts["rates"] = [_latex(table, f"rates-{place}") for place, table in rates]
     parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))

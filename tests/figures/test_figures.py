@@ -218,13 +218,13 @@ def test_a_legend_covers_no_curve(screw: Category) -> None:
 
 
 def test_several_grey_curves_share_a_line_of_the_legend(screw: Category) -> None:
-    first, second, *others = screw.runs
-    greys = [replace(run, colour=colour) for run, colour in ((first, "#787878"), (second, "#797979"))]
-    for count, make in ((2, roc), (2, training), (1, training)):
-        figure = make(replace(screw, runs=[*greys[:count], *[first, second][count:], *others]))
-        texts = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]  # type: ignore[union-attr]
-        assert ("other experiments" in texts) == (count == 2)
-        assert any(text.startswith(first.title) for text in texts) == (count == 1)
+    count = len(screw.runs)
+    for greys in (1, 2, count):
+        runs = [replace(run, colour="#787878" if i < greys else "#D55E00") for i, run in enumerate(screw.runs)]
+        axes = roc(replace(screw, runs=runs)).axes[0]
+        texts = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+        assert ("other experiments" in texts) == (greys > 1)
+        assert len(texts) == (count - greys + 1 if greys > 1 else count)
 
 
 def test_no_axis_of_per_cent_ends_far_above_100(screw: Category, smoke: Plan) -> None:
