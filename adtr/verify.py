@@ -17,7 +17,7 @@ from adtr.evaluate.measure import SPLITS
 from adtr.evaluate.stage import check_images
 from adtr.features.select import data_digest
 from adtr.features.store import check_whole, read_store
-from adtr.records import Record, as_csv
+from adtr.records import Record, again, as_csv
 from adtr.tables.summary import TABLES, collect, read_metrics, tables_record
 from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
@@ -82,8 +82,14 @@ def _record(path: Path) -> Iterator[Callable[[], object]]:
     except UserError:
         yield partial(Record, path)
         return
+    if not record.files:
+        yield partial(_refuse, f"{path}: the record of something else, which has no files: {again(path)}")
     for name in record.files:
         yield partial(record.read, name)
+
+
+def _refuse(message: str) -> None:
+    raise UserError(message)
 
 
 def _images(manifest: Path, root: Path) -> None:

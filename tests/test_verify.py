@@ -91,10 +91,18 @@ def other_labels(results: Path) -> None:
     vouch_again(manifest.with_suffix(".json"))
 
 
+def record_of_a_store(results: Path) -> None:
+    (store,), (shortcuts,) = results.glob("features/*/*/screw.json"), results.glob("shortcuts/*/screw.json")
+    shutil.copy(store, shortcuts)
+
+
 EXCHANGED: dict[Callable[[Path], None], list[str]] = {
     exchanged_run: ["padim/screw/0: trained on other images", "padim/screw/0/metrics.csv: the metrics of another run"],
     exchanged_figures: ["smoke_mvtec/screw: drawn of other scores"],
     another_study: ["metrics.csv: not the metrics of the study's runs"],
+    record_of_a_store: [
+        "screw.json: the record of something else, which has no files: remove it, then `adtr shortcuts`"
+    ],
     other_labels: ["padim/screw/0/scores.csv: of other images or labels"],
 }
 

@@ -56,8 +56,9 @@ def tables_record(results: Path, params: Path) -> Record:
         UserError: they were not made, or beside other numbers of the paper than those of `params`.
     """
     record, now = Record(results / TABLES), specs.digests(params)
-    for name, digest in record.values["printed"].items():
-        if now.get(name) != digest:
+    then = record.values.get("printed", {})  # an earlier version recorded none
+    for name in sorted({*now, *then}):
+        if now.get(name) != then.get(name):
             raise UserError(f"{params / name}: not as it was for {record.path}: restore it, or make the tables again")
     return record
 
