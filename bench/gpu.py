@@ -1,10 +1,11 @@
 """What is to be measured on a GPU, in so many minutes: a table, and with --output the same as JSON.
 
-Steps of training, launched and recorded, against the card's own copies and matrix products; trainings side by side, or
-stacked as one (bench/stacked.py); extraction from memory, and from files with images decoded ahead by so many threads;
-hours of Tables 1-4. Images and weights are random, features as the store has them, float16. "plain" is torch's own
-transformer in float32 (bench/plain.py), also with its fused attention. Trainings side by side are processes; without
-NVIDIA's MPS they take turns on the GPU. What does not fit into the minutes is left out, and said so.
+Steps of training, launched and recorded; trainings side by side; steps against the card's own copies and matrix
+products; extraction from memory, and from files with images decoded ahead by so many threads; trainings stacked as one
+(bench/stacked.py); hours of Tables 1-4. Images and weights are random, features as the store has them, float16. "plain"
+is torch's own transformer in float32 (bench/plain.py), also with its fused attention. Trainings side by side are
+processes; without NVIDIA's MPS they take turns on the GPU. What does not fit into the minutes is left out, the last
+parts first, and said so.
     python bench/gpu.py --minutes 5 --output gpu.json
     python bench/gpu.py --device cpu --tiny --minutes 0.5      # shows that the command works
 """
@@ -98,7 +99,9 @@ class Report:
     def write(self) -> None:
         rows = [dict(zip(HEADER, row, strict=True)) for row in self.rows]
         if self.output:
-            self.output.write_text(json.dumps(self.machine | {"rows": rows}, indent=1))
+            partial = self.output.with_name(f"{self.output.name}.partial")  # others read it meanwhile
+            partial.write_text(json.dumps(self.machine | {"rows": rows}, indent=1))
+            partial.replace(self.output)
 
 
 def a_training(shape: Shape, side: str, device: str, steps: int = STEPS) -> Work:
@@ -115,6 +118,11 @@ def a_training(shape: Shape, side: str, device: str, steps: int = STEPS) -> Work
         wait(device)
 
     return run
+
+
+def ours(device: str) -> list[str]:
+    """The sides of OURS that a device has: steps are recorded on GPUs."""
+    return [side for side in OURS if device != "cpu" or side.endswith("launched")]
 
 
 def train_of(side: str) -> Train:
@@ -186,7 +194,7 @@ def training(report: Report, device: str, shapes: tuple[Shape, ...], rounds: int
         if not report.fits(f"steps, {shape}"):
             continue
         sides = {}
-        for side in ("plain", "plain fused", *OURS):
+        for side in ("plain", "plain fused", *ours(device)):
             with report.part(f"steps, {shape}, {side}"):
                 work = a_training(shape, side, device)
                 work()
@@ -237,7 +245,7 @@ def stacked(report: Report, device: str, shapes: tuple[Shape, ...], most: int, f
                     taken = seconds({"": work}, 3, duration=report.budget / 120)[""]
                     report.add("stacked step of all", shape, f"{count} as one", 1000 * taken / STEPS / count, "ms")
     data = torch.randn(2, *shapes[0], CHANNELS, device=device).half()
-    for side in OURS[:2]:
+    for side in [side for side in ours(device) if side.startswith("float32")]:
         if report.fits(f"stacked, {side}, compared"):
             with report.part(f"stacked, {side}, compared"):
                 far = deviation(data, train_of(side), device, batch=shapes[0].images // 2, steps=5)
@@ -253,7 +261,7 @@ def extraction(report: Report, device: str, backbone: str, size: int, rounds: in
     each = batch_size(size, device)
     batches = list(np.random.default_rng(0).integers(0, 256, (4, each, size, size, 3), np.uint8))
     theirs = plain.backbone(backbone, size).to(device)
-    ours = {f"ours in {asked.precision}": (build(asked, None).to(device), asked) for asked in (features, half)}
+    built = {f"ours in {asked.precision}": (build(asked, None).to(device), asked) for asked in (features, half)}
     # threads prepare images while the GPU works
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
@@ -264,7 +272,7 @@ def extraction(report: Report, device: str, backbone: str, size: int, rounds: in
             return list(pool.map(lambda batch: tokens_of(batch, network, asked, device), batches))
 
         sides: dict[str, Work] = {"plain": lambda: list(pool.map(of_theirs, batches))}
-        sides |= {side: partial(of_ours, *built) for side, built in ours.items()}
+        sides |= {side: partial(of_ours, *network) for side, network in built.items()}
         for side, taken in seconds(sides, rounds, duration=report.budget / 15).items():
             report.add("extraction", f"{backbone} at {size} px, images in memory", side, 4 * each / taken, "images/s")
 
@@ -333,6 +341,8 @@ def main() -> None:
     beside: dict[Shape, float] = {}
     with report.part("steps"):
         fastest |= training(report, device, shapes, options.rounds)
+    with report.part("side by side"):  # early, as it decides gpu_slots
+        beside |= together(report, device, shapes, options.most, fastest)
     with report.part("roofline"):
         roofline(report, device, shapes, fastest, options.tiny)
     with report.part("extraction from memory"):
@@ -341,8 +351,6 @@ def main() -> None:
         extraction_of_files(report, device, backbone, size)
     with report.part("stacked"):
         stacked(report, device, shapes, options.most, fastest)
-    with report.part("side by side"):
-        beside |= together(report, device, shapes, options.most, fastest)
     steps, alone = steps_of_the_paper(), {shape: value for shape, (value, _) in fastest.items()}
     with report.part("hours"):
         for what, taken in (("one after the other", alone), ("side by side", beside)):

@@ -8,24 +8,27 @@ What was taken along lies beside this file.
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import Any
 
 import stages
 import studies
-from items import NEEDS, complete, receive
+from items import NEEDS, complete, has, packed, receive
 from summary import collect
 from visit import ENDED, Settings, Stage, Visit
 
 HERE = Path(__file__).resolve().parent
 FUNCTIONS = {name: getattr(studies if hasattr(studies, name) else stages, name) for name in NEEDS}
+DEFAULTS = {"minutes": 25.0, "cpu": False, "tiny": False, "seeds": 1, "patience": 1.0}
 
 
 def main() -> None:
@@ -36,13 +39,14 @@ def main() -> None:
     parser.add_argument("--wait", type=float, default=5, help="seconds that this call waits at most [5]")
     parser.add_argument("--until", choices=NEEDS, help="return once this stage has ended")
     first = parser.add_argument_group("of a visit, with its first call or with --again")
-    first.add_argument("--minutes", type=float, default=25, help="length of the visit, from its first call [25]")
-    first.add_argument("--stages", default=",".join(NEEDS), help=f"in their order [{','.join(NEEDS)}]")
-    first.add_argument("--again", action="store_true", help="new settings, and these stages once more")
-    first.add_argument("--cpu", action="store_true", help="a rehearsal without a GPU")
-    first.add_argument("--tiny", action="store_true", help="a rehearsal with tiny networks, one epoch, one class")
-    first.add_argument("--seeds", type=int, default=1, help="of MVTec-AD's screw and CIFAR-10 [1]")
-    first.add_argument("--patience", type=float, default=1, help="factor of the stages' time limits [1]")
+    first.add_argument("--again", action="store_true", help="the settings named here, and these stages once more")
+    unset, order = argparse.SUPPRESS, ",".join(NEEDS)
+    first.add_argument("--minutes", type=float, default=unset, help="from this call on [25; again: those that remain]")
+    first.add_argument("--stages", default=unset, help=f"in their order, before those that still wait [{order}]")
+    first.add_argument("--cpu", action="store_true", default=unset, help="a rehearsal without a GPU")
+    first.add_argument("--tiny", action="store_true", default=unset, help="with tiny networks, one epoch, one class")
+    first.add_argument("--seeds", type=int, default=unset, help="of MVTec-AD's screw and CIFAR-10 [1]")
+    first.add_argument("--patience", type=float, default=unset, help="factor of the stages' time limits [1]")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     visit = Visit(options.folder.resolve())
@@ -55,14 +59,11 @@ def main() -> None:
 def call(visit: Visit, options: argparse.Namespace, output: Path) -> None:
     """Receives what came along, lets the worker work, waits, and collects the results."""
     began, ended = time.time(), -1
-    if options.again or not (visit.folder / "settings.json").is_file():
-        names = options.stages.split(",")
-        if unknown := sorted(set(names) - set(NEEDS)):
-            sys.exit(f"--stages: no stage {', '.join(unknown)}; there are {', '.join(NEEDS)}")
-        kept = {field.name: getattr(options, field.name) for field in fields(Settings) if field.name != "began"}
-        visit.begin(Settings(**kept | {"began": began, "stages": names}))
-        for name in names:
-            visit.mark(name, state="waiting")
+    words = {field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)}
+    if options.again or not visit.begun():
+        begin(visit, words)
+    elif words:
+        print(f"ignored, as a visit has begun: --{', --'.join(words)} (add --again to change the visit)", flush=True)
     receive(visit, HERE)
     try:
         if visit.stages_in("waiting", "running") and visit.left() > 20:
@@ -78,8 +79,43 @@ def call(visit: Visit, options: argparse.Namespace, output: Path) -> None:
             time.sleep(1)
     finally:
         collect(visit, output)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "| head" is no error
         text = (output / "drill.txt").read_text()
         print(text if len(text) < 9000 else f"{text[:4000]}\n[…]\n{text[-5000:]}")
+        print(what_next(visit, f" --output {output}" if options.output else ""))
+
+
+def begin(visit: Visit, words: dict[str, Any]) -> None:
+    """Writes the settings of a visit: of one that has begun those named, what still waits, and the minutes that remain.
+
+    Args:
+        words: settings that were named; `stages` as they were typed.
+    """
+    old = asdict(visit.settings) | {"stages": visit.stages_in("waiting", "running")} if visit.begun() else {}
+    named = words["stages"].split(",") if "stages" in words else []
+    if unknown := sorted(set(named) - set(NEEDS)):
+        sys.exit(f"--stages: no stage {', '.join(unknown)}; there are {', '.join(NEEDS)}")
+    if old and not (named or old["stages"]):
+        sys.exit("--again: all stages have ended; name those to run once more: --stages")
+    if old and "minutes" not in words and visit.left() < 20:
+        sys.exit("--again: the minutes of the visit are over; name new ones: --minutes")
+    began = {} if old and "minutes" not in words else {"began": time.time()}
+    stages = list(dict.fromkeys([*named, *old["stages"]] if old else named or NEEDS))
+    visit.begin(Settings(**DEFAULTS | old | words | began | {"stages": stages}))
+    for name in named if old else stages:
+        visit.mark(name, state="waiting")
+
+
+def what_next(visit: Visit, output: str) -> str:
+    """What to type after a call."""
+    again, waiting = f"python3 {visit.folder}/drill.py{output}", visit.stages_in("waiting", "running")
+    missing = [item for item in packed(visit)["items"] if not has(visit, item)]
+    if waiting and visit.left() < 20:
+        return f"next: the minutes are over; for {', '.join(waiting)}: {again} --again --minutes M"
+    if waiting or alive(visit):
+        come = f"bring the other folders ({', '.join(missing)} not complete here), and " if missing else ""
+        return f"next: the work goes on in the background; {come}type {again} --wait 600"
+    return f"next: all stages have ended; the results are complete. Once more: {again} --again --minutes M --stages …"
 
 
 def start_worker(visit: Visit) -> None:

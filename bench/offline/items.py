@@ -11,7 +11,7 @@ from typing import Any
 
 from visit import Stage, Visit
 
-PACKED = "packed.json"  # the commit of the project, and the pieces of each item
+PACKED = "packed.json"  # the commit of the project, when it was packed, and the pieces of each item
 BASE = ("project", "site", "lite0")
 SCREW = (*BASE, "screw", "lite1", "lite2")
 NEEDS = {  # of each stage, in the order of their value; items travel in the order in which they are needed
@@ -45,15 +45,27 @@ def has(visit: Visit, item: str) -> bool:
 
 
 def receive(visit: Visit, source: Path) -> None:
-    """Copies the pieces and the drill itself from `source`, and unpacks each item that is now complete."""
+    """Copies the pieces and the drill itself from `source`, and unpacks each item that is now complete.
+
+    A folder that was packed later decides, whichever comes first.
+    """
     pieces, marks = visit.folder / "pieces", visit.folder / "unpacked"
     for folder in (pieces, marks):
         folder.mkdir(parents=True, exist_ok=True)
     if source != visit.folder:
-        for path in [*source.glob("*.py"), source / PACKED]:
+        came = json.loads((source / PACKED).read_text())
+        here: dict[str, Any] = {"time": 0, "items": {}}
+        if (visit.folder / PACKED).is_file():
+            here = packed(visit)
+        newer = came["time"] >= here["time"]
+        older, newest = (here, came) if newer else (came, here)
+        items = older["items"] | newest["items"]  # a mend has but what changed
+        for path in source.glob("*.py") if newer else ():
             _copy(path, visit.folder / path.name)
         for path in source.glob("*.piece*"):
             _copy(path, pieces / path.name)
+        (partial := visit.folder / "packed.partial").write_text(json.dumps(newest | {"items": items}))
+        partial.replace(visit.folder / PACKED)
     for item, names in packed(visit)["items"].items():
         parts = [pieces / name for name in names]
         if has(visit, item) or not all(path.is_file() for path in parts):

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 import zipfile
 from importlib.metadata import requires, version
@@ -195,7 +196,7 @@ def fill(folder: Path, pieces: list[tuple[str, int]], archives: dict[str, Path])
         shutil.copyfile(path, folder / path.name)
     names = {item: piece_names(item, path) for item, path in archives.items()}
     commit = git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain") else "")
-    (folder / PACKED).write_text(json.dumps({"commit": commit, "items": names}))
+    (folder / PACKED).write_text(json.dumps({"commit": commit, "time": time.time(), "items": names}))
     for item, i in pieces:
         with archives[item].open("rb") as file:
             file.seek(i * PIECE)

@@ -108,14 +108,25 @@ def compared_bytes(folder: Path, names: list[str]) -> str:
 
 def recorded(stage: Stage) -> None:
     """The tests of steps that are recorded as a CUDA graph."""
-    words = ["-q", "-p", "no:cacheprovider", "tests/train/test_loop.py", "-k", "recorded or leave_the_host"]
-    stage.run([stage.visit.python, "-m", "pytest", *words], "recorded.txt", 150)
+    pytest(stage, ["tests/train/test_loop.py", "-k", "recorded or leave_the_host"], "recorded.txt", 150)
+
+
+def pytest(stage: Stage, words: Sequence[str], log: str, seconds: float) -> None:
+    """Runs tests, and notes which failed."""
+    stage.run([stage.visit.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words], log, seconds)
+    if failed := re.findall(r"^(?:FAILED|ERROR) (\S+)", last_run(stage.folder / log), re.MULTILINE):
+        stage.note("\n  ".join([f"{log}: failed:", *failed[:20], *(["…"] if len(failed) > 20 else [])]))
+
+
+def last_run(log: Path) -> str:
+    """What the last command of a log printed: a stage that runs once more writes behind what is there."""
+    return log.read_text(errors="replace").rpartition("\n$ ")[2] if log.is_file() else ""
 
 
 def recording_works(visit: Visit) -> bool:
     """Whether these tests all passed; none was skipped."""
-    path = visit.folder / "stages/recorded/recorded.txt"
-    return path.is_file() and bool(re.search(r"^\d+ passed[ ,](?!.*skipped)", path.read_text(), re.MULTILINE))
+    text = last_run(visit.folder / "stages/recorded/recorded.txt")
+    return bool(re.search(r"^\d+ passed[ ,](?!.*skipped)", text, re.MULTILINE))
 
 
 def snakemake(targets: Sequence[object], study: str, cores: int, gpus: int, folder: Path) -> list[object]:
@@ -143,10 +154,13 @@ def smoke(stage: Stage) -> None:
     def tests() -> None:
         chosen = ["-n", str(wide), "-m", "not pipeline and not slurm and not dvc"]
         chosen += [f"--ignore={path}" for path in NOT_TESTED]
-        stage.run([stage.visit.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen], "tests.txt", 300)
+        pytest(stage, chosen, "tests.txt", 300)
 
     stage.together(*(lambda name=name: study(name) for name in sides), tests)
-    lines = [*compared_metrics(stage.folder, "gpu", "cpu"), *compared_metrics(stage.folder, "recorded", "gpu")]
+    if stage.visit.settings.cpu:
+        lines = ["a rehearsal on the CPU: there are no metrics of a GPU to compare with"]
+    else:
+        lines = [*compared_metrics(stage.folder, "gpu", "cpu"), *compared_metrics(stage.folder, "recorded", "gpu")]
     (stage.folder / "compared.txt").write_text("\n".join(lines) + "\n")
 
 

@@ -109,16 +109,20 @@ def content(
     }
 
 
-def at_once(visit: Visit, tokens: int) -> tuple[int, float]:
-    """How many trainings at once took the least time for a step of all, from 3 to 8; and that time, in seconds."""
+def measured(visit: Visit, tokens: int) -> list[tuple[float, int]]:
+    """Milliseconds of a step of all, and how many trainings ran at once."""
     path = visit.folder / "stages/bench/gpu.json"
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
-    found = [
+    return [
         (row["value"], int(row["side"].split()[0]))
         for row in rows
         if row["what"] == "step of all" and row["of"].startswith(f"{tokens} tokens")
     ]
-    milliseconds, count = min(found, default=(6.0, 5))
+
+
+def at_once(visit: Visit, tokens: int) -> tuple[int, float]:
+    """How many trainings at once took the least time for a step of all, from 3 to 8; and that time, in seconds."""
+    milliseconds, count = min(measured(visit, tokens), default=(6.0, 5))
     return min(8, max(3, count)), milliseconds / 1000
 
 

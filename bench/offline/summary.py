@@ -6,7 +6,7 @@ from pathlib import Path
 
 from items import packed
 from stages import recording_works
-from studies import FOLDERS
+from studies import FOLDERS, at_once, measured
 from visit import Visit
 
 LARGEST = 15_500_000  # bytes of an archive
@@ -84,6 +84,13 @@ def summary(visit: Visit) -> str:
     tested = (visit.folder / "stages/recorded/recorded.txt").is_file()
     works = "work" if recording_works(visit) else "do NOT work, or were not tested on a GPU"
     lines.append(f"recorded steps {works if tested else 'are not tested yet'}")
+    for tokens in (256, 64):
+        if not measured(visit, tokens):
+            count, step = at_once(visit, tokens)
+            lines.append(
+                f'"step of all" is not measured at {tokens} tokens: studies take {count} trainings at once, '
+                f"{1000 * step:.0f} ms a step"
+            )
     shown = {visit.folder / "stages" / name: count for name, count in SHOWN.items()}
     tables = {path: 40 for name in FOLDERS.values() for path in visit.project.glob(f"results/{name}/tables/*_auroc.md")}
     for path, count in (shown | tables | {visit.folder / "notes.txt": 150}).items():

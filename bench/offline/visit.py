@@ -10,6 +10,7 @@ import time
 import traceback
 import venv
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ class Visit:
     def begin(self, settings: Settings) -> None:
         """Writes the settings, and makes the virtual environment; packages that come later are found in it, too."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "settings.json").write_text(json.dumps(asdict(settings)))
+        partial = self.folder / "settings.partial"
+        partial.write_text(json.dumps(asdict(settings)))
+        partial.replace(self.folder / "settings.json")
         if self.python.exists():
             return
         builder = venv.EnvBuilder(system_site_packages=True, symlinks=True)
@@ -58,6 +61,9 @@ class Visit:
             path = self.python.with_name(name)
             path.write_text(f"#!{self.python}\nimport sys\n{imported}\nsys.exit(main())\n")
             path.chmod(0o755)
+
+    def begun(self) -> bool:
+        return (self.folder / "settings.json").is_file()
 
     @property
     def settings(self) -> Settings:
@@ -132,24 +138,33 @@ class Stage:
     ) -> int:
         """Runs a command, its output in a log of the stage; killed after so many seconds, or `reserve` before the end.
 
+        The end may move while it runs: `drill.py --again --minutes` decides anew.
+
         Returns:
             Its exit code: 124 if it was killed, 127 if it could not be started.
         """
-        seconds = min(seconds * self.visit.settings.patience, self.visit.left() - reserve)
-        began, code = time.time(), 124
+        began, code, seconds = time.time(), 124, seconds * self.visit.settings.patience
+
+        def left() -> float:
+            return min(began + seconds - time.time(), self.visit.left() - reserve)
+
         line = " ".join(map(str, words)).partition("\n")[0]
-        if seconds > 3:
+        if left() > 3:
             with (self.folder / log).open("a") as file:
                 file.write(f"$ {line}\n")
                 file.flush()
                 try:
                     process = self.start(words, file, folder, gpu)
-                    code = process.wait(seconds)
+                    while left() > 0 and process.poll() is None:
+                        with suppress(subprocess.TimeoutExpired):
+                            process.wait(min(2, max(0, left())))
+                    if process.poll() is None:
+                        kill(process)
+                    else:
+                        code = process.returncode
                 except OSError as error:
                     file.write(f"{error}\n")
                     code = 127
-                except subprocess.TimeoutExpired:
-                    kill(process)
                 file.write(f"# exit {code} after {time.time() - began:.1f} s\n")
         if code:
             self.errors += 1

@@ -4,11 +4,15 @@ import ast
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import tomllib
+from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -47,6 +51,89 @@ def test_the_tests_of_a_visit_need_no_package_that_is_not_packed(monkeypatch: py
     files = {path for path in (HERE / "tests").rglob("test_*.py") if not {path, *path.parents} & set(ignored)}
     assert len(files) > 50
     assert {path.name: needed for path in files if (needed := imported(path) & left_out)} == {}
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(HERE / "bench/offline")
+    return {name: importlib.import_module(name) for name in ("drill", "items", "stages", "visit")}
+
+
+def test_again_keeps_what_waits_and_the_minutes_that_remain(modules: dict[str, Any], tmp_path: Path) -> None:
+    visit, begin = modules["visit"].Visit(tmp_path), modules["drill"].begin
+    begin(visit, {"minutes": 10.0, "stages": "direct,smoke,elpv", "cpu": True})
+    first = visit.settings
+    visit.mark("direct", state="done")
+    begin(visit, {"stages": "elpv,direct"})
+    assert visit.settings == replace(first, stages=["elpv", "direct", "smoke"])
+    assert visit.stages_in("waiting") == ["elpv", "direct", "smoke"]
+    begin(visit, {"minutes": 1.0})
+    assert visit.settings.began > first.began
+    assert visit.settings == replace(first, began=visit.settings.began, minutes=1, stages=["elpv", "direct", "smoke"])
+    begin(visit, {"minutes": 0.1})
+    with pytest.raises(SystemExit, match="--minutes"):
+        begin(visit, {})
+    for name in first.stages:
+        visit.mark(name, state="done")
+    with pytest.raises(SystemExit, match="--stages"):
+        begin(visit, {"minutes": 1.0})
+
+
+def test_a_shorter_visit_ends_the_command_that_runs(modules: dict[str, Any], tmp_path: Path) -> None:
+    visit, begin = modules["visit"].Visit(tmp_path), modules["drill"].begin
+    begin(visit, {"stages": "direct"})
+    visit.project.mkdir()
+    threading.Timer(1, begin, (visit, {"minutes": 0.0})).start()
+    assert modules["visit"].Stage(visit, "direct").run(["sleep", 40], "log", 60) == 124
+
+
+def test_failing_tests_are_named_and_the_last_run_counts(modules: dict[str, Any], tmp_path: Path) -> None:
+    visit, stages = modules["visit"].Visit(tmp_path), modules["stages"]
+    modules["drill"].begin(visit, {"stages": "recorded", "cpu": True})
+    visit.project.mkdir()
+    stage, test = modules["visit"].Stage(visit, "recorded"), visit.project / "test_steps.py"
+    for condition in ("True", "False", "True"):
+        test.write_text(f"def test_steps():\n    assert {condition}\n")
+        (tmp_path / "notes.txt").write_text("")
+        stages.pytest(stage, ["test_steps.py"], "recorded.txt", 100)
+        assert ("test_steps.py::test_steps" in (tmp_path / "notes.txt").read_text()) == (condition == "False")
+        assert stages.recording_works(visit) == (condition == "True")
+
+
+def a_packing(folder: Path, packed: float, items: dict[str, list[str]]) -> Path:
+    """A folder with the drill and a list of items, none of which is in it."""
+    shutil.copytree(HERE / "bench/offline", folder)
+    (folder / "packed.json").write_text(json.dumps({"commit": f"of {packed}", "time": packed, "items": items}))
+    return folder
+
+
+@pytest.mark.parametrize("order", [(0, 1, 0), (1, 0)])
+def test_a_mend_counts_whenever_older_folders_come(
+    modules: dict[str, Any], order: tuple[int, ...], tmp_path: Path
+) -> None:
+    visit = modules["visit"].Visit(tmp_path / "visit")
+    visit.folder.mkdir()
+    both = [
+        a_packing(tmp_path / "whole", 1.0, {"project": ["project-old.piece0"], "screw": ["screw.piece0"]}),
+        a_packing(tmp_path / "mend", 2.0, {"project": ["project-new.piece0"]}),
+    ]
+    for i in order:
+        modules["items"].receive(visit, both[i])
+    expected = {"project": ["project-new.piece0"], "screw": ["screw.piece0"]}
+    assert modules["items"].packed(visit) == {"commit": "of 2.0", "time": 2.0, "items": expected}
+
+
+def test_a_call_says_what_it_ignores_what_is_not_measured_and_what_to_type(tmp_path: Path) -> None:
+    packing = a_packing(tmp_path / "1", 1.0, {"project": ["project.piece0"]})
+    words = [packing / "drill.py", "--wait", 0, "--folder", tmp_path / "visit"]
+    first = ran(*words, "--minutes", 0.1, "--stages", "direct,bench", folder=tmp_path)  # too short for any work
+    assert "ignored" not in first
+    assert "not measured at 64 tokens: studies take 5 trainings at once, 6 ms a step" in first
+    assert f"for direct, bench: python3 {tmp_path}/visit/drill.py --again --minutes M" in first
+    assert "ignored" not in ran(*words, folder=tmp_path)
+    later = ran(*words, "--minutes", 5, "--stages", "smoke", folder=tmp_path)
+    assert "ignored, as a visit has begun: --minutes, --stages (add --again" in later
+    assert json.loads((tmp_path / "visit/settings.json").read_text())["stages"] == ["direct", "bench"]
 
 
 @pytest.mark.pipeline
