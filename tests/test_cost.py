@@ -92,14 +92,12 @@ def test_images_are_counted_where_there_is_a_manifest(tmp_path: Path) -> None:
     assert cost.images_of(dataset, manifest, CLUSTER) == (2, 2)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\n", b"\xff\xfe\x00", b"a,b\n1,2\n", b'split\n"train', b"split\na,b,c\nd\n"]
-)
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\x00", b"a,b\n1,2\n", b'split\n"train'])
 def test_of_a_damaged_manifest_images_are_as_many_as_expected(tmp_path: Path, content: bytes) -> None:
     """So that a plan is made, and the stage that reads it says what to do."""
     manifest = tmp_path / "screw.csv"
     manifest.write_bytes(content)
-    assert cost.images_of(resolve("paper", ROOT / "params").datasets["mvtec"], manifest, CLUSTER)
+    assert cost.images_of(resolve("paper", ROOT / "params").datasets["mvtec"], manifest, CLUSTER) == (200, 100)
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -56,7 +56,7 @@ def meaning(key: str) -> str:
     return model.model_fields[name].description or ""
 
 
-def meaning_of(method: str) -> str:
+def description_of(method: str) -> str:
     """What a method is, in a sentence: the docstring of its parameters."""
     if method == "adtr":
         return "ADTR: a network reconstructs the features of normal images; the L2 norm of what is left (Eq. 3)."

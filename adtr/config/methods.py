@@ -82,7 +82,7 @@ class Method(Section):
 
 
 class AdtrPlus(Method):
-    """ADTR+: training goes on with anomalies at hand (Sec. 3.3)."""
+    """ADTR+: training of a finished ADTR goes on, with anomalies where `share` is above 0 (Sec. 3.3)."""
 
     uses: ClassVar[tuple[str, ...]] = ("model", "train")
 

@@ -8,15 +8,20 @@ import yaml
 
 from adtr.errors import UserError
 
+NUMBERS = {  # how they are written
+    "tag:yaml.org,2002:int": r"0|[1-9]\d*",
+    "tag:yaml.org,2002:float": r"(\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|nan)",
+}
+
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML that takes 1e-4 for a number, and neither 010 nor 1:30, which are 8 and 90 to PyYAML.
+    """YAML that takes 1e-4 for a number, and neither 010, nor 1:30, nor 1_000.5: 8, 90 and 1000.5 to PyYAML.
 
     It refuses a key that stands twice: PyYAML would keep the last one.
     """
 
     yaml_implicit_resolvers: ClassVar = {
-        sign: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+        sign: [(tag, pattern) for tag, pattern in resolvers if tag not in NUMBERS]
         for sign, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -28,10 +33,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+for kind, written in NUMBERS.items():
+    _Loader.add_implicit_resolver(kind, re.compile(rf"[-+]?({written})$"), list("-+.0123456789"))
 DEEPEST, MOST, LENGTH = 20, 20_000, 3_000  # levels, values and signs of a value: more is no file of parameters
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from adtr.config.paths import Paths
-from adtr.data.images import ROW, marked
+from adtr.data.images import marked
 from adtr.errors import UserError
 from adtr.records import Record
 
@@ -33,7 +33,7 @@ ABSENT = "no images there, so that metrics which need them are undefined"
 UNMASKED = "anomalous images without a mask, which pixel metrics leave out"
 LEFT_OUT = "anomalous images in the folder for training, which are left out"
 LEAKED = "images for testing or validation that are also training images"
-COPIES = "copies: the same picture stands several times in training, or in testing"
+COPIES = "copies: the same image occurs several times in training, or in testing"
 CONTRARY = "normal and anomalous: the same picture stands under both labels"
 
 
@@ -79,8 +79,6 @@ class Findings:
 
 def check_format(raw: bytes, reference: str) -> None:
     """Raises a UserError if a file is no image of FORMATS, whatever its suffix says; before it is decoded."""
-    if ROW.fullmatch(reference):
-        return
     try:
         Image.open(io.BytesIO(raw), formats=FORMATS)
     except Exception:  # a broken image raises almost anything

@@ -24,7 +24,6 @@ JUNK = {
 }  # fmt: skip
 TEXT = {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".log", ".ini", ".db"}
 NORMAL_NAMES = {"good", "ok", "okay", "normal", "pass", "passed", "fine", "intact", "no_defect", "defect_free"}
-LOOK_ALIKES = str.maketrans("\u043e\u03bf\u0501\u0261", "oodg")  # Cyrillic o, Greek o, Cyrillic d, the g of phonetics
 SPLITS = {"train": "train", "validation": "calibration", "test": "test"}  # of the images of a part
 PARTS = (*SPLITS, "ground_truth")
 
@@ -83,9 +82,8 @@ def list_mvtec(base: Path, findings: Findings, good: str = "good") -> list[Row]:
 
 
 def _plain(name: str) -> str:
-    """A name as it is seen: without signs that are not, look-alikes of the letters of `good` in Latin."""
-    seen = "".join(sign for sign in normalize("NFKC", name) if kind_of(sign) != "Cf")
-    return seen.strip().lower().translate(LOOK_ALIKES)
+    """A name as a reader sees it: without invisible letters, wide ones as others, in lower case."""
+    return "".join(letter for letter in normalize("NFKC", name) if kind_of(letter) != "Cf").strip().lower()
 
 
 def checked(rows: list[Row], base: Path, findings: Findings, places: tuple[str, str, str]) -> list[Row]:

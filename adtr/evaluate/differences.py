@@ -59,6 +59,8 @@ def write_differences(
     method = method_of(params)
     if not hasattr(method, "differences"):
         raise UserError(f"{run}: the method {params.method} reconstructs no features: there are no differences")
+    if params.features.image_size % params.features.grid_size:
+        raise UserError(f"{run}: a token is no whole number of pixels, so that masks do not say which are anomalous")
     state = read_model(run)
     check_stores(run, stores)
     features, images = select(manifest, stores, ["test"])

@@ -34,7 +34,9 @@ def confetti_of(plan: Plan, dataset: str) -> str | None:
 
 
 def explained(plan: Plan, dataset: str) -> str | None:
-    """The experiment whose feature differences are shown (Fig. 5): the first ADTR, where there are masks."""
+    """The experiment whose feature differences are shown (Fig. 5): the first ADTR, if masks can be cut into tokens."""
     if plan.datasets[dataset].layout not in FOLDERS:
         return None
-    return next((e for e in plan.study.datasets[dataset] if plan.params[dataset, e].method == "adtr"), None)
+    params = {e: plan.params[dataset, e] for e in plan.study.datasets[dataset]}
+    whole = (e for e, p in params.items() if p.method == "adtr" and not p.features.image_size % p.features.grid_size)
+    return next(whole, None)

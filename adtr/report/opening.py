@@ -31,21 +31,27 @@ def sentence(plan: Plan) -> str:
     names = [f"{d.title} ({_few(d.categories, 'categories')})" for d in plan.datasets.values()]
     seeds = f"{len(plan.study.seeds)} seeds" if len(plan.study.seeds) > 1 else "one seed"
     what = f"{methods} method{'s' * (methods > 1)} on {listed(names)}"
-    what = ": ".join([what, *filter(None, ["; ".join(_varied(plan))])])
+    varied = "; ".join(_varied(plan))
+    what += f": {varied}" if varied else ""
     return f"{what}; {seeds}; recipe “{plan.study.recipe}”."
 
 
 def _varied(plan: Plan) -> list[str]:
-    """Of ours, in what they differ: 'networks transformer and cnn', '4 backbones'."""
-    ours = [params for params in plan.params.values() if params.method in OURS]
-    values: dict[str, list[str]] = {
-        "backbones": [params.features.backbone for params in ours],
-        "networks": [params.model.variant for params in ours],
-        "distances": [params.residual.distance if params.method == "residual" else "l2" for params in ours],
-    }
-    found = {what: list(dict.fromkeys(names)) for what, names in values.items()}
-    varied = {what: names for what, names in found.items() if len(names) > 1}
-    return [f"{what} " * (len(names) <= FEW) + _few(names, what) for what, names in varied.items()]
+    """Of ours, in what those of a data set differ: 'networks transformer and cnn', '4 backbones'."""
+    found = dict[str, list[str]]()
+    for dataset, names in plan.study.datasets.items():
+        ours = [params for e in names if (params := plan.params[dataset, e]).method in OURS]
+        values = {
+            "sizes": [f"{params.features.image_size} px" for params in ours],
+            "grids": [f"{params.features.grid_size}x{params.features.grid_size}" for params in ours],
+            "backbones": [params.features.backbone for params in ours],
+            "networks": [params.model.variant for params in ours],
+            "distances": [params.residual.distance if params.method == "residual" else "l2" for params in ours],
+        }
+        for what, varied in values.items():
+            if len(set(varied)) > 1:
+                found[what] = list(dict.fromkeys([*found.get(what, []), *varied]))
+    return [f"{what} " * (len(names) <= FEW) + _few(names, what) for what, names in found.items()]
 
 
 def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adtr.config.describe import meaning, meaning_of
+from adtr.config.describe import description_of, meaning
 from adtr.config.levels import flatten
 from adtr.config.schema import FOLDERS, Dataset
 from adtr.config.study import Plan
@@ -54,16 +54,27 @@ def methods(plan: Plan) -> Sheet:
     """What each experiment is: its method, and its parameters that are not those of the reference, as text."""
     rows = []
     for experiment in dict.fromkeys(experiment for _, experiment in plan.params):
-        dataset = next(name for name, names in plan.study.datasets.items() if experiment in names)
-        params, reference = plan.params[dataset, experiment], reference_of(plan.study.datasets[dataset])
-        own, others = (flatten(plan.params[dataset, e].decisive(), "") for e in (experiment, reference))
-        changed = [
-            f"{key} {written(v)}" for key, (v, _) in own.items() if key != "method" and others.get(key, [None])[0] != v
-        ]
-        differs = "the reference of the others" if experiment == reference else "; ".join(changed) or DASH
-        rows.append({"experiment": plan.titles[experiment], "method": meaning_of(params.method), "differs": differs})
-    columns = {"differs": "parameters that differ from the reference’s, or that it lacks"}
-    return Sheet("What each method is", pd.DataFrame(rows).rename(columns=columns))
+        variants = dict[tuple[str, str], list[str]]()  # with the data sets that they are run on
+        for dataset, names in plan.study.datasets.items():
+            if experiment in names:
+                variant = description_of(plan.params[dataset, experiment].method), _changed(plan, dataset, experiment)
+                variants.setdefault(variant, []).append(plan.datasets[dataset].title)
+        for (method, changed), titles in variants.items():
+            where = f" on {listed(titles)}" if len(variants) > 1 else ""
+            rows.append([plan.titles[experiment] + where, method, changed])
+    columns = ["experiment", "method", "parameters that differ from the reference’s, and the method’s own"]
+    return Sheet("What each method is", pd.DataFrame(rows, columns=columns))
+
+
+def _changed(plan: Plan, dataset: str, experiment: str) -> str:
+    reference = reference_of(plan.study.datasets[dataset])
+    if experiment == reference:
+        return "the reference of the others"
+    own, others = (flatten(plan.params[dataset, e].decisive(), "") for e in (experiment, reference))
+    section = f"{plan.params[dataset, experiment].method}."
+    keys = [key for key in own if key in others or key.startswith(section)]
+    changed = [key for key in keys if key != "method" and others.get(key, [None])[0] != own[key][0]]
+    return "; ".join(f"{key} {written(own[key][0])}" for key in changed) or DASH
 
 
 def _setting(plan: Plan, name: str, masks: bool) -> str:

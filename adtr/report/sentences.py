@@ -76,7 +76,7 @@ def settled(plan: Plan, results: Path, summary: pd.DataFrame) -> list[str]:
     lines, metric = [], "image_auroc"
     means = summary[(summary.category == MEAN) & (summary.metric == metric)].set_index(["dataset", "experiment"])
     for dataset, definition in plan.datasets.items():
-        texts, rising = [], []
+        texts, moving = [], []
         for experiment in plan.study.datasets[dataset]:
             params = plan.params[dataset, experiment]
             if not (params.trains and params.train.snapshots):
@@ -90,11 +90,10 @@ def settled(plan: Plan, results: Path, summary: pd.DataFrame) -> list[str]:
             (before, last), gain = values.index[-2:], values.iloc[-1] - values.iloc[-2]
             title = plan.titles[experiment]
             texts.append(f"{title} {signed(gain)} (epochs {before} to {last}; interval ± {half:.1f})")
-            rising += [title] if gain > half else []
-        unsure = "none: these images do not tell whether training has settled"
-        verdict = f"{listed(rising)}: training had not settled" if rising else unsure
-        text = f"{METRICS[metric]} on {definition.title} from the last snapshot but one to the end, in points: "
-        text += f"{'; '.join(texts)}. It rose by more than its 95 % interval for {verdict}."
+            moving += [title] if abs(gain) > half else []
+        verdict = f"{listed(moving)}: training had not settled" if moving else "none: whether it has is not known"
+        text = f"{METRICS[metric]} on {definition.title} between the last two measurements, in points: "
+        text += f"{'; '.join(texts)}. It changed by more than the 95 % interval (not paired) for {verdict}."
         lines += [text[0].upper() + text[1:]] * bool(texts)
     return lines
 

@@ -44,7 +44,8 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
             path.unlink()
 
     def latex() -> str:
-        tables = {name: tables_record(results, params).read(f"{name}.tex").decode() for name in table_names(plan)}
+        record = tables_record(results, params)
+        tables = {name: record.read(f"{name}.tex").decode() for name in table_names(plan)}
         return document(content, figures, tables)
 
     _write_each(

@@ -84,7 +84,13 @@ DIFFERENCES = [
         "adds 2.2 points (1.6 to 2.9) to ADTR's residual",
     ),
     ("cifar10", "Mean, Mahalanobis", "image AUROC", "+2.6 [+1.9, +3.4]", "2.6 more than ADTR by its norm (1.9 to 3.4)"),
-    ("cifar10", "w/o query", "image AUROC", "-1.5 [-1.9, -1.2]", "the query is worth 1.5 points here (1.2 to 1.9)"),
+    (
+        "cifar10",
+        "w/o query",
+        "image AUROC",
+        "-1.5 [-1.9, -1.2]",
+        "worth 1.5 points of image AUROC here (1.2 to 1.9)",
+    ),
     ("cifar10", "CNN", "image AUROC", "-1.8 [-2.7, -0.9]", "1.8 ahead of the CNN (0.9 to 2.7)"),
 ]
 PLAIN = re.sub(r"\s+", " ", TEXT)

@@ -408,8 +408,8 @@ def test_all_forms_say_what_the_methods_are_how_far_behind_and_whether_training_
         assert "What each method is" in text
         assert "How far behind the best" in text
         assert "2.0 [1.9, 2.1]" in text
-        assert "ADTR +20.0 (epochs 1 to 2; interval ± 0.1). It rose by more than its 95" in text
-        assert "interval for ADTR: training had not settled." in text
+        assert "ADTR +20.0 (epochs 1 to 2; interval ± 0.1). It changed by more than the 95" in text
+        assert "interval (not paired) for ADTR: training had not settled." in text
 
 
 # Bytes

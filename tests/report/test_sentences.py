@@ -190,7 +190,8 @@ def test_the_first_sentence_says_in_what_methods_differ() -> None:
         "14 methods on MVTec-AD (bottle and screw): networks transformer, cnn and no_query; "
         "distances l2, standardized and mahalanobis; one seed; recipe “fast”."
     )
-    assert ": 5 backbones; 4 networks; " in told("paper")
+    assert "; 5 backbones; 4 networks; " in told("paper")
+    assert ": sizes 256 px and 512 px; grids 16x16 and 24x24; one seed" in told("resolution")
 
 
 def test_how_far_each_method_is_behind_the_best_has_a_table() -> None:
