@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
+import yaml
 
 from adtr.errors import UserError
 from adtr.files import digest, sha256, write_bytes, write_text
@@ -30,11 +31,14 @@ class Values(dict[str, Any]):
     """What a record says; a key that it lacks means that another record lies in its place."""
 
     def __init__(self, path: Path, values: Mapping[str, Any]):
-        super().__init__(values)
+        super().__init__({k: Values(path, v) if isinstance(v, dict) else v for k, v in values.items()})
         self.path = path
 
     def __missing__(self, key: str) -> Any:
         raise UserError(f"{self.path}: the record of something else, without {key!r}: {again(self.path)}")
+
+
+yaml.SafeDumper.add_representer(Values, yaml.SafeDumper.represent_dict)
 
 
 class Record:
@@ -67,7 +71,7 @@ class Record:
         try:
             content = _content(path)
         except OSError as error:
-            raise UserError(f"{path}: not readable ({error.strerror}): {again(self.path)}") from None
+            raise UserError(f"{path}: not readable ({error.strerror}): {again(self.path, path.exists())}") from None
         if hashlib.sha256(content).hexdigest() != self.files.get(name):
             reason = f"damaged or edited, as its sha256 is not the one in {self.path.name}"
             raise UserError(f"{path}: {reason}: {again(self.path)}")
@@ -139,7 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(_content(path).decode())
     except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}): {again(path)}") from None
+        raise UserError(f"{path}: not readable ({error.strerror}): {again(path, path.exists())}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: damaged, as it is no JSON: {again(path)}") from None
     if not isinstance(values, dict):
@@ -153,7 +157,7 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def again(path: Path) -> str:
-    """How to get the files of a record again."""
+def again(path: Path, there: bool = True) -> str:
+    """How to get the files of a record again; `there`: they must be removed first."""
     stage = next((MAKERS[part] for part in reversed(path.parts) if part in MAKERS), None)
-    return f"remove it, then {f'`adtr {stage}` or ' if stage else ''}Snakemake makes it again"
+    return f"{'remove it, then ' * there}{f'`adtr {stage}` or ' if stage else ''}Snakemake makes it again"

@@ -99,3 +99,12 @@ def test_a_pipe_or_a_folder_is_told_and_blocks_nobody(record: Path, name: str) -
 def test_a_layout_of_the_json_does_not_matter(record: Path) -> None:
     record.write_text(json.dumps(json.loads(record.read_text()), sort_keys=True, separators=(",", ":")))
     assert records.Record(record).values["score"] == 0.1
+
+
+def test_a_record_of_another_shape_is_refused_by_name_wherever_a_key_is_missing(tmp_path: Path) -> None:
+    records.write_only(tmp_path / "run.json", {"features": {"code": "x"}, "model": 1})
+    values = records.Record(tmp_path / "run.json").values
+    assert values["features"]["code"] == "x"
+    for lacking in (lambda: values["seed"], lambda: values["features"]["weights"]):
+        with pytest.raises(UserError, match=r"run\.json: the record of something else, without"):
+            lacking()

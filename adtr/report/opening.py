@@ -41,7 +41,7 @@ def _varied(plan: Plan) -> list[str]:
     found = dict[str, list[str]]()
     for dataset, names in plan.study.datasets.items():
         ours = [params for e in names if (params := plan.params[dataset, e]).method in OURS]
-        values = {
+        values: dict[str, list[str]] = {
             "sizes": [f"{params.features.image_size} px" for params in ours],
             "grids": [f"{params.features.grid_size}x{params.features.grid_size}" for params in ours],
             "backbones": [params.features.backbone for params in ours],
