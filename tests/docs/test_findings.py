@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import planted
 import pytest
 
@@ -48,50 +49,67 @@ def test_the_matrix_of_distances_is_that_of_its_report(mark: str, study: str, me
 # Study, method, metric; its difference from ADTR in the report; what the text says of it
 DIFFERENCES = [
     (
-        "elpv",
+        "distance_elpv",
         "Mean, L2",
         "image AUROC",
         "-9.0 [-11.3, -7.0]",
         "ADTR is 9.0 (95 % interval 7.0 to 11.3) ahead of the mean",
     ),
-    ("elpv", "ADTR, Mahalanobis", "image AUROC", "+1.6 [+1.0, +2.3]", "adds 1.6 points (1.0 to 2.3)"),
-    ("elpv", "ADTR, standardised L2", "image AUROC", "+0.2 [-0.4, +0.8]", "(+0.2, −0.4 to 0.8)"),
-    ("elpv", "w/o query", "image AUROC", "0.0 [-0.3, +0.2]", "(w/o query: 0.0, −0.3 to 0.2)"),
-    ("elpv", "CNN", "image AUROC", "-0.7 [-1.2, -0.2]", "the CNN is 0.7 behind ADTR (0.2 to 1.2)"),
+    ("distance_elpv", "ADTR, Mahalanobis", "image AUROC", "+1.6 [+1.0, +2.3]", "adds 1.6 points (1.0 to 2.3)"),
+    ("distance_elpv", "ADTR, standardised L2", "image AUROC", "+0.2 [-0.4, +0.8]", "(+0.2, −0.4 to 0.8)"),
+    ("distance_elpv", "w/o query", "image AUROC", "0.0 [-0.3, +0.2]", "(w/o query: 0.0, −0.3 to 0.2)"),
+    ("distance_elpv", "CNN", "image AUROC", "-0.7 [-1.2, -0.2]", "the CNN is 0.7 behind ADTR (0.2 to 1.2)"),
     (
-        "mvtec",
+        "distance_mvtec",
         "ADTR, Mahalanobis",
         "image AUROC",
         "-4.9 [-9.6, -0.2]",
         "costs it 4.9 points of image AUROC (0.2 to 9.6)",
     ),
-    ("mvtec", "ADTR, Mahalanobis", "pixel AUROC", "-2.9 [-3.5, -2.3]", "2.9 of pixel AUROC (2.3 to 3.5)"),
-    ("mvtec", "ADTR, Mahalanobis", "AUPRO", "-10.2 [-12.2, -8.3]", "10.2 of AUPRO (8.3 to 12.2)"),
-    ("mvtec", "PaDiM", "image AUROC", "-9.5 [-14.5, -4.6]", "9.5 points of image AUROC (4.6 to 14.5)"),
-    ("mvtec", "PaDiM", "pixel AUROC", "-2.4 [-3.1, -1.8]", "2.4 of pixel AUROC (1.8 to 3.1)"),
-    ("mvtec", "PaDiM", "AUPRO", "-9.1 [-11.3, -7.1]", "9.1 of AUPRO (7.1 to 11.3)"),
-    ("mvtec", "PatchCore", "image AUROC", "+1.0 [-3.2, +5.1]", "image AUROC (−1.0, −5.1 to 3.2)"),
-    ("mvtec", "PatchCore", "pixel AUROC", "-1.5 [-1.9, -1.1]", "1.5 of pixel AUROC (1.1 to 1.9)"),
-    ("mvtec", "PatchCore", "AUPRO", "-7.3 [-9.4, -5.4]", "7.3 of AUPRO (5.4 to 9.4)"),
-    ("mvtec", "w/o query", "AUPRO", "-1.5 [-2.4, -0.7]", "AUPRO is 1.5 lower (0.7 to 2.4)"),
-    ("mvtec", "CNN", "image AUROC", "+0.5 [-3.1, +4.1]", "The CNN is level with ADTR"),
-    ("mvtec", "CNN", "AUPRO", "-0.3 [-1.0, +0.5]", "in all three metrics"),
+    ("distance_mvtec", "ADTR, Mahalanobis", "pixel AUROC", "-2.9 [-3.5, -2.3]", "2.9 of pixel AUROC (2.3 to 3.5)"),
+    ("distance_mvtec", "ADTR, Mahalanobis", "AUPRO", "-10.2 [-12.2, -8.3]", "10.2 of AUPRO (8.3 to 12.2)"),
+    ("distance_mvtec", "PaDiM", "image AUROC", "-9.5 [-14.5, -4.6]", "9.5 points of image AUROC (4.6 to 14.5)"),
+    ("distance_mvtec", "PaDiM", "pixel AUROC", "-2.4 [-3.1, -1.8]", "2.4 of pixel AUROC (1.8 to 3.1)"),
+    ("distance_mvtec", "PaDiM", "AUPRO", "-9.1 [-11.3, -7.1]", "9.1 of AUPRO (7.1 to 11.3)"),
+    ("distance_mvtec", "PatchCore", "image AUROC", "+1.0 [-3.2, +5.1]", "image AUROC (−1.0, −5.1 to 3.2)"),
+    ("distance_mvtec", "PatchCore", "pixel AUROC", "-1.5 [-1.9, -1.1]", "1.5 of pixel AUROC (1.1 to 1.9)"),
+    ("distance_mvtec", "PatchCore", "AUPRO", "-7.3 [-9.4, -5.4]", "7.3 of AUPRO (5.4 to 9.4)"),
+    ("distance_mvtec", "w/o query", "AUPRO", "-1.5 [-2.4, -0.7]", "AUPRO is 1.5 lower (0.7 to 2.4)"),
+    ("distance_mvtec", "CNN", "image AUROC", "+0.5 [-3.1, +4.1]", "The CNN is level with ADTR"),
+    ("distance_mvtec", "CNN", "AUPRO", "-0.3 [-1.0, +0.5]", "in all three metrics"),
     (
-        "cifar10",
+        "distance_cifar10",
         "ADTR, Mahalanobis",
         "image AUROC",
         "+2.2 [+1.6, +2.9]",
         "adds 2.2 points (1.6 to 2.9) to ADTR's residual",
     ),
-    ("cifar10", "Mean, Mahalanobis", "image AUROC", "+2.6 [+1.9, +3.4]", "2.6 more than ADTR by its norm (1.9 to 3.4)"),
     (
-        "cifar10",
+        "distance_cifar10",
+        "Mean, Mahalanobis",
+        "image AUROC",
+        "+2.6 [+1.9, +3.4]",
+        "2.6 more than ADTR by its norm (1.9 to 3.4)",
+    ),
+    (
+        "distance_cifar10",
         "w/o query",
         "image AUROC",
         "-1.5 [-1.9, -1.2]",
         "worth 1.5 points of image AUROC here (1.2 to 1.9)",
     ),
-    ("cifar10", "CNN", "image AUROC", "-1.8 [-2.7, -0.9]", "1.8 ahead of the CNN (0.9 to 2.7)"),
+    ("distance_cifar10", "CNN", "image AUROC", "-1.8 [-2.7, -0.9]", "1.8 ahead of the CNN (0.9 to 2.7)"),
+    (
+        "resolution",
+        "ADTR, 512 px, 24x24",
+        "pixel AUROC",
+        "+1.5 [+1.1, +1.9]",
+        "1.5 points of pixel AUROC ahead of 256 px (95 % interval 1.1 to 1.9)",
+    ),
+    ("resolution", "ADTR, 512 px, 24x24", "AUPRO", "+7.8 [+5.9, +9.8]", "7.8 of AUPRO (5.9 to 9.8)"),
+    ("resolution", "ADTR, 512 px, 24x24", "image AUROC", "+6.1 [+1.1, +11.2]", "6.1 of image AUROC (1.1 to 11.2)"),
+    ("resolution", "ADTR, 512 px, 16x16", "pixel AUROC", "+1.3 [+0.9, +1.7]", "1.3 ahead by pixel AUROC (0.9 to 1.7)"),
+    ("resolution", "ADTR, 512 px, 16x16", "AUPRO", "+6.9 [+5.2, +8.9]", "6.9 by AUPRO (5.2 to 8.9)"),
 ]
 PLAIN = re.sub(r"\s+", " ", TEXT)
 
@@ -100,7 +118,7 @@ PLAIN = re.sub(r"\s+", " ", TEXT)
 def test_a_difference_in_its_text_is_that_of_its_report(
     data: str, method: str, metric: str, gap: str, said: str
 ) -> None:
-    report = (ROOT / f"reports/measured/distance_{data}/report.md").read_text(encoding="utf-8")
+    report = (ROOT / f"reports/measured/{data}/report.md").read_text(encoding="utf-8")
     found = [row for row in rows(report) if len(row) == 8 and (row[0], row[2]) == (method, metric)]
     assert [f"{row[3]} {row[4]}" for row in found] == [gap]
     assert said in PLAIN
@@ -121,3 +139,25 @@ def test_what_it_says_of_the_paper_on_cifar10_is_in_its_report() -> None:
     first = next(row for row in rows(report) if row[0] == "ADTR")
     assert f"The paper has {first[2]} for these three classes" in PLAIN
     assert round(float(first[2]) - float(first[1].split()[0])) == 19
+
+
+def test_sizes_of_images_are_those_of_their_report_beside_others() -> None:
+    names = {"256 px, 16x16": "ADTR", "512 px, 16x16": "ADTR, 512 px, 16x16", "512 px, 24x24": "ADTR, 512 px, 24x24"}
+    metrics = {name: measured_of("resolution", name) for name in ("image AUROC", "pixel AUROC", "AUPRO")}
+    head, *lines = rows(TEXT[TEXT.index("<!-- resolution -->") : TEXT.index("<!-- /resolution -->")])
+    third = pd.read_csv(ROOT / "params/paper/third_party.csv").query("method == 'ADTR, EfficientNet-B5'")
+    for name, *cells in lines:
+        for title, cell in zip(head[1:], cells, strict=True):
+            category, metric = title.split(", ")
+            column = {"screw": 0, "bottle": 1}[category]
+            if name in names:
+                assert cell == metrics[metric][names[name]][column], (name, title)
+            elif cell and name.startswith("third party"):
+                key = metric.lower().replace(" ", "_")
+                value = third[(third.metric == key) & (third.category == category)].value.item()
+                assert float(cell) == pytest.approx(value, abs=0.051), title
+            elif cell:
+                number = {"pixel AUROC": 1, "image AUROC": 2}[metric]
+                printed = pd.read_csv(ROOT / f"params/paper/table{number}.csv", dtype=str).fillna("")
+                ours = printed[(printed.method == "ADTR") & (printed.category == category)]
+                assert cell in ours.value.tolist(), title
