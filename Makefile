@@ -5,7 +5,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/.installed
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint unit whole test-faults test-slurm test-slow test-dvc clean
+.PHONY: help install demo test lint unit coverage whole test-faults test-slurm test-slow test-dvc clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -32,8 +32,13 @@ lint: install  ## style, types
 	mypy
 	snakefmt --check Snakefile workflow
 
-unit: install  ## the fast tests, with coverage
-	pytest -q -n 2 --cov=adtr --cov-report=term:skip-covered -m 'not pipeline and not slurm and not dvc and not faults'
+FAST = -n 2 -m 'not pipeline and not slurm and not dvc and not faults'
+
+unit: install  ## the fast tests
+	pytest -q $(FAST)
+
+coverage: install  ## the fast tests, and which lines they run: twice as long
+	pytest -q $(FAST) --cov=adtr --cov-report=term:skip-covered
 
 whole: install  ## the study `smoke` from end to end, and with DVC
 	pytest -q -rs -n 2 --dist loadfile -m '(pipeline or dvc or faults) and not slurm and not slow'

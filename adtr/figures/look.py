@@ -77,8 +77,10 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Writes `name` as PNG of twice the size on a screen, SVG and PDF, cut to what is drawn, and closes the figure."""
     for text in figure.findobj(Text):
         text.set_text(_legible(text.get_text()))
+    figure.draw_without_rendering()  # puts everything in its place
+    drawn = figure.get_tightbbox().padded(0.06)
     for suffix in SUFFIXES:
         with written_atomically(folder / f"{name}.{suffix}") as path:
             metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
-            figure.savefig(path, format=suffix, dpi=192, metadata=metadata, bbox_inches="tight", pad_inches=0.06)
+            figure.savefig(path, format=suffix, dpi=192, metadata=metadata, bbox_inches=drawn)
     plt.close(figure)

@@ -51,13 +51,16 @@ def status_table(paths: Paths) -> str:
         elif as_asked:
             state = "trained"
         elif report is None or report["epochs"] != params.train.epochs:  # or of other parameters
-            state = "not begun"
+            held = (paths.state(run) / "lock").is_file() and not is_free(paths.state(run))
+            state = "at work" if held else "not begun"
+            rows += (
+                [[state, str(run), f"0/{params.train.epochs}" if params.trains else None, None, None]] if held else []
+            )
         else:
-            silent = time.time() - report["time"] >= STALE or is_free(paths.state(run))
-            state = "interrupted" if silent else "at work"
-            epoch, epochs, left = report["epoch"], report["epochs"], report["epochs"] - report["epoch"]
-            minutes = left * report["seconds_per_epoch"] / 60
-            rows.append([state, str(run), f"{epoch}/{epochs}", report["loss"], minutes])
+            silent, epoch, epochs = time.time() - report["time"], report["epoch"], report["epochs"]
+            state = "interrupted" if silent >= STALE or is_free(paths.state(run)) else "at work"
+            left = (epochs - epoch) * report["seconds_per_epoch"] - silent * (state == "at work")
+            rows.append([state, str(run), f"{epoch}/{epochs}", report["loss"], max(0, left) / 60])
         counts[state] += 1
     table = tabulate(rows, ["", "run", "epoch", "loss", "minutes left"], floatfmt=("", "", "", ".4g", ".0f"))
     return "\n\n".join([*([table] if rows else []), ", ".join(f"{count} {state}" for state, count in counts.items())])

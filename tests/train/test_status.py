@@ -33,15 +33,17 @@ def test_a_method_without_epochs_says_nothing(case: planted.Case, tmp_path: Path
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["lock"]
 
 
-@pytest.mark.parametrize(("age", "state"), [(40, "at work"), (700, "interrupted")])
-def test_the_latest_of_several_sets_of_parameters_counts(age: int, state: str, smoke: Plan, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("age", "state", "left"), [(40, "at work", "1"), (700, "interrupted", "2")])
+def test_the_latest_of_several_sets_of_parameters_counts(
+    age: int, state: str, left: str, smoke: Plan, tmp_path: Path
+) -> None:
     paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
     for name, older, epoch in (("a", -10, 3), ("b", 0, 1), ("c", 500, 2)):
         report = {"epoch": epoch, "epochs": 4, "loss": 0.5, "seconds_per_epoch": 40, "time": time.time() - age - older}
         write_text(paths.state(run) / name / "progress.json", json.dumps(report))
     (paths.state(run) / "a/progress.json").write_text("{")  # half a file, of another version
     lines = [line.split() for line in status_table(paths).splitlines()]
-    assert [*state.split(), str(run), "1/4", "0.5", "2"] in lines
+    assert [*state.split(), str(run), "1/4", "0.5", left] in lines
 
 
 def test_a_training_whose_process_has_ended_is_interrupted_at_once(smoke: Plan, tmp_path: Path) -> None:
@@ -51,6 +53,14 @@ def test_a_training_whose_process_has_ended_is_interrupted_at_once(smoke: Plan, 
     with locked(paths.state(run)):
         assert "1 at work, 0 interrupted" in status_table(paths)
     assert "0 at work, 1 interrupted" in status_table(paths)
+
+
+def test_a_training_in_its_first_epoch_is_at_work(smoke: Plan, tmp_path: Path) -> None:
+    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
+    with locked(paths.state(run)):
+        lines = [line.split() for line in status_table(paths).splitlines()]
+        assert ["at", "work", str(run), "0/4"] in lines
+    assert "0 at work, 0 interrupted" in status_table(paths)
 
 
 @pytest.mark.parametrize(
