@@ -1,6 +1,8 @@
 """The command `adtr`: a subcommand a stage; parameters come from a study and from --set, and a run has a name."""
 
 import argparse
+import atexit
+import gc
 import io
 import logging
 import math
@@ -41,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a title in letters that the terminal does not have
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    atexit.register(gc.freeze)  # or the interpreter looks through all that was imported before it ends: up to a second
     if "SLURM_JOB_ID" in os.environ:
         job = (os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"))
         logger.info("Slurm job %s on %s, CUDA_VISIBLE_DEVICES=%s", *job)

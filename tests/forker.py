@@ -16,11 +16,12 @@ running = cluster.alive
 
 # Imports PyTorch once, then starts a process for each line; prints its number, then how it ended
 SERVER = """
-import json, logging, os, sys
+import gc, json, logging, os, sys
 sys.path[:0] = ["tests", "."]
 from pathlib import Path
 import planted, torch, torch._dynamo, adtr.methods.adtr, adtr.provenance
 adtr.provenance.code("train", "adtr")
+gc.freeze()
 for line in sys.stdin:
     log, manifest, store, folder, train = json.loads(line)
     child = os.fork()

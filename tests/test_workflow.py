@@ -59,7 +59,7 @@ def test_a_run_reads_its_category_and_the_features_of_its_parameters() -> None:
     assert SMOKE.train_store(run) == [store, record]
     assert SMOKE.origin(run) == []
     assert SMOKE.stores(of("smoke_mvtec/no_query/carpet/0")) == [store, record]
-    assert SMOKE.stores(of("smoke_mvtec/pixels/carpet/0")) != [store, record]
+    assert SMOKE.stores(of("smoke_mvtec/autoencoder/carpet/0")) != [store, record]
     cifar = of("smoke_cifar10/adtr/airplane/0")
     assert [Path(store).stem for store in SMOKE.stores(cifar)[::2]] == ["train_airplane", "test"]
     assert Path(SMOKE.train_store(cifar)[0]).stem == "train_airplane"

@@ -61,7 +61,7 @@ TIMES = {"time", "seconds", "commit", "sha256"}  # of records; what they say of 
 
 # Imports what the stages need, then runs each line's command in a process of its own; prints its number, then its end
 SERVER = """
-import importlib, json, os, pkgutil, resource, signal, sys
+import gc, importlib, json, os, pkgutil, resource, signal, sys, traceback
 import adtr, adtr.cli
 for module in pkgutil.walk_packages(adtr.__path__, "adtr."):
     importlib.import_module(module.name)
@@ -81,6 +81,7 @@ def kill_at(count, folder):
                     os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
 
+gc.freeze()
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()
@@ -95,8 +96,21 @@ for line in sys.stdin:
             resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))
         if job["kill_at"]:
             kill_at(job["kill_at"], job["folder"])
-        adtr.cli.main(job["words"])
-        sys.exit(0)
+        code = 1
+        try:
+            adtr.cli.main(job["words"])
+            code = 0
+        except SystemExit as end:  # with a message, or a number
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+            else:
+                code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+        finally:  # the interpreter's own end takes two seconds with all that was imported
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

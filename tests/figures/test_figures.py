@@ -416,16 +416,17 @@ def test_a_data_set_that_the_paper_does_not_know_has_dots_of_its_own(smoke: Plan
     assert set(panels(other, "smoke_mvtec", one, read_specs(PARAMS))["image AUROC"].category) == {"screw"}
 
 
-def test_of_many_lines_grey_experiments_share_one(smoke: Plan) -> None:
+def test_of_many_lines_grey_experiments_share_one() -> None:
+    paper = resolve("paper", PARAMS)
     names = ["adtr", "no_query", "pixels", "resnet18", "last_layer", "no_attention"]
     rows = [(e, f"c{i}", 60.0 + i, 55.0, 70.0) for e in names for i in range(12)]
     many = pd.DataFrame(rows, columns=["experiment", "category", "mean", "low", "high"])
-    many = many.assign(dataset="smoke_mvtec", metric="image_auroc")
-    figure = dots(panels(smoke, "smoke_mvtec", many, read_specs(PARAMS)))
+    many = many.assign(dataset="mvtec", metric="image_auroc")
+    figure = dots(panels(paper, "mvtec", many, read_specs(PARAMS)))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [f"c{i}" for i in range(12)]
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    greys = sum(is_grey(colours(smoke)[name]) for name in names)
+    greys = sum(is_grey(colours(paper)[name]) for name in names)
     assert greys > 0
     assert len(texts) == len(names) - greys + 1  # the last: other experiments
     assert "other experiments" in texts
