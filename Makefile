@@ -32,7 +32,7 @@ lint: install  ## style, types
 	mypy
 	snakefmt --check Snakefile workflow
 
-FAST = -n 2 -m 'not pipeline and not slurm and not dvc and not faults'
+FAST = -n 2 --dist loadfile -m 'not pipeline and not slurm and not dvc and not faults'
 
 unit: install  ## the fast tests
 	pytest -q $(FAST)
