@@ -189,7 +189,7 @@ def test_images_of_ones_own_without_masks(done: Workshop) -> None:
     made, own = done.folder / "results/generated/smoke_mvtec/carpet", done.folder / "data/own/01"
     shutil.copytree(made, own, ignore=lambda *_: {"ground_truth"})
     study = {
-        "title": "Own", "recipe": "fast", "seeds": [0], "datasets": {"own": ["adtr", "adtr_plus"]},
+        "title": "Own", "recipe": "fast", "seeds": [0], "datasets": {"own": ["padim"]},
         "define": {"own": {"title": "Own images", "layout": "mvtec", "root": "data/own"}},
         "set": yaml.safe_load((done.folder / "params/studies/smoke.yaml").read_text())["set"],
     }  # fmt: skip
