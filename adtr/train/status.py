@@ -53,9 +53,8 @@ def status_table(paths: Paths) -> str:
         elif report is None or report["epochs"] != params.train.epochs:  # or of other parameters
             held = (paths.state(run) / "lock").is_file() and not is_free(paths.state(run))
             state = "at work" if held else "not begun"
-            rows += (
-                [[state, str(run), f"0/{params.train.epochs}" if params.trains else None, None, None]] if held else []
-            )
+            if held:
+                rows.append([state, str(run), f"0/{params.train.epochs}" if params.trains else "", None, None])
         else:
             silent, epoch, epochs = time.time() - report["time"], report["epoch"], report["epochs"]
             state = "interrupted" if silent >= STALE or is_free(paths.state(run)) else "at work"
