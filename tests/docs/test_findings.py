@@ -110,6 +110,14 @@ DIFFERENCES = [
     ("resolution", "ADTR, 512 px, 24x24", "image AUROC", "+6.1 [+1.1, +11.2]", "6.1 of image AUROC (1.1 to 11.2)"),
     ("resolution", "ADTR, 512 px, 16x16", "pixel AUROC", "+1.3 [+0.9, +1.7]", "1.3 ahead by pixel AUROC (0.9 to 1.7)"),
     ("resolution", "ADTR, 512 px, 16x16", "AUPRO", "+6.9 [+5.2, +8.9]", "6.9 by AUPRO (5.2 to 8.9)"),
+    (
+        "size_cifar10",
+        "ADTR, 128 px",
+        "image AUROC",
+        "+9.3 [+8.1, +10.5]",
+        "9.3 points to ADTR** (95 % interval 8.1 to 10.5)",
+    ),
+    ("size_cifar10", "PaDiM", "image AUROC", "+2.6 [+1.8, +3.3]", "PaDiM is 2.6 ahead of ADTR (1.8 to 3.3)"),
 ]
 PLAIN = re.sub(r"\s+", " ", TEXT)
 
@@ -161,3 +169,21 @@ def test_sizes_of_images_are_those_of_their_report_beside_others() -> None:
                 printed = pd.read_csv(ROOT / f"params/paper/table{number}.csv", dtype=str).fillna("")
                 ours = printed[(printed.method == "ADTR") & (printed.category == category)]
                 assert cell in ours.value.tolist(), title
+
+
+def test_sizes_of_cifar10s_images_are_those_of_their_report() -> None:
+    measured = measured_of("size_cifar10", "image AUROC")
+    _, *lines = rows(TEXT[TEXT.index("<!-- size_cifar10 -->") : TEXT.index("<!-- /size_cifar10 -->")])
+    plain = {name: [cell.strip("*") for cell in cells[:4]] for name, cells in measured.items()}
+    assert {name: cells for name, *cells in lines} == {name: plain[name] for name, *_ in lines}
+    report = (ROOT / "reports/measured/size_cifar10/report.md").read_text(encoding="utf-8")
+    behind = {row[0]: row[1] for row in rows(report.partition("### How far behind the best")[2].partition("\n#")[0])}
+    for name, said in (
+        ("PaDiM", "of PaDiM by 6.0 points (5.3 to 6.8)"),
+        ("PatchCore", "of PatchCore by 6.5 (5.7 to 7.3)"),
+    ):
+        gap, low, high = re.findall(r"[\d.]+", said)
+        assert behind[f"{name}, 128 px"] == f"{gap} [{low}, {high}]"
+        assert said in PLAIN
+    paper = float(next(row for row in rows(report) if row[0] == "ADTR")[2])
+    assert paper - float(plain["ADTR, 128 px"][3]) == pytest.approx(9.5)
