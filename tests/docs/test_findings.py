@@ -117,6 +117,17 @@ DIFFERENCES = [
         "+9.3 [+8.1, +10.5]",
         "9.3 points to ADTR** (95 % interval 8.1 to 10.5)",
     ),
+    (
+        "confetti_control",
+        "ADTR+",
+        "pixel AUROC",
+        "+0.4 [+0.3, +0.5]",
+        "0.4 points of pixel AUROC (95 % interval 0.3 to 0.5)",
+    ),
+    ("confetti_control", "ADTR+", "AUPRO", "+1.9 [+1.4, +2.5]", "and 1.9 of AUPRO (1.4 to 2.5)"),
+    ("confetti_control", "ADTR, longer", "pixel AUROC", "+0.3 [+0.2, +0.4]", "the control by 0.3 (0.2 to 0.4)"),
+    ("confetti_control", "ADTR, longer", "AUPRO", "+1.1 [+0.8, +1.4]", "and 1.1 (0.8 to 1.4)"),
+    ("confetti_control", "ADTR+", "image AUROC", "+0.4 [-1.5, +2.4]", "(ADTR+: 0.4, −1.5 to 2.4)"),
     ("size_cifar10", "PaDiM", "image AUROC", "+2.6 [+1.8, +3.3]", "PaDiM is 2.6 ahead of ADTR (1.8 to 3.3)"),
 ]
 PLAIN = re.sub(r"\s+", " ", TEXT)
@@ -187,3 +198,32 @@ def test_sizes_of_cifar10s_images_are_those_of_their_report() -> None:
         assert said in PLAIN
     paper = float(next(row for row in rows(report) if row[0] == "ADTR")[2])
     assert paper - float(plain["ADTR, 128 px"][3]) == pytest.approx(9.5)
+
+
+@pytest.mark.parametrize(
+    ("study", "method", "metric", "said"),
+    [
+        ("size_cifar10", "PaDiM, 128 px", "image AUROC", "of PaDiM by 6.0 points (5.3 to 6.8)"),
+        ("size_cifar10", "PatchCore, 128 px", "image AUROC", "of PatchCore by 6.5 (5.7 to 7.3)"),
+        ("confetti_control", "ADTR, longer", "AUPRO", "is 0.8 points of AUPRO (0.3 to 1.3)"),
+        ("confetti_control", "ADTR, longer", "pixel AUROC", "and 0.1 of pixel AUROC (0.0 to 0.2)"),
+    ],
+)
+def test_how_far_the_best_is_ahead_is_in_its_report(study: str, method: str, metric: str, said: str) -> None:
+    report = (ROOT / f"reports/measured/{study}/report.md").read_text(encoding="utf-8")
+    head, *lines = rows(report.partition("### How far behind the best")[2].partition("\n#")[0])
+    gap, low, high = re.findall(r"\d+\.\d", said)
+    assert (
+        dict(zip(head, next(row for row in lines if row[0] == method), strict=True))[metric] == f"{gap} [{low}, {high}]"
+    )
+    assert said in PLAIN
+
+
+def test_confetti_and_its_control_are_those_of_their_report() -> None:
+    head, *lines = rows(TEXT[TEXT.index("<!-- confetti_control -->") : TEXT.index("<!-- /confetti_control -->")])
+    assert [name for name, *_ in lines] == ["ADTR", "ADTR+", "ADTR, longer"]
+    for name, *cells in lines:
+        for title, cell in zip(head[1:], cells, strict=True):
+            category, metric = title.split(", ")
+            measured = measured_of("confetti_control", metric)[name][{"screw": 0, "bottle": 1}[category]]
+            assert cell == measured.strip("*"), (name, title)
