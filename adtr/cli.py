@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a title in letters that the terminal does not have
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    atexit.register(gc.freeze)  # or the interpreter looks through all that was imported before it ends: up to a second
+    atexit.register(gc.freeze)  # or the interpreter looks through all that was imported before it ends: 0.2 to 0.7 s
     if "SLURM_JOB_ID" in os.environ:
         job = (os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"))
         logger.info("Slurm job %s on %s, CUDA_VISIBLE_DEVICES=%s", *job)

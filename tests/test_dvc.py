@@ -135,7 +135,7 @@ def test_with_links_to_the_cache_it_is_as_well(links: str, clone: Path, recorded
 
 
 @pytest.mark.slow
-def test_what_was_lost_or_made_otherwise_is_made_again_and_an_interruption_costs_nothing(pulled: Path) -> None:
+def test_what_was_lost_or_made_otherwise_is_made_again_and_an_interrupted_reproduction_goes_on(pulled: Path) -> None:
     """A model and a feature store are gone, a run is of other parameters, and DVC is killed in the midst."""
     model, store = (
         pulled / RUN / "model.safetensors",

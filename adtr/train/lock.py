@@ -47,13 +47,13 @@ def check_lock(state: Path, holder: str) -> None:
         raise UserError(f"{state}: {now} has taken over this run from {holder}")
 
 
-def is_free(state: Path) -> bool:
-    """Whether there is a lock that no process holds, as far as the file system knows: who held it has ended."""
+def is_held(state: Path) -> bool | None:
+    """Whether a process holds the lock; None if there is none, or the file system does not tell."""
     try:
         with (state / "lock").open("r+b") as file:
-            return _acquired(file)
+            return not _acquired(file)
     except (OSError, UserError):
-        return False
+        return None
 
 
 def _holder() -> str:

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from adtr.config.paths import Paths
 from adtr.errors import UserError
 from adtr.files import write_text
-from adtr.train.lock import is_free
+from adtr.train.lock import is_held
 from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
 INTERVAL = 5.0  # seconds between two reports, at least
@@ -51,13 +51,12 @@ def status_table(paths: Paths) -> str:
         elif as_asked:
             state = "trained"
         elif report is None or report["epochs"] != params.train.epochs:  # or of other parameters
-            held = (paths.state(run) / "lock").is_file() and not is_free(paths.state(run))
-            state = "at work" if held else "not begun"
-            if held:
+            state = "at work" if is_held(paths.state(run)) else "not begun"
+            if state == "at work":
                 rows.append([state, str(run), f"0/{params.train.epochs}" if params.trains else "", None, None])
         else:
             silent, epoch, epochs = time.time() - report["time"], report["epoch"], report["epochs"]
-            state = "interrupted" if silent >= STALE or is_free(paths.state(run)) else "at work"
+            state = "interrupted" if silent >= STALE or is_held(paths.state(run)) is False else "at work"
             left = (epochs - epoch) * report["seconds_per_epoch"] - silent * (state == "at work")
             rows.append([state, str(run), f"{epoch}/{epochs}", report["loss"], max(0, left) / 60])
         counts[state] += 1

@@ -71,3 +71,17 @@ def test_ranks_are_counted_by_category() -> None:
     assert best["rows"].endswith("behind in cat")
     old = audit.rank({"quote": "q", "section": "4.2", "rows": [["table1", "ADTR"], ["table1", "Old"]]}, PAPERS)
     assert (old["categories"], old["section"]) == ("ahead in 1, level in 1, behind in 0", "Sec. 4.2")
+
+
+def test_who_is_near_whom_is_told_within_two_points() -> None:
+    cells = [("ADTR", "a", "90.0"), ("ADTR", "b", "90.0"), ("ADTR", "mean", "90.0")]
+    papers = {name: pd.DataFrame(cells, columns=["method", "category", "value"]) for name in audit.BENCHMARK}
+    others = [
+        (audit.REBUILT, of, name, value)
+        for of in audit.BENCHMARK.values()
+        for name, value in (("a", "92.0"), ("b", "92.1"))
+    ]
+    rebuilt = pd.DataFrame(others, columns=["method", "metric", "category", "value"])
+    first, second, *_ = audit.agreement(papers, rebuilt, {("table1", "b"): {"mine": "90.2", "far": "80.0"}})
+    assert [*first.values()][2:] == ["90.0", "92.0", "–", "third party", "–"]
+    assert [*second.values()][2:] == ["90.0", "92.1", "mine: 90.2; far: 80.0", "mine", "mine"]

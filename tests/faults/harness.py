@@ -108,9 +108,11 @@ for line in sys.stdin:
         except BaseException:
             traceback.print_exc()
         finally:  # the interpreter's own end takes two seconds with all that was imported
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

@@ -1,5 +1,7 @@
 """How far a training has come, for whoever asks from outside."""
 
+import errno
+import fcntl
 import json
 import os
 import time
@@ -12,7 +14,7 @@ from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.files import write_text
 from adtr.train import status
-from adtr.train.lock import locked
+from adtr.train.lock import is_held, locked
 from adtr.train.status import Progress, latest_report, status_table
 
 
@@ -60,6 +62,27 @@ def test_a_training_in_its_first_epoch_is_at_work(smoke: Plan, tmp_path: Path) -
     with locked(paths.state(run)):
         lines = [line.split() for line in status_table(paths).splitlines()]
         assert ["at", "work", str(run), "0/4"] in lines
+    assert "0 at work, 0 interrupted" in status_table(paths)
+
+
+def test_a_method_without_epochs_is_at_work_while_it_is_fitted(smoke: Plan, tmp_path: Path) -> None:
+    paths = Paths(smoke, tmp_path)
+    run = next(run for run in smoke.runs() if run.experiment == "padim")
+    with locked(paths.state(run)):
+        lines = [line.split() for line in status_table(paths).splitlines()]
+        assert ["at", "work", str(run)] in lines
+
+
+def test_where_nobody_can_tell_nothing_is_at_work(smoke: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
+    write_text(paths.state(run) / "lock", "of an earlier training")
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    assert is_held(paths.state(run)) is None
     assert "0 at work, 0 interrupted" in status_table(paths)
 
 
