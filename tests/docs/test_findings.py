@@ -17,6 +17,11 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
 
 
+def table(mark: str) -> list[list[str]]:
+    """The rows of the text's table between two marks, its head first."""
+    return rows(TEXT[TEXT.index(f"<!-- {mark} -->") : TEXT.index(f"<!-- /{mark} -->")])
+
+
 def measured_of(study: str, metric: str) -> dict[str, list[str]]:
     """The row of each experiment in a report's table of a metric: its categories, their mean, the interval."""
     report = (ROOT / f"reports/measured/{study}/report.md").read_text(encoding="utf-8")
@@ -36,7 +41,7 @@ def test_the_matrix_of_distances_is_that_of_its_report(mark: str, study: str, me
     found = measured_of(study, metric)
     ends = {name: next((i for i, cell in enumerate(row) if cell.startswith("[")), 0) for name, row in found.items()}
     measured = {name: f"{row[ends[name] - 1]} {row[ends[name]]}" for name, row in found.items()}
-    head, *lines = rows(TEXT[TEXT.index(f"<!-- {mark} -->") : TEXT.index(f"<!-- /{mark} -->")])
+    head, *lines = table(mark)
     assert head[1:] == [*DISTANCES]
     for name, *cells in lines:
         for distance, cell in zip(head[1:], cells, strict=True):
@@ -164,7 +169,7 @@ def test_what_it_says_of_the_paper_on_cifar10_is_in_its_report() -> None:
 def test_sizes_of_images_are_those_of_their_report_beside_others() -> None:
     names = {"256 px, 16x16": "ADTR", "512 px, 16x16": "ADTR, 512 px, 16x16", "512 px, 24x24": "ADTR, 512 px, 24x24"}
     metrics = {name: measured_of("resolution", name) for name in ("image AUROC", "pixel AUROC", "AUPRO")}
-    head, *lines = rows(TEXT[TEXT.index("<!-- resolution -->") : TEXT.index("<!-- /resolution -->")])
+    head, *lines = table("resolution")
     third = pd.read_csv(ROOT / "params/paper/third_party.csv").query("method == 'ADTR, EfficientNet-B5'")
     for name, *cells in lines:
         for title, cell in zip(head[1:], cells, strict=True):
@@ -185,7 +190,7 @@ def test_sizes_of_images_are_those_of_their_report_beside_others() -> None:
 
 def test_sizes_of_cifar10s_images_are_those_of_their_report() -> None:
     measured = measured_of("size_cifar10", "image AUROC")
-    _, *lines = rows(TEXT[TEXT.index("<!-- size_cifar10 -->") : TEXT.index("<!-- /size_cifar10 -->")])
+    _, *lines = table("size_cifar10")
     plain = {name: [cell.strip("*") for cell in cells[:4]] for name, cells in measured.items()}
     assert len(lines) == 8
     assert {name: cells for name, *cells in lines} == {name: plain[name] for name, *_ in lines}
@@ -214,7 +219,7 @@ def test_how_far_the_best_is_ahead_is_in_its_report(study: str, method: str, met
 
 
 def test_confetti_and_its_control_are_those_of_their_report() -> None:
-    head, *lines = rows(TEXT[TEXT.index("<!-- confetti_control -->") : TEXT.index("<!-- /confetti_control -->")])
+    head, *lines = table("confetti_control")
     assert [name for name, *_ in lines] == ["ADTR", "ADTR+", "ADTR, longer"]
     for name, *cells in lines:
         for title, cell in zip(head[1:], cells, strict=True):
