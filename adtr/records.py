@@ -2,7 +2,7 @@
 
 A record is JSON beside the files, written last: plain values, `files` (the sha256 of each file by its name) and
 `sha256`, its own. A file that is not the one of its record, or has none, is refused by name, so that no number of a
-report rests on bytes that were damaged, exchanged or edited.
+report rests on bytes that were damaged, exchanged or edited. Of a record, too, every byte counts: it is as it is written.
 """
 
 import errno
@@ -56,9 +56,11 @@ class Record:
             UserError: it is missing, damaged or was edited.
         """
         self.path = path
-        self.values = Values(path, read_json(path))
-        if self.values.pop("sha256", None) != digest(self.values):
-            raise UserError(f"{path}: damaged or edited, as it does not fit its own checksum: {again(path)}")
+        content = _read(path)
+        self.values = Values(path, _parsed(path, content))
+        as_written = content == _text(self.values).encode()
+        if self.values.pop("sha256", None) != digest(self.values) or not as_written:
+            raise UserError(f"{path}: damaged or edited, as it is not what its stage wrote: {again(path)}")
         self.files: Mapping[str, str] = self.values.pop("files", {})
 
     def read(self, name: str) -> bytes:
@@ -68,10 +70,7 @@ class Record:
             UserError: it is missing or not the one that the record names.
         """
         path = Path(os.path.normpath(self.path.parent / name))  # a study's metrics.csv lies beside its tables
-        try:
-            content = _content(path)
-        except OSError as error:
-            raise UserError(f"{path}: not readable ({error.strerror}): {again(self.path, path.exists())}") from None
+        content = _read(path, self.path)
         if hashlib.sha256(content).hexdigest() != self.files.get(name):
             reason = f"damaged or edited, as its sha256 is not the one in {self.path.name}"
             raise UserError(f"{path}: {reason}: {again(self.path)}")
@@ -131,7 +130,11 @@ def vouch(path: Path, files: Iterable[Path], **values: Any) -> None:
 def write_only(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a record; `values` has the sha256 of files that are there as `files`, if there are any."""
     whole = json.loads(json.dumps(values))  # as it will be read: tuples are lists, keys are text
-    write_text(path, json.dumps(whole | {"sha256": digest(whole)}, indent=1) + "\n")
+    write_text(path, _text(whole | {"sha256": digest(whole)}))
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=1) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -140,10 +143,12 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, or holds anything else.
     """
+    return _parsed(path, _read(path))
+
+
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(_content(path).decode())
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}): {again(path, path.exists())}") from None
+        values = json.loads(content.decode())
     except (ValueError, RecursionError):
         raise UserError(f"{path}: damaged, as it is no JSON: {again(path)}") from None
     if not isinstance(values, dict):
@@ -151,10 +156,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _content(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # a pipe would block
-        raise OSError(errno.EINVAL, "not a file")
-    return path.read_bytes()
+def _read(path: Path, record: Path | None = None) -> bytes:
+    """The content of a file; the message of an error tells how to get the files of its record again."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise OSError(errno.EINVAL, "not a file")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror}): {again(record or path, path.exists())}") from None
 
 
 def again(path: Path, there: bool = True) -> str:

@@ -17,7 +17,7 @@ CONTENTS = {"metrics.csv": b"metric,value\nimage_auroc,97.9\n", "maps.npy": byte
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
-    records.write(tmp_path / "evaluation.json", {"model": "ab12", "shape": (2, 3), "score": 0.1}, CONTENTS)
+    records.write(tmp_path / "evaluation.json", {"model": "ab12", "shape": (2, 3), "score": 1e-9, "name": "é"}, CONTENTS)
     return tmp_path / "evaluation.json"
 
 
@@ -59,7 +59,7 @@ def test_what_is_no_record_is_told(record: Path, content: bytes | None) -> None:
 
 def test_an_edited_value_is_noticed(record: Path) -> None:
     record.write_text(json.dumps(json.loads(record.read_text()) | {"model": "cd34"}))
-    with pytest.raises(UserError, match="does not fit its own checksum"):
+    with pytest.raises(UserError, match="not what its stage wrote"):
         records.Record(record)
 
 
@@ -96,9 +96,16 @@ def test_a_pipe_or_a_folder_is_told_and_blocks_nobody(record: Path, name: str) -
             [records.Record(record).read(each) for each in CONTENTS]
 
 
-def test_a_layout_of_the_json_does_not_matter(record: Path) -> None:
-    record.write_text(json.dumps(json.loads(record.read_text()), sort_keys=True, separators=(",", ":")))
-    assert records.Record(record).values["score"] == 0.1
+def test_every_cut_is_noticed_and_every_change_of_its_layout(record: Path) -> None:
+    """Even where the values are whole: without the last line break, or with another spelling of a letter or number."""
+    whole = record.read_bytes()
+    cuts = [whole[:length] for length in range(len(whole))]
+    respelt = [whole.replace(b"1e-09", b"1E-09"), whole.replace(b"\\u00e9", b"\\u00E9"), whole + b"\n"]
+    for content in [*cuts, *respelt, json.dumps(json.loads(whole)).encode()]:
+        assert content != whole
+        record.write_bytes(content)
+        with pytest.raises(UserError, match=r"evaluation\.json: damaged"):
+            records.Record(record)
 
 
 def test_a_record_of_another_shape_is_refused_by_name_wherever_a_key_is_missing(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def damaged(path: Path, random: Random, others: list[Path]) -> str:
         bit = random.randrange(8 * len(whole))
         content[bit // 8] ^= 1 << bit % 8
     elif kind == "cut":
-        content = content[: random.randrange(len(whole))]
+        content = content[: random.choice([random.randrange(len(whole)), len(whole) - 1])]
     elif kind == "empty":
         content = bytearray()
     else:
