@@ -6,7 +6,7 @@ import pandas as pd
 
 from adtr.report.opening import head
 from adtr.report.runs import Row, span
-from adtr.tables.render import escape
+from adtr.tables.render import Sheet, escape
 from adtr.tables.render import markdown as table
 
 RUN = ["number", "dataset", "experiment", "category", "seed", "epochs", "images", "seconds", "commit", "code"]
@@ -32,25 +32,17 @@ def _good(content: Row, _: list[Row]) -> Iterator[str]:
     yield escape(" ".join([content["sentence"], *content["answers"]]))
     yield from map(escape, [f"{content['departing']}.", *content["images"]])
     if content["opening"]["columns"]:
-        yield table(*opening_text(content["opening"]))
-        yield escape(content["opening"]["note"])
+        yield from [table(opening_sheet(content["opening"])), escape(content["opening"]["note"])]
         for folded in content["folded"]:
-            yield f"### {folded['title']}"
-            yield from _text(folded)
+            yield from _sheet(folded)
         return
     for section in content["datasets"]:
-        yield from _rates(section)
+        yield from _sheet(section["thresholds"])
     yield from ["### New images", *(f"`{command}`" for command in content["predict"])]
 
 
-def _rates(section: Row) -> Iterator[str]:
-    if section["thresholds"]:
-        yield f"### {escape(section['thresholds']['title'])}"
-        yield from _text(section["thresholds"])
-
-
-def opening_text(opening: Row) -> tuple[pd.DataFrame, set[tuple[int, int]]]:
-    """The table of methods and metrics as text, its intervals in the cells; and the places of the bold cells."""
+def opening_sheet(opening: Row) -> Sheet:
+    """The table of methods and metrics as text, its intervals in the cells."""
     rows, bold = list[list[str]](), set[tuple[int, int]]()
     for row in (row for group in opening["groups"] for row in group):
         line = [row["name"]]
@@ -64,7 +56,7 @@ def opening_text(opening: Row) -> tuple[pd.DataFrame, set[tuple[int, int]]]:
     for column in opening["columns"]:
         names.append(head(column))
         names += ["paper"] * column["paper"]
-    return pd.DataFrame(rows, columns=names), bold
+    return Sheet(opening["title"], pd.DataFrame(rows, columns=names), bold=bold)
 
 
 def _against(content: Row, figures: list[Row]) -> Iterator[str]:
@@ -86,22 +78,19 @@ def _sure(content: Row, _: list[Row]) -> Iterator[str]:
     if not content["compared"]:
         yield "Nothing to compare with an interval: the study has one method, or too few test images."
         return
-    yield from [f"### {escape(content['comparison']['title'])}", _list(content["certain"])]
-    yield from _text(content["comparison"])
+    title, *rest = _sheet(content["comparison"])
+    yield from [title, _list(content["certain"]), *rest]
 
 
 def _fails(content: Row, figures: list[Row]) -> Iterator[str]:
     for place, section in enumerate(content["datasets"]):
-        yield from _rates(section) if content["opening"]["columns"] else []
+        yield from _sheet(section["thresholds"]) if content["opening"]["columns"] else []
         yield from _figures(figures, "fails", place)
         kinds = content["defects"][place]
         yield from [_list(kinds["missed"])] * bool(kinds["missed"])
         for kind in kinds["tables"]:
-            yield f"### {escape(kind['title'])}"
-            yield from _text(kind)
-    if content["shortcuts"]:
-        yield f"### {content['shortcuts']['title']}"
-        yield from _text(content["shortcuts"])
+            yield from _sheet(kind)
+    yield from _sheet(content["shortcuts"])
     if content["data"]:
         yield from ["### The data", _list(content["data"])]
 
@@ -109,17 +98,12 @@ def _fails(content: Row, figures: list[Row]) -> Iterator[str]:
 def _ran(content: Row, figures: list[Row]) -> Iterator[str]:
     yield from map(escape, content["about"])
     yield from (f"{text}: `{command}`" for text, command in content["commands"].items())
-    if content["departures"]:
-        yield f"### {escape(content['departures']['title'])}"
-        yield from _text(content["departures"])
-    if content["parameters"]["rows"]:
-        yield f"### {content['parameters']['title']}"
-        yield from _text(content["parameters"])
+    yield from [*_sheet(content["departures"]), *_sheet(content["parameters"])]
     for place, _ in enumerate(content["datasets"]):
         yield from _figures(figures, "ran", place)
     runs = pd.DataFrame(content["runs"])[RUN].astype(str)
     runs[DIGESTS] = runs[DIGESTS].map(lambda digest: digest[:12])
-    yield from ["### Runs", table(runs)]
+    yield from _sheet(Sheet("Runs", runs))
     credits = (f"{c['title']}: {c['by']}. Licence: {c['licence']}. {c['page']}".strip() for c in content["credits"])
     yield from ["### Image credits", _list(credits)]
 
@@ -144,8 +128,9 @@ def _cells(content: Row) -> str:
         text = [" ± ".join(filter(None, [cell["text"], cell["sd"]])) for cell in row["cells"]]
         bold |= {(len(rows), place) for place, cell in enumerate(row["cells"], start=1) if cell["best"]}
         rows.append([row["name"], *text, span(run for cell in row["cells"] for run in cell["runs"])])
-    return table(pd.DataFrame(rows, columns=["per cent", *content["columns"], "run no."]), bold)
+    text = pd.DataFrame(rows, columns=["per cent", *content["columns"], "run no."])
+    return table(Sheet(content["title"], text, bold=bold))
 
 
-def _text(content: Row) -> list[str]:
-    return [table(pd.DataFrame(content["rows"], columns=content["columns"])), *map(escape, content["notes"])]
+def _sheet(sheet: Sheet | None) -> list[str]:
+    return [f"### {escape(sheet.title)}", table(sheet), *map(escape, sheet.notes)] if sheet else []

@@ -64,7 +64,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     cases = gallery(plan, results, runs)
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
     recipe = "the paper’s recipe" if benchmarks else "params/default.yaml"
-    departed = text_table(render.Sheet(f"Parameters that differ from {recipe}", departures(plan)))
+    departed = departures(plan)
     paths = Paths(plan, results.parents[1])
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
@@ -80,7 +80,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "sentence": opening.sentence(plan),
         "answers": opening.answers(plan, summary),
         "opening": first,
-        "folded": [text_table(sheet) for sheet in (methods(plan), opening.gaps(first)) if sheet],
+        "folded": [sheet for sheet in (methods(plan), opening.gaps(first)) if sheet],
         "examples": examples(cases),
         "gallery": cases,
         "about": [*about(plan, masked), *settled(plan, results, summary)],
@@ -90,8 +90,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
             f"adtr predict {quote(str(run_folder(results, *run)))} IMAGES --output predictions" for run in plan.runs()
         ],
         "data": data,
-        "departures": departed if departed["rows"] else None,
-        "departing": opening.departing(departed["rows"], recipe),
+        "departures": render.Sheet(f"Parameters that differ from {recipe}", departed) if len(departed) else None,
+        "departing": opening.departing(departed.to_numpy().tolist(), recipe),
         "datasets": datasets,
         "images": opening.data(plan, datasets),
         "commands": {
@@ -102,15 +102,15 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "agrees": agrees,
         "ranks": ranks,
         "compared": bool(comparison.low.notna().any()),
-        "comparison": text_table(comparison_sheet(plan, comparison)),
+        "comparison": comparison_sheet(plan, comparison),
         "certain": certain(plan, comparison),
-        "parameters": text_table(sizes.sheet(plan, networks)),
+        "parameters": sizes.sheet(plan, networks) if len(networks) else None,
         "experiments": parameters(plan),
         "runs": list(runs.values()),
+        "shortcuts": shortcut_sheet(plan, simple) if simple.auroc.notna().any() else None,
+        "defects": _defects(plan, found),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
-    shortcut = text_table(shortcut_sheet(plan, simple)) if simple.auroc.notna().any() else None
-    content |= {"defects": _defects(plan, found), "shortcuts": shortcut}
     return content | {"contents": _contents(content)}
 
 
@@ -122,7 +122,7 @@ def _defects(plan: Plan, found: pd.DataFrame) -> list[Row]:
     return [
         {
             "missed": missed(plan, found, dataset),
-            "tables": [text_table(sheet) for (name, _), sheet in sheets.items() if name == dataset],
+            "tables": [sheet for (name, _), sheet in sheets.items() if name == dataset],
         }
         for dataset in plan.datasets
     ]
@@ -143,16 +143,16 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
         fails += [curve] if any(figure["question"] == "fails" for figure in drawn) else []
     kinds = zip(each("defects", "By kind of defect"), content["defects"], strict=True)
     fails += [entry for entry, of in kinds if of["tables"]]
-    fails += [("shortcuts", content["shortcuts"]["title"])] if content["shortcuts"] else []
-    ran = [("recipe", content["departures"]["title"])] if content["departures"] else []
-    if content["parameters"]["rows"]:
-        ran += [("size", content["parameters"]["title"]), ("training", "Training")]
+    fails += [("shortcuts", content["shortcuts"].title)] if content["shortcuts"] else []
+    ran = [("recipe", content["departures"].title)] if content["departures"] else []
+    if content["parameters"]:
+        ran += [("size", content["parameters"].title), ("training", "Training")]
     ran += [("runs", "Runs")]
     return {
         "good": [],
         "against": [("paper", "The paper’s tables")] * bool(content["papers"])
         + [(f"data-{n}", of["title"]) for n, of in datasets],
-        "sure": [("comparison", content["comparison"]["title"].partition(":")[0])] * content["compared"],
+        "sure": [("comparison", content["comparison"].title.partition(":")[0])] * content["compared"],
         "fails": fails + [("data", "The data")] * bool(content["data"]),
         "ran": [*ran, ("credits", "Image credits")],
     }
@@ -206,7 +206,6 @@ def _dataset(
         lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
         lines += undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
-    rates = thresholds.sheet(measured, plan, results)
     names = plan.datasets[name].categories
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
@@ -218,7 +217,7 @@ def _dataset(
         "name": name,
         "title": plan.datasets[name].title,
         "masks": masks,
-        "thresholds": text_table(rates) if rates else None,
+        "thresholds": thresholds.sheet(measured, plan, results),
         "main": [tables[metric] for metric in main if _is_defined(tables[metric])],
         "further": [table for metric, table in tables.items() if metric not in main and _is_defined(table)],
         "undefined": [
@@ -232,12 +231,6 @@ def _dataset(
 def _is_defined(table: Row) -> bool:
     """Whether any cell of a table of metrics has a value."""
     return any(not math.isnan(cell["value"]) for row in table["rows"] for cell in row["cells"])
-
-
-def text_table(sheet: render.Sheet) -> Row:
-    """A table of text by rows, and which of its columns are numbers."""
-    rows, numeric = sheet.text.to_numpy().tolist(), render.numeric(sheet.text)
-    return {"title": sheet.title, "columns": [*sheet.text], "rows": rows, "notes": [*sheet.notes], "numeric": numeric}
 
 
 def cell_table(title: str, table: pd.DataFrame, runs: Runs) -> Row:

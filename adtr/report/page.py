@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -9,23 +10,19 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from adtr.report.brief import opening_text
+from adtr.report.brief import opening_sheet
 from adtr.report.drawings import drawing
 from adtr.report.figures import embedded
 from adtr.report.runs import Row, span
 from adtr.tables.latex import escape, latex
-from adtr.tables.render import numeric
+from adtr.tables.render import Sheet
 from adtr.tables.stage import FURTHER, PAPER
 
 WIDE = ("maps", "histogram", "curve", "confetti", "dots")  # figures that want a row of their own
-TEXT = r">{\raggedright\arraybackslash}p{.2\linewidth}"  # a column of sentences
+TEXT = r">{{\raggedright\arraybackslash}}p{{{}\linewidth}}"  # a column of sentences, of a share of the line
 MARKS = {"variable_start_string": "<<", "variable_end_string": ">>"}  # braces are LaTeX's
-MARKS |= {
-    "block_start_string": "<%",
-    "block_end_string": "%>",
-    "comment_start_string": "<#",
-    "comment_end_string": "#>",
-}
+MARKS |= {"block_start_string": "<%", "block_end_string": "%>"}
+MARKS |= {"comment_start_string": "<#", "comment_end_string": "#>"}
 
 
 def page(content: Row) -> str:
@@ -56,25 +53,17 @@ def document(content: Row, figures: list[Row], tables: Mapping[str, str]) -> str
     templates.filters |= {"tex": escape}
     own = [text for name, text in tables.items() if name not in PAPER + FURTHER]
     parts = {"figures": figures, "paper": [tables[name] for name in PAPER], "own": own, "tables": tables}
-    if table := content["departures"]:
-        text = pd.DataFrame(table["rows"], columns=table["columns"]).drop(columns="meaning")
-        parts["departures_table"] = latex(text, table["title"], "departures", columns="@{}lll" + 2 * TEXT + "@{}")
-    text, bold = opening_text(content["opening"])
-    parts["opening_table"] = latex(text, content["opening"]["title"], "opening", [], bold, numeric(text))
+    if sheet := content["departures"]:
+        brief = replace(sheet, text=sheet.text.drop(columns="meaning"))
+        parts["departures_table"] = latex(brief, "departures", f"@{{}}lll{2 * TEXT.format('.2')}@{{}}")
+    parts["opening_table"] = latex(opening_sheet(content["opening"]), "opening")
     methods, *gaps = content["folded"]
-    wide = r">{\raggedright\arraybackslash}p{.36\linewidth}"
-    text = pd.DataFrame(methods["rows"], columns=methods["columns"])
-    explained = latex(text, methods["title"], "methods", columns=f"@{{}}l{2 * wide}@{{}}")
-    parts["folded_tables"] = [explained, *(_latex(table, "behind") for table in gaps)]
+    explained = latex(methods, "methods", f"@{{}}l{2 * TEXT.format('.36')}@{{}}")
+    parts["folded_tables"] = [explained, *(latex(sheet, "behind") for sheet in gaps)]
     rates = [(place, of["thresholds"]) for place, of in enumerate(content["datasets"]) if of["thresholds"]]
-    parts["rates"] = [_latex(table, f"rates-{place}") for place, table in rates]
+    parts["rates"] = [latex(sheet, f"rates-{place}") for place, sheet in rates]
     parts["runs_table"] = _runs(pd.DataFrame(content["runs"]))
     return templates.get_template("page.tex.j2").render(content | parts)
-
-
-def _latex(table: Row, label: str) -> str:
-    text = pd.DataFrame(table["rows"], columns=table["columns"])
-    return latex(text, table["title"], label, table["notes"], numeric=table["numeric"])
 
 
 def _templates(**options: Any) -> Environment:
@@ -91,4 +80,4 @@ def _runs(runs: pd.DataFrame) -> str:
         row |= {"epochs": str(group.epochs.iloc[0]), "seconds": f"{group.seconds.sum():.0f}"}
         rows.append(row | {name: ", ".join(group[name].unique()) for name in ("device", "code", "commit", "weights")})
     note = "Digests are shortened; report.html has them whole, run by run. Seconds are those of all fits of a row."
-    return latex(text := pd.DataFrame(rows), "Runs", "runs", [note], numeric=numeric(text))
+    return latex(Sheet("Runs", pd.DataFrame(rows), [note]), "runs")

@@ -2,9 +2,8 @@ r"""Tables in LaTeX with booktabs: floats that shrink to the line, longtables wh
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
 
-import pandas as pd
+from adtr.tables.render import Sheet
 
 TALL, WIDE = 40, 8  # rows of a float, columns of a portrait page; more make a longtable, a landscape page
 GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
@@ -44,38 +43,29 @@ def _letter(found: re.Match[str]) -> str:
     return rf"\adtrletter{{{ord(letter):04X}}}{{{plain}}}"
 
 
-def latex(
-    text: pd.DataFrame,
-    title: str,
-    label: str,
-    notes: Sequence[str] = (),
-    bold: Collection[tuple[int, int]] = (),
-    numeric: Sequence[bool] = (),
-    columns: str = "",
-) -> str:
+def latex(sheet: Sheet, label: str, columns: str = "") -> str:
     r"""A table in LaTeX, its notes below it; the comment at its head names the packages for the preamble.
 
+    Numbers stand at the right. A little space precedes a method's '(paper)' and a new part '(b)'.
+
     Args:
-        text: strings; the first column names the rows. A little space precedes a
-            method's '(paper)' and a new part '(b)'.
         label: the label is `tab:` and this.
-        bold: the places (row, column) of cells that are.
-        numeric: which columns stand at the right; none by default.
-        columns: LaTeX's column format in place of that.
+        columns: LaTeX's column format, in place of numbers at the right.
     """
+    text = sheet.text
     long, landscape = len(text) > TALL, text.shape[1] > WIDE - 2 * (len(text) > TALL)
     packages = ["booktabs", "longtable" if long else "graphicx", *["pdflscape"] * landscape]
     escaped = text.map(escape).set_axis([escape(name) for name in text], axis=1)
-    for place in bold:
+    for place in sheet.bold:
         escaped.iloc[place] = rf"\textbf{{{escaped.iloc[place]}}}"
     rows, parts = text.iloc[:, 0], text.iloc[:, 0].str.extract(r"^(\(\w\)) ", expand=False)
     opens = rows.str.endswith(" (paper)") | parts.ne(parts.shift(fill_value=next(iter(parts), None))) & parts.notna()
     escaped.iloc[:, 0] = escaped.iloc[:, 0].mask(opens, r"\addlinespace " + escaped.iloc[:, 0])
-    sides = "".join("r" if number else "l" for number in numeric) or "l" * text.shape[1]
+    sides = "".join("r" if number else "l" for number in sheet.numeric)
     layout = {"hrules": True, "column_format": columns or f"@{{}}{sides}@{{}}"}
-    styler, name = escaped.style.hide(axis="index"), {"label": f"tab:{label}", "caption": escape(title)}
-    below = [rf"\noindent {escape(note)}\par" for note in notes]
-    below = [r"\par\smallskip\begingroup\footnotesize\raggedright", *below, r"\endgroup"] if notes else []
+    styler, name = escaped.style.hide(axis="index"), {"label": f"tab:{label}", "caption": escape(sheet.title)}
+    below = [rf"\noindent {escape(note)}\par" for note in sheet.notes]
+    below = [r"\par\smallskip\begingroup\footnotesize\raggedright", *below, r"\endgroup"] if sheet.notes else []
     if long:
         body = styler.to_latex(environment="longtable", **name, **layout).strip()
         lines = [r"\begingroup\footnotesize\setlength{\LTcapwidth}{\linewidth}", body, *below, r"\par\endgroup"]

@@ -1,17 +1,13 @@
-"""Tables for people: cells become text, text becomes Markdown and LaTeX. Numbers are rounded here and nowhere else."""
+"""Tables for people: cells become text, text becomes Markdown. Numbers are rounded here and nowhere else."""
 
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from adtr.files import write_text
-from adtr.records import as_csv
-from adtr.tables.latex import latex
 from adtr.tables.summary import MEAN
 
 DASH = "–"
@@ -22,7 +18,7 @@ DIFFERENCES = ["difference", *TO_ADTR]
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( ± [\d.]+)?( [(\[].*[)\]])?|\[.*\]|\d+(/\d+)+|–|")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sheet:
     """A table as text: every column of `text` is one of the table, the first one names the rows.
 
@@ -33,6 +29,11 @@ class Sheet:
     text: pd.DataFrame
     notes: Sequence[str] = ()
     bold: Collection[tuple[int, int]] = ()
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Of each column, whether all its texts are numbers, with or without their spread or interval."""
+        return [all(NUMBER.fullmatch(cell) for cell in self.text[column]) for column in self.text]
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,11 +101,6 @@ def sheet(table: pd.DataFrame, title: str) -> Sheet:
     return Sheet(title, text, [*notes(table), *told], bold)
 
 
-def numeric(text: pd.DataFrame) -> list[bool]:
-    """Of each column, whether all its texts are numbers, with or without their spread or interval."""
-    return [all(NUMBER.fullmatch(cell) for cell in text[column]) for column in text]
-
-
 def escape(text: object) -> str:
     """Text for Markdown, as it would be read: no link, no markup, no end of a table's cell, no heading or list."""
     line = re.sub(r"([\\`*|$~])", r"\\\1", " ".join(str(text).split()))
@@ -115,24 +111,10 @@ def escape(text: object) -> str:
     return re.sub(r"&(?=#|\w+;)", "&amp;", line).replace("<", "&lt;")
 
 
-def markdown(text: pd.DataFrame, bold: Collection[tuple[int, int]] = ()) -> str:
-    """A table of text in Markdown, numbers at the right; cells at the places (row, column) of `bold` are."""
-    text = text.astype(str)
-    escaped = text.map(escape).set_axis([escape(name) for name in text], axis=1)
-    for place in bold:
+def markdown(sheet: Sheet) -> str:
+    """The table in Markdown, numbers at the right."""
+    escaped = sheet.text.map(escape).set_axis([escape(name) for name in sheet.text], axis=1)
+    for place in sheet.bold:
         escaped.iloc[place] = f"**{escaped.iloc[place]}**"
-    sides = ["right" if number else "left" for number in numeric(text)] if len(text) else None
+    sides = ["right" if number else "left" for number in sheet.numeric] if len(escaped) else None
     return escaped.to_markdown(index=False, disable_numparse=True, colalign=sides)
-
-
-def write(sheets: Sequence[Sheet], data: pd.DataFrame, folder: Path, name: str) -> None:
-    """Writes a table as name.csv (unrounded), and its sheets as name.md and name.tex."""
-    lines, texts = [], []
-    for place, sheet in enumerate(sheets):
-        notes = (f"- {escape(note)}" for note in sheet.notes)
-        lines += [f"### {escape(sheet.title)}", "", markdown(sheet.text, sheet.bold), "", *notes, ""]
-        label = f"{name}-{place}" if place else name
-        texts.append(latex(sheet.text, sheet.title, label, sheet.notes, sheet.bold, numeric(sheet.text)))
-    write_text(folder / f"{name}.csv", as_csv(data))
-    write_text(folder / f"{name}.md", "\n".join(lines))
-    write_text(folder / f"{name}.tex", "\n".join(texts))

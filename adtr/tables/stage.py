@@ -3,7 +3,7 @@
 Cells are per cent and are rounded when a table is rendered (render.py), nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from adtr.evaluate.bootstrap import REFERENCE, Draws, compare
 from adtr.files import write_text
 from adtr.records import as_csv, vouch
 from adtr.tables import comparison, defects, render, shortcuts, sizes
+from adtr.tables.latex import latex
 from adtr.tables.paper import CELL, of_ablation, of_paper
 from adtr.tables.specs import digests, experiments_of, read_specs
 from adtr.tables.summary import METRICS, RUN, TABLES, collect, row_order, study_metrics, summarize
@@ -66,16 +67,28 @@ def write_tables(
         summary = summary.merge(found, "left", RUN)
     tables = build(plan, metrics, read_specs(params)) | of_datasets(plan, summary)
     for name, (title, table) in tables.items():
-        render.write([render.sheet(table, title)], table, folder, name)
+        write_table([render.sheet(table, title)], table, folder, name)
     compared, counted = compare(metrics, draws, study_metrics(plan)), sizes.parameters(plan, networks)
-    render.write([comparison.sheet(plan, compared)], compared, folder, "comparison")
-    render.write([sizes.sheet(plan, counted)], counted, folder, "parameters")
+    write_table([comparison.sheet(plan, compared)], compared, folder, "comparison")
+    write_table([sizes.sheet(plan, counted)], counted, folder, "parameters")
 
 
 def write_findings(plan: Plan, found: pd.DataFrame, simple: pd.DataFrame, folder: Path) -> None:
     """Writes the tables of what was found by defect, of `defects.by_defect`, and of simple scores, `shortcuts.read`."""
-    render.write([*defects.sheets(plan, found).values()], found, folder, "defects")
-    render.write([shortcuts.sheet(plan, simple)], simple, folder, "shortcuts")
+    write_table([*defects.sheets(plan, found).values()], found, folder, "defects")
+    write_table([shortcuts.sheet(plan, simple)], simple, folder, "shortcuts")
+
+
+def write_table(sheets: Sequence[render.Sheet], data: pd.DataFrame, folder: Path, name: str) -> None:
+    """Writes a table as name.csv (unrounded), and its sheets as name.md and name.tex."""
+    lines, texts = [], []
+    for place, sheet in enumerate(sheets):
+        notes = (f"- {render.escape(note)}" for note in sheet.notes)
+        lines += [f"### {render.escape(sheet.title)}", "", render.markdown(sheet), "", *notes, ""]
+        texts.append(latex(sheet, f"{name}-{place}" if place else name))
+    write_text(folder / f"{name}.csv", as_csv(data))
+    write_text(folder / f"{name}.md", "\n".join(lines))
+    write_text(folder / f"{name}.tex", "\n".join(texts))
 
 
 def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:

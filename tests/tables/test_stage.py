@@ -499,7 +499,7 @@ def test_cells_are_rounded_in_rendering() -> None:
 
 
 def test_csv_keeps_full_precision(tmp_path: Path) -> None:
-    render.write([render.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
+    tables.write_table([render.sheet(AWKWARD, "Title")], AWKWARD, tmp_path, "t")
     found = pd.read_csv(tmp_path / "t.csv", dtype={"printed": str}, keep_default_na=True)
     assert found["mean"].tolist()[:3] == [97.24999, 2 / 3, 100.0]
     pd.testing.assert_frame_equal(
@@ -519,14 +519,13 @@ def cells_of(line: str) -> list[str]:
 
 
 def in_latex(table: pd.DataFrame, title: str, label: str) -> str:
-    sheet = render.sheet(table, title)
-    return latex(sheet.text, sheet.title, label, sheet.notes)
+    return latex(render.sheet(table, title), label)
 
 
 @pytest.mark.parametrize("name", [*PRINTED, "awkward"])
 def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path) -> None:
     table = AWKWARD if name == "awkward" else printed.of_paper(SPECS[name], summary(run("x", 0, 50)))
-    render.write([render.sheet(table, "A title")], table, tmp_path, name)
+    tables.write_table([render.sheet(table, "A title")], table, tmp_path, name)
     lines = (tmp_path / f"{name}.md").read_text().splitlines()
     head, _, *rows = [cells_of(line) for line in lines if line[:1] == "|"]
     text = render.wide(table)
@@ -537,7 +536,7 @@ def test_a_table_in_markdown_parses_back_to_its_cells(name: str, tmp_path: Path)
 
 
 def test_a_bar_in_a_name_keeps_a_markdown_table_whole() -> None:
-    assert render.markdown(pd.DataFrame({"a": ["x|y"]})).splitlines()[2] == r"| x\|y |"
+    assert render.markdown(render.Sheet("", pd.DataFrame({"a": ["x|y"]}))).splitlines()[2] == r"| x\|y |"
 
 
 def test_latex_escapes_what_is_special_to_it() -> None:
@@ -594,7 +593,8 @@ def test_whatever_the_text_only_what_pdftex_knows_reaches_latex() -> None:
 def test_a_table_of_any_texts_compiles(tmp_path: Path) -> None:
     drawn = [text.encode("utf-8", "ignore").decode() for text in texts(240)] + ["[x", "*y", "中 日 😀 ✓ ₂ ąŠ Я\u200b"]
     table = pd.DataFrame({"a": drawn, "b": drawn[::-1]})
-    parts = [latex(table[start : start + 30], drawn[start], f"t{start}", drawn[:2]) for start in range(0, 243, 30)]
+    sheets = [render.Sheet(drawn[start], table[start : start + 30], drawn[:2]) for start in range(0, 243, 30)]
+    parts = [latex(sheet, f"t{place}") for place, sheet in enumerate(sheets)]
     head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "t.tex").write_text("\n".join([head, *parts, r"\end{document}"]), encoding="utf-8")
     done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True)
@@ -624,7 +624,7 @@ def test_a_line_of_text_begins_no_heading_quotation_list_or_rule(text: str, expe
 
 def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
     table = AWKWARD.assign(row=["=1+1", "=1+1", "@x", "@x", "-y"], column=["+z", "mean", "+z", "mean", "mean"])
-    render.write([render.sheet(table, "Title")], table, tmp_path, "t")
+    tables.write_table([render.sheet(table, "Title")], table, tmp_path, "t")
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["row"] for row in rows] == ["'=1+1", "'=1+1", "'@x", "'@x", "'-y"]
@@ -639,7 +639,7 @@ def test_a_study_of_baselines_only_has_a_table_of_no_networks(tmp_path: Path) ->
     sheet = sizes.sheet(plan, sizes.parameters(plan, empty))
     assert (sheet.text.columns.tolist(), len(sheet.text)) == (["experiment"], 0)
     head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
-    body = latex(sheet.text, sheet.title, "parameters", sheet.notes)
+    body = latex(sheet, "parameters")
     (tmp_path / "t.tex").write_text(f"{head}{body}\\end{{document}}", encoding="utf-8")
     done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stdout.decode(errors="replace")
