@@ -49,9 +49,8 @@ class Category:
 
     def tested(self) -> pd.DataFrame:
         """The first run's scores with the mask of each image, N rows."""
-        return self.runs[0].scores.merge(
-            self.images[["image", "sha256", "mask", "mask_sha256"]], on="image", how="left"
-        )
+        columns = ["image", "sha256", "mask", "mask_sha256"]
+        return self.runs[0].scores.merge(self.images[columns], on="image", how="left")
 
     def masks(self, size: int) -> np.ndarray:
         """(N, S, S) bool, nothing anomalous in an image without a mask."""
@@ -68,25 +67,22 @@ def read_category(paths: Paths, dataset: str, name: str) -> Category:
     """Reads a category of a study, with the runs of the first seed."""
     plan, seed = paths.plan, paths.plan.study.seeds[0]
     definition, experiments = plan.datasets[dataset], plan.study.datasets[dataset]
-    runs = [_read_run(paths, study.Run(dataset, e, name, seed)) for e in experiments]
+    manifest = read_manifest(paths.manifest(dataset, name))
+    runs = [_read_run(paths, study.Run(dataset, e, name, seed), manifest) for e in experiments]
     bank, noisy = None, confetti_of(plan, dataset)
     if noisy and (files := paths.bank(dataset, noisy, name)):
         bank = read_manifest(files[0]), files[0].parent
     limit = plan.params[dataset, experiments[0]].score.aupro_limit
-    manifest = read_manifest(paths.manifest(dataset, name))
-    tested = manifest[manifest.split == "test"].image.tolist()
-    for experiment, run in zip(experiments, runs, strict=True):
-        if run.scores.image.tolist() != tested:
-            folder = paths.run(study.Run(dataset, experiment, name, seed))
-            raise UserError(f"{folder}: scores of other images than those of {name}: remove it, make it again")
     return Category(name, runs, manifest, root_of(definition.root), limit, bank)
 
 
-def _read_run(paths: Paths, run: study.Run) -> Run:
+def _read_run(paths: Paths, run: study.Run, images: pd.DataFrame) -> Run:
     plan, folder, params = paths.plan, paths.run(run), paths.plan.params[run[:2]]
     evaluated = Record(folder / "evaluation.json")
     scores = evaluated.table("scores.csv", keep_default_na=False, dtype={"image": str, "defect": str})
     tested = (scores.split == "test").to_numpy()
+    if scores[tested].image.tolist() != images[images.split == "test"].image.tolist():
+        raise UserError(f"{folder}: scores of other images than those of {run.category}: remove it, make it again")
     maps = np.load(io.BytesIO(evaluated.read("maps.npy")))[tested]
     tables = Record(folder / "run.json").table("history.csv"), evaluated.table("curve.csv")
     title, colour, size = plan.titles[run.experiment], colours(plan)[run.experiment], params.features.image_size

@@ -35,7 +35,7 @@ def thumbnails(category: Category) -> dict[str, Any]:
         {
             "image": row.image,
             "score": float(row.pred_score),
-            "picture": _webp(read_rgb(category.root, row.image, side, row.sha256)),
+            "picture": webp(Image.fromarray(read_rgb(category.root, row.image, side, row.sha256)), quality=75),
             "contour": contour(read_mask(category.root, mask, CONTOUR, row.mask_sha256)) if mask else "",
         }
         for row, mask in zip(shown.itertuples(), shown["mask"], strict=True)
@@ -94,15 +94,17 @@ def _maps(run: Run, shown: pd.Index) -> dict[str, Any]:
     scale = scale_of(run)
     low, high = float(scale.vmin or 0), float(scale.vmax or 0)
     levels = np.clip((run.maps[shown] - low) / max(high - low, 1e-12), 0, 1) * 255
-    maps = _base64(levels.round().astype(np.uint8).tobytes())
+    maps = base64_of(levels.round().astype(np.uint8).tobytes())
     return {"title": run.title, "grid": run.maps.shape[-1], "low": low, "high": high, "maps": maps}
 
 
-def _webp(pixels: np.ndarray) -> str:
+def webp(image: Image.Image, quality: int) -> str:
+    """An image as WebP in base64."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=75, method=6)
-    return _base64(buffer.getvalue())
+    image.save(buffer, "WEBP", quality=quality, method=6)
+    return base64_of(buffer.getvalue())
 
 
-def _base64(raw: bytes) -> str:
+def base64_of(raw: bytes) -> str:
+    """Bytes as text for JSON or a data URI."""
     return base64.b64encode(raw).decode()

@@ -1,6 +1,5 @@
 """The figures of a report: where they lie, their captions, and their pictures for each form of the report."""
 
-import base64
 import io
 import re
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from PIL import Image
 
 from adtr.config.study import Plan, run_folder
 from adtr.figures import dataset_kinds, explained, kinds_of
+from adtr.figures.thumbnails import webp
 from adtr.records import Record
 from adtr.report.runs import Row
 from adtr.tables.render import listed
@@ -44,8 +44,8 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
     values = {"seed": plan.study.seeds[0], "explained": plan.titles.get(explained(plan, dataset) or "", "")}
     values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
     record = Record(results / "figures/datasets" / dataset / "record.json")
-    kinds = [kind for kind in _drawn(dataset_kinds(plan, dataset), record) if kind != "tsne" or masks]
-    return [_figure(kind, record, plan.datasets[dataset].title, dataset, values) for kind in kinds]
+    kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or masks]
+    return _figures(kinds, record, plan.datasets[dataset].title, dataset, values)
 
 
 def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: Path) -> Row:
@@ -65,17 +65,15 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
         "untrained": f" Fitted without epochs: {listed(untrained)}." if untrained else "",
     }
     record = Record(results / "figures/categories" / dataset / category / "record.json")
-    drawn = _drawn(kinds_of(plan, dataset), record)
-    kinds = [kind for kind in drawn if kind in CAPTIONS and (kind != "pro" or masks)]
-    name = f"{dataset}-{category}"
-    figures = [_figure(kind, record, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
+    kinds = [kind for kind in CAPTIONS if kind in kinds_of(plan, dataset) and (kind != "pro" or masks)]
+    figures = _figures(kinds, record, category, f"{dataset}-{category}", values)
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
     return {"category": category, "seed": seed, "counts": counts, "figures": figures}
 
 
-def _drawn(kinds: Iterable[str], record: Record) -> list[str]:
-    """The kinds that were drawn: without test images, not all are."""
-    return [kind for kind in kinds if f"{kind}.png" in record.files]
+def _figures(kinds: Iterable[str], record: Record, subject: str, name: str, values: Row) -> list[Row]:
+    """Those of these kinds that were drawn: without test images, not all are."""
+    return [_figure(kind, record, subject, name, values) for kind in kinds if f"{kind}.png" in record.files]
 
 
 def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> Row:
@@ -120,7 +118,6 @@ def small(kind: str, path: Path) -> bytes:
 def embedded(figure: Row) -> str:
     """A photograph as a data URI of WebP, for the page."""
     with Image.open(figure["path"]) as image:
-        pixels, buffer = image.convert("RGB"), io.BytesIO()
+        pixels = image.convert("RGB")
     pixels.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
-    pixels.save(buffer, "WEBP", quality=60, method=6)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/webp;base64," + webp(pixels, quality=60)

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from adtr.config.study import Plan, run_folder
-from adtr.figures.thumbnails import CONTOUR
+from adtr.figures.look import SCORES
+from adtr.figures.thumbnails import CONTOUR, base64_of
 from adtr.records import Record
 from adtr.report import thresholds
 from adtr.report.runs import Row, Runs
 from adtr.tables.summary import row_order
 
-COLOURS = "inferno"  # of every anomaly map, as in figures/look.py
 IMAGES = 240  # with pictures, of all categories together, if each has EACH
 EACH = (8, 32)  # of a category, at least and at most
 
@@ -30,7 +30,7 @@ def gallery(plan: Plan, results: Path, runs: Runs) -> Row:
         UserError: a file is missing or damaged.
     """
     each = min(max(IMAGES // len([*plan.categories()]), EACH[0]), EACH[1])
-    colours = (matplotlib.colormaps[COLOURS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    colours = (matplotlib.colormaps[SCORES](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     datasets = [
         {
             "title": plan.datasets[name].title,
@@ -40,7 +40,7 @@ def gallery(plan: Plan, results: Path, runs: Runs) -> Row:
         for name, of in plan.datasets.items()
     ]
     datasets = [dataset for dataset in datasets if dataset["categories"]]
-    return {"colours": _base64(colours), "contour": CONTOUR, "datasets": datasets}
+    return {"colours": base64_of(colours.tobytes()), "contour": CONTOUR, "datasets": datasets}
 
 
 def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str, most: int) -> Row | None:
@@ -67,8 +67,8 @@ def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str
         run, drawn = runs[dataset, experiment, category, seed], maps[title]
         entry = {"number": run["number"], "path": shlex.quote(str(folder)), "start": start, "basis": basis}
         size = drawn["grid"] ** 2 * min(most, len(pictures["images"]))
-        cut = base64.b64encode(base64.b64decode(drawn["maps"])[:size]).decode()
-        entries.append(entry | {"scores": _base64(values), "grid": drawn["grid"], "maps": cut})
+        cut = base64_of(base64.b64decode(drawn["maps"])[:size])
+        entries.append(entry | {"scores": base64_of(values.tobytes()), "grid": drawn["grid"], "maps": cut})
     places = {image: place for place, image in enumerate(order.image)}
     images = [image | {"at": places[image["image"]]} for image in pictures["images"][:most]]
     kinds = [[defect, int(label), len(of)] for (label, defect), of in order.groupby(["label", "defect"], sort=False)]
@@ -103,7 +103,3 @@ def examples(content: Row) -> list[Row]:
     chosen = [{"title": best} | one for one in ranked[-1:]]
     chosen += [{"title": "A narrow find"} | one for one in hits[:-1][:1]]
     return chosen + [{"title": "A failure"} | one for one in misses[:1] if one is not ranked[-1]]
-
-
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode()

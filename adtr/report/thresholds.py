@@ -1,11 +1,12 @@
 """Where the page's threshold starts; what runs achieve at theirs, beside what was asked for, as a table of text."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.study import Plan, Run, run_folder
 from adtr.errors import UserError
 from adtr.evaluate import conformal
 from adtr.records import Record
@@ -33,15 +34,9 @@ def start(
         calibration: (n,) scores of the images that were held out, or none.
         false_alarms: the rate that is asked for.
     """
-    if len(calibration):
-        try:
-            threshold = conformal.threshold(calibration, false_alarms)
-            return (
-                threshold,
-                f"calibrated for {100 * false_alarms:g} % false alarms, from {len(calibration)} normal images",
-            )
-        except UserError:  # too few for that rate
-            pass
+    with suppress(UserError):  # too few of them for that rate
+        threshold, images = conformal.threshold(calibration, false_alarms), len(calibration)
+        return threshold, f"calibrated for {100 * false_alarms:g} % false alarms, from {images} normal images"
     found = best_f1(labels, scores)
     if found is None:
         return None, "no threshold, as there is one class only"
@@ -76,30 +71,24 @@ def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
         results: the study's folder of results.
     """
     rows, too_few = [], dict[str, None]()
-    for (experiment, category, seed), run in metrics[is_rate(metrics.metric)].groupby(
-        ["experiment", "category", "seed"], sort=False
-    ):
-        row = run.set_index("metric")
-        dataset = str(run.dataset.iloc[0])
-        asked = plan.params[dataset, str(experiment)].threshold.false_alarms
-        evaluation = Record(run_folder(results, dataset, str(experiment), str(category), seed) / "evaluation.json")
+    for run, rates in metrics[is_rate(metrics.metric)].groupby([*Run._fields], sort=False):
+        dataset, experiment, category, seed = map(str, run)
+        asked = plan.params[dataset, experiment].threshold.false_alarms
+        evaluation = Record(run_folder(results, dataset, experiment, category, seed) / "evaluation.json")
         scores = evaluation.table("calibration.csv").pred_score.to_numpy()
         try:
-            value = f"{conformal.threshold(scores, asked):.4g}"
-            rates = [
-                row.note[name].removeprefix("undefined: ") or "{:.1f} [{:.1f}, {:.1f}]".format(*row.value[_ends(name)])
-                for name in RATES
-            ]
+            texts = [f"{conformal.threshold(scores, asked):.4g}", *(_rate(rates.set_index("metric"), n) for n in RATES)]
         except UserError as error:  # too few images for that rate
-            value, rates = DASH, [DASH] * len(RATES)
+            texts = [DASH] * (1 + len(RATES))
             too_few[f"Without a threshold: {error}."] = None
-        names = [plan.titles[str(experiment)], str(category), str(seed)]
-        rows.append([*names, f"{100 * asked:g}", str(len(scores)), value, *rates])
+        rows.append([plan.titles[experiment], category, seed, f"{100 * asked:g}", str(len(scores)), *texts])
     text, known = pd.DataFrame(rows, columns=COLUMNS), metrics[metrics.metric.isin(RATES)].value.notna().any()
     text = text if known else text.drop(columns=COLUMNS[-2:])
     notes = [" ".join([GUARANTEE, BRACKETS] if known else [GUARANTEE]), *too_few]
     return Sheet(TITLE if known else "Thresholds", text, notes) if rows else None
 
 
-def _ends(name: str) -> list[str]:
-    return [name, f"{name}_low", f"{name}_high"]
+def _rate(rates: pd.DataFrame, name: str) -> str:
+    """A rate with its interval, or why there is none; `rates` are by name."""
+    value, low, high = rates.value[[name, f"{name}_low", f"{name}_high"]]
+    return rates.note[name].removeprefix("undefined: ") or f"{value:.1f} [{low:.1f}, {high:.1f}]"

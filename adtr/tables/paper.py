@@ -119,13 +119,8 @@ def _third_party(method: str, rows: pd.DataFrame, columns: list[str]) -> pd.Data
     """A row of somebody else's numbers; the mean where every category has one."""
     values = rows.set_index("category").value.astype(float).reindex(columns)
     values[MEAN] = values.drop(MEAN).mean(skipna=False)
-    cells = {
-        "row": f"{method} (third party)",
-        "column": columns,
-        "mean": values.to_numpy(),
-        "provenance": "third party",
-    }
-    return _completed(pd.DataFrame(cells))
+    cells = pd.DataFrame({"column": columns, "mean": values.to_numpy()})
+    return _completed(cells.assign(row=f"{method} (third party)", provenance="third party"))
 
 
 def _printed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """What DVC compares between two states of a study: metrics by name, and the curves of its plots, as small files."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +79,11 @@ def training(plan: Plan, results: Path) -> pd.DataFrame:
 
     The epochs of a training that starts from another's end count from there.
     """
-    runs = _runs(plan, results)
     histories = []
-    for names, folder in runs:
-        history, before = Record(folder / "run.json").table("history.csv"), plan.epochs_before(*names.values())
-        histories.append(history.assign(**names, epoch=history.epoch + before))
+    for run in plan.runs():
+        history = Record(run_folder(results, *run) / "run.json").table("history.csv")
+        epochs = history.epoch + plan.epochs_before(run.dataset, run.experiment)
+        histories.append(history.assign(dataset=run.dataset, experiment=run.experiment, epoch=epochs))
     return pd.concat(histories).groupby(["dataset", "experiment", "epoch"], sort=False).loss.mean().reset_index()
 
 
@@ -94,17 +93,11 @@ def roc(plan: Plan, results: Path) -> pd.DataFrame:
     Columns: dataset, experiment, fpr, tpr in per cent; a category without both classes is left out.
     """
     curves = [pd.DataFrame(columns=["dataset", "experiment", "fpr", "tpr"])]
-    for names, folder in _runs(plan, results):
-        scores = Record(folder / "evaluation.json").table("scores.csv").query("split == 'test'")
+    for run in plan.runs():
+        scores = Record(run_folder(results, *run) / "evaluation.json").table("scores.csv").query("split == 'test'")
         if scores.label.nunique() == 2:
             fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy(float))
-            curves.append(pd.DataFrame({"fpr": 100 * GRID, "tpr": 100 * np.interp(GRID, fpr, tpr)}).assign(**names))
+            columns = {"dataset": run.dataset, "experiment": run.experiment, "fpr": 100 * GRID}
+            curves.append(pd.DataFrame(columns | {"tpr": 100 * np.interp(GRID, fpr, tpr)}))
     curves = curves[1:] or curves  # none of them has both classes
     return pd.concat(curves).groupby(["dataset", "experiment", "fpr"], sort=False).tpr.mean().reset_index()
-
-
-def _runs(plan: Plan, results: Path) -> Iterator[tuple[dict[str, str], Path]]:
-    """The data set and the experiment, and the folder, of each run."""
-    for dataset, experiment, category, seed in plan.runs():
-        names = {"dataset": dataset, "experiment": experiment}
-        yield names, run_folder(results, dataset, experiment, category, seed)

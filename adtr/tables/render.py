@@ -13,6 +13,7 @@ from adtr.tables.summary import MEAN
 DASH = "–"
 TO_ADTR = ["paper − ADTR", "ours − ADTR"]  # columns of the ablation: the effect of each change
 INTERVAL = "95 % interval"
+BOLD = "Bold: the best of a column, and those that a paired 95 % interval does not tell apart from it."
 DIFFERENCES = ["difference", *TO_ADTR]
 # Aligned at the right of its column
 NUMBER = re.compile(r"[+\-−]?[\d.,]+( ± [\d.]+)?( [(\[].*[)\]])?|\[.*\]|\d+(/\d+)+|–|")
@@ -92,13 +93,8 @@ def sheet(table: pd.DataFrame, title: str) -> Sheet:
     text = wide(table)
     best = table[table.best.eq(True)] if "best" in table else table[:0]
     bold = {(text.index.get_loc(of.row), 1 + text.columns.get_loc(of.column)) for of in best.itertuples()}
-    told = (
-        ["Bold: the best of a column, and those that a paired 95 % interval does not tell apart from it."]
-        if bold
-        else []
-    )
     text = text.rename_axis(None, axis=1).rename_axis("per cent").reset_index()
-    return Sheet(title, text, [*notes(table), *told], bold)
+    return Sheet(title, text, [*notes(table), *[BOLD] * bool(bold)], bold)
 
 
 def escape(text: object) -> str:
