@@ -59,7 +59,6 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     names = dict.fromkeys(words, str)
     text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": names}
     comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
-    masked = set(metrics[metrics.metric == "pixel_auroc"].dataset)
     built = build(plan, metrics, specs)
     cases = gallery(plan, results, runs)
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
@@ -69,9 +68,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     first = opening.table(plan, summary, specs, runs)
-    datasets = [
-        _dataset(plan, name, name in masked, metrics, summary, comparison, runs, results) for name in plan.datasets
-    ]
+    datasets = [_dataset(plan, name, metrics, summary, comparison, runs, results) for name in plan.datasets]
     content = {
         "study": plan.name,
         "title": plan.study.title,
@@ -83,7 +80,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "folded": [sheet for sheet in (methods(plan), opening.gaps(first)) if sheet],
         "examples": examples(cases),
         "gallery": cases,
-        "about": [*about(plan, masked), *settled(plan, results, summary)],
+        "about": [*about(plan, [of["name"] for of in datasets if of["masks"]]), *settled(plan, results, summary)],
         "warnings": [*warnings(plan), *mixtures(runs.values())],
         "doubts": _doubts(data),
         "predict": [
@@ -187,7 +184,6 @@ def _away(table: Row) -> list[str]:
 def _dataset(
     plan: Plan,
     name: str,
-    masks: bool,
     metrics: pd.DataFrame,
     summary: pd.DataFrame,
     comparison: pd.DataFrame,
@@ -198,32 +194,29 @@ def _dataset(
     measured = metrics[metrics.dataset == name]
     reference = reference_of(plan.study.datasets[name])
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
-    tables = {}
+    tables, reasons = {}, {}
     for metric in dict.fromkeys([*main, *measured.metric[~thresholds.is_rate(measured.metric)]]):
         title, table = METRICS.get(metric, metric), of_study(summary, plan, name, metric)
         compared = comparison[(comparison.dataset == name) & (comparison.metric == metric)]
         compared = compared.set_index(compared.experiment.map(plan.titles))
         lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
-        lines += undefined(measured[measured.metric == metric], plan)
-        tables[metric] = cell_table(title, table, runs) | {"sentences": lines}
-    names = plan.datasets[name].categories
+        reasons[metric] = undefined(measured[measured.metric == metric], plan)
+        tables[metric] = cell_table(title, table, runs) | {"sentences": lines + reasons[metric]}
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
     categories = [
         of_category(plan, name, c, c in masked, results) | {"trained": runs[name, first, c, seed]["images"]}
-        for c in names
+        for c in plan.datasets[name].categories
     ]
     return {
         "name": name,
         "title": plan.datasets[name].title,
-        "masks": masks,
+        "masks": bool(masked),
         "thresholds": thresholds.sheet(measured, plan, results),
         "main": [tables[metric] for metric in main if _is_defined(tables[metric])],
         "further": [table for metric, table in tables.items() if metric not in main and _is_defined(table)],
-        "undefined": [
-            *dict.fromkeys(line for metric in main for line in undefined(measured[measured.metric == metric], plan))
-        ],
-        "figures": of_dataset(plan, name, masks, results),
+        "undefined": [*dict.fromkeys(line for metric in main for line in reasons[metric])],
+        "figures": of_dataset(plan, name, bool(masked), results),
         "categories": categories,
     }
 

@@ -63,8 +63,8 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
             lines.append(f"{plan.datasets[dataset].title}: no mean is defined; the reasons stand below.")
             continue
         best = means.loc[means["mean"].idxmax()]
-        text = f"{plan.titles[best.name]} has the highest image AUROC on {plan.datasets[dataset].title}: "
-        text += f"{best['mean']:.1f} %"
+        where = plan.datasets[dataset].title
+        text = f"{plan.titles[best.name]} has the highest image AUROC on {where}: {best['mean']:.1f} %"
         text += "" if pd.isna(best.low) else f" (95 % interval {best.low:.1f} to {best.high:.1f})"
         level = [plan.titles[e] for e in means.index[means.best] if e != best.name]
         if level:
@@ -88,10 +88,8 @@ def data(plan: Plan, datasets: list[Row]) -> list[str]:
     for section in datasets:
         trained = sum(of["trained"] for of in section["categories"])
         normal, anomalous = (sum(of["counts"][label] for of in section["categories"]) for label in (0, 1))
-        tested = (
-            f"{normal:,} normal and {anomalous:,} anomalous test images" if normal + anomalous else "no test images"
-        )
-        text = f"{section['title']}: {trained:,} normal training images, {tested}"
+        tested = f"{normal:,} normal and {anomalous:,} anomalous" if normal + anomalous else "no"
+        text = f"{section['title']}: {trained:,} normal training images, {tested} test images"
         text += " without masks: nothing is measured by pixels" if anomalous and not section["masks"] else ""
         lines.append(f"{text}. {plan.datasets[section['name']].note}".strip())
     return lines

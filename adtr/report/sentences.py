@@ -141,14 +141,12 @@ def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
     for (dataset, metric), rows in comparison.groupby(["dataset", "metric"], sort=False):
         resolved, none, reference = rows.resolved, rows.low.isna(), plan.titles[rows.reference.iloc[0]]
         sides = {
-            f"Ahead of {reference}": rows[resolved & (rows.difference > 0)],
-            f"Behind {reference}": rows[resolved & (rows.difference < 0)],
-            f"Not resolved from {reference}": rows[~resolved & ~none],
-            f"Without an interval against {reference}": rows[none],
+            f"Ahead of {reference}": rows.experiment[resolved & (rows.difference > 0)],
+            f"Behind {reference}": rows.experiment[resolved & (rows.difference < 0)],
+            f"Not resolved from {reference}": rows.experiment[~resolved & ~none],
+            f"Without an interval against {reference}": rows.experiment[none],
         }
-        texts = [
-            f"{side}: {listed(plan.titles[e] for e in some.experiment)}" for side, some in sides.items() if len(some)
-        ]
+        texts = [f"{side}: {listed(plan.titles[e] for e in some)}" for side, some in sides.items() if len(some)]
         lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}. {'. '.join(texts)}.")
     return lines
 
@@ -161,11 +159,9 @@ def missed(plan: Plan, defects: pd.DataFrame, dataset: str) -> list[str]:
     """
     rows = defects[defects.dataset == dataset].dropna(subset="image_auroc")
     first = plan.study.datasets[dataset][0]
-    worst = rows[(rows.experiment == first) & (rows.image_auroc < 100 - LEVEL)].sort_values(
-        "image_auroc", kind="stable"
-    )[:WORST]
+    worst = rows[(rows.experiment == first) & (rows.image_auroc < 100 - LEVEL)]
     texts = []
-    for row in worst.itertuples():
+    for row in worst.sort_values("image_auroc", kind="stable")[:WORST].itertuples():
         alike = rows[(rows.category == row.category) & (rows.defect == row.defect)]
         best = alike.loc[alike.image_auroc.idxmax()]
         others = "no other does better" if best.experiment == first else f"best: {plan.titles[best.experiment]}"

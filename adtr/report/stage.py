@@ -11,6 +11,7 @@ from adtr.report.brief import markdown
 from adtr.report.content import gather
 from adtr.report.figures import selection, small
 from adtr.report.page import document, page
+from adtr.report.runs import Row
 from adtr.tables.stage import table_names
 from adtr.tables.summary import tables_record
 
@@ -32,35 +33,17 @@ def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
     record.unlink(missing_ok=True)
     figures = selection(content["datasets"])
 
-    def copies() -> None:
-        (output / "figures").mkdir(parents=True, exist_ok=True)
-        written = {output / figure["file"]: small(figure["kind"], figure["path"]) for figure in figures}
-        for figure in figures:  # LaTeX takes a PDF before a picture of the same name
-            if figure["drawn"]:
-                written[(output / figure["file"]).with_suffix(".pdf")] = figure["drawn"]["pdf"].read_bytes()
-        for path, pixels in written.items():
-            write_bytes(path, pixels)
-        for path in set((output / "figures").glob("*")) - set(written):
-            path.unlink()
-
     def latex() -> str:
         record = tables_record(results, params)
         tables = {name: record.read(f"{name}.tex").decode() for name in table_names(plan)}
         return document(content, figures, tables)
 
-    _write_each(
-        "the others are written",
-        {
-            "figures": copies,
-            "report.html": lambda: write_text(output / "report.html", page(content)),
-            "report.md": lambda: write_text(output / "report.md", markdown(content, figures)),
-            "report.tex": lambda: write_text(output / "report.tex", latex()),
-        },
-    )
-    vouch(record, [*sorted(output.glob("report.*")), *sorted((output / "figures").iterdir())])
-
-
-def _write_each(advice: str, forms: dict[str, Callable[[], None]]) -> None:
+    forms: dict[str, Callable[[], None]] = {
+        "figures": lambda: _write_figures(figures, output),
+        "report.html": lambda: write_text(output / "report.html", page(content)),
+        "report.md": lambda: write_text(output / "report.md", markdown(content, figures)),
+        "report.tex": lambda: write_text(output / "report.tex", latex()),
+    }
     errors, first = [], None
     for name, form in forms.items():
         try:
@@ -70,4 +53,17 @@ def _write_each(advice: str, forms: dict[str, Callable[[], None]]) -> None:
             message = str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
             errors.append(f"{name}: {message}")
     if errors:
-        raise UserError("\n  ".join(["not written:", *errors, advice])) from first
+        raise UserError("\n  ".join(["not written:", *errors, "the others are written"])) from first
+    vouch(record, [*sorted(output.glob("report.*")), *sorted((output / "figures").iterdir())])
+
+
+def _write_figures(figures: list[Row], output: Path) -> None:
+    (output / "figures").mkdir(parents=True, exist_ok=True)
+    written = {output / figure["file"]: small(figure["kind"], figure["path"]) for figure in figures}
+    for figure in figures:  # LaTeX takes a PDF before a picture of the same name
+        if figure["drawn"]:
+            written[(output / figure["file"]).with_suffix(".pdf")] = figure["drawn"]["pdf"].read_bytes()
+    for path, pixels in written.items():
+        write_bytes(path, pixels)
+    for path in set((output / "figures").glob("*")) - set(written):
+        path.unlink()

@@ -65,7 +65,10 @@ def write_tables(
     summary = summarize(metrics)
     for found in (intervals(metrics, draws), level_with_best(metrics, draws)):
         summary = summary.merge(found, "left", RUN)
-    tables = build(plan, metrics, read_specs(params)) | of_datasets(plan, summary)
+    tables = build(plan, metrics, read_specs(params))
+    for dataset, metric in study_metrics(plan):
+        title = f"{plan.datasets[dataset].title}: {METRICS[metric]}"
+        tables[f"{dataset}_{metric}"] = title, of_study(summary, plan, dataset, metric)
     for name, (title, table) in tables.items():
         write_table([render.sheet(table, title)], table, folder, name)
     compared, counted = compare(metrics, draws, study_metrics(plan)), sizes.parameters(plan, networks)
@@ -113,17 +116,6 @@ def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[s
             title += _setting(plan, dataset)
         tables[name] = (title, table)
     return tables
-
-
-def of_datasets(plan: Plan, summary: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Title and cells of the tables of a study's data sets, by name."""
-    return {
-        f"{dataset}_{metric}": (
-            f"{plan.datasets[dataset].title}: {METRICS[metric]}",
-            of_study(summary, plan, dataset, metric),
-        )
-        for dataset, metric in study_metrics(plan)
-    }
 
 
 def of_study(summary: pd.DataFrame, plan: Plan, dataset: str, metric: str) -> pd.DataFrame:
