@@ -1,6 +1,7 @@
 """The report in brief, in Markdown, with the few figures that lie beside it: the page's sections in their order."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import pandas as pd
 
@@ -43,6 +44,7 @@ def _good(content: Row, _: list[Row]) -> Iterator[str]:
 
 def opening_sheet(opening: Row) -> Sheet:
     """The table of methods and metrics as text, its intervals in the cells."""
+    names = [[head(column), *["paper"] * column["paper"]] for column in opening["columns"]]
     rows, bold = list[list[str]](), set[tuple[int, int]]()
     for row in (row for group in opening["groups"] for row in group):
         line = [row["name"]]
@@ -52,11 +54,7 @@ def opening_sheet(opening: Row) -> Sheet:
             line.append(f"{cell['text']} {cell['interval']}".strip() if cell else "")
             line += [cell["paper"] if cell else ""] * column["paper"]
         rows.append(line)
-    names = ["per cent"]
-    for column in opening["columns"]:
-        names.append(head(column))
-        names += ["paper"] * column["paper"]
-    return Sheet(opening["title"], pd.DataFrame(rows, columns=names), bold=bold)
+    return Sheet(opening["title"], pd.DataFrame(rows, columns=["per cent", *chain(*names)]), bold=bold)
 
 
 def _against(content: Row, figures: list[Row]) -> Iterator[str]:
@@ -66,12 +64,12 @@ def _against(content: Row, figures: list[Row]) -> Iterator[str]:
     if content["ranks"]:
         yield "### Do the ablations rank as in the paper?"
         yield _list(content["ranks"])
-    for place, section in enumerate(content["datasets"]):
+    for section in content["datasets"]:
         yield f"### {escape(section['title'])}"
         for main in section["main"]:
             yield from [f"#### {escape(main['title'])}", _cells(main), *map(escape, main["sentences"])]
         yield from [] if section["main"] else [_list(section["undefined"])]
-        yield from _figures(figures, "against", place)
+        yield from _figures(figures, "against", section)
 
 
 def _sure(content: Row, _: list[Row]) -> Iterator[str]:
@@ -83,12 +81,11 @@ def _sure(content: Row, _: list[Row]) -> Iterator[str]:
 
 
 def _fails(content: Row, figures: list[Row]) -> Iterator[str]:
-    for place, section in enumerate(content["datasets"]):
+    for section in content["datasets"]:
         yield from _sheet(section["thresholds"]) if content["opening"]["columns"] else []
-        yield from _figures(figures, "fails", place)
-        kinds = content["defects"][place]
-        yield from [_list(kinds["missed"])] * bool(kinds["missed"])
-        for kind in kinds["tables"]:
+        yield from _figures(figures, "fails", section)
+        yield from [_list(section["missed"])] * bool(section["missed"])
+        for kind in section["kinds"]:
             yield from _sheet(kind)
     yield from _sheet(content["shortcuts"])
     if content["data"]:
@@ -99,8 +96,8 @@ def _ran(content: Row, figures: list[Row]) -> Iterator[str]:
     yield from map(escape, content["about"])
     yield from (f"{text}: `{command}`" for text, command in content["commands"].items())
     yield from [*_sheet(content["departures"]), *_sheet(content["parameters"])]
-    for place, _ in enumerate(content["datasets"]):
-        yield from _figures(figures, "ran", place)
+    for section in content["datasets"]:
+        yield from _figures(figures, "ran", section)
     runs = pd.DataFrame(content["runs"])[RUN].astype(str)
     runs[DIGESTS] = runs[DIGESTS].map(lambda digest: digest[:12])
     yield from _sheet(Sheet("Runs", runs))
@@ -108,10 +105,10 @@ def _ran(content: Row, figures: list[Row]) -> Iterator[str]:
     yield from ["### Image credits", _list(credits)]
 
 
-def _figures(figures: list[Row], question: str, section: int) -> Iterator[str]:
+def _figures(figures: list[Row], question: str, section: Row) -> Iterator[str]:
     """The figures of a data set that belong to a section of the report; those of none show where a method fails."""
     for figure in figures:
-        if figure["section"] == section and (figure["question"] or "fails") == question:
+        if figure["dataset"] == section["name"] and (figure["question"] or "fails") == question:
             subject, caption = escape(figure["subject"]), escape(figure["caption"])
             alt = escape(figure["alt"].translate(str.maketrans("[]", "()")))
             yield from [f"![{alt}]({figure['file']})", f"{subject}: {caption}"]

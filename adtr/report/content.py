@@ -68,7 +68,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     first = opening.table(plan, summary, specs, runs)
-    datasets = [_dataset(plan, name, metrics, summary, comparison, runs, results) for name in plan.datasets]
+    datasets = [_dataset(plan, name, metrics, summary, comparison, found, runs, results) for name in plan.datasets]
     content = {
         "study": plan.name,
         "title": plan.study.title,
@@ -105,42 +105,25 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "experiments": parameters(plan),
         "runs": list(runs.values()),
         "shortcuts": shortcut_sheet(plan, simple) if simple.auroc.notna().any() else None,
-        "defects": _defects(plan, found),
         "credits": credits(plan, read_sources(params / "sources.yaml")),
     }
     return content | {"contents": _contents(content)}
 
 
-def _defects(plan: Plan, found: pd.DataFrame) -> list[Row]:
-    """Of each data set with several kinds of defect in a category: the tables by kind, and what is missed most."""
-    kinds = found.groupby(["dataset", "category"]).defect.nunique().groupby(level="dataset").max()
-    found = found[found.dataset.map(kinds) > 1]
-    sheets = defects.sheets(plan, found)
-    return [
-        {
-            "missed": missed(plan, found, dataset),
-            "tables": [sheet for (name, _), sheet in sheets.items() if name == dataset],
-        }
-        for dataset in plan.datasets
-    ]
-
-
 def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
     """The entries of the page's contents, anchor and title, by section; the page's headings are the same."""
-    datasets = [*enumerate(content["datasets"], start=1)]
-
-    def each(name: str, title: str) -> list[tuple[str, str]]:
-        return [(f"{name}-{n}", f"{of['title']}: {title}" if len(datasets) > 1 else title) for n, of in datasets]
-
+    datasets, kinds = [*enumerate(content["datasets"], start=1)], []
     fails = [("predictions", "Predictions at a threshold")] if content["gallery"]["datasets"] else []
-    curves = zip(each("rates", thresholds.TITLE), each("curves", "Curves over all thresholds"), datasets, strict=True)
-    for rates, curve, (_, of) in curves:
-        fails += [rates] if of["thresholds"] and content["opening"]["columns"] else []
+    for n, of in datasets:
+        where = f"{of['title']}: " if len(datasets) > 1 else ""
+        fails += (
+            [(f"rates-{n}", where + thresholds.TITLE)] if of["thresholds"] and content["opening"]["columns"] else []
+        )
         drawn = [*of["figures"], *(figure for category in of["categories"] for figure in category["figures"])]
-        fails += [curve] if any(figure["question"] == "fails" for figure in drawn) else []
-    kinds = zip(each("defects", "By kind of defect"), content["defects"], strict=True)
-    fails += [entry for entry, of in kinds if of["tables"]]
-    fails += [("shortcuts", content["shortcuts"].title)] if content["shortcuts"] else []
+        if any(figure["question"] == "fails" for figure in drawn):
+            fails.append((f"curves-{n}", f"{where}Curves over all thresholds"))
+        kinds += [(f"defects-{n}", f"{where}By kind of defect")] if of["kinds"] else []
+    fails += kinds + ([("shortcuts", content["shortcuts"].title)] if content["shortcuts"] else [])
     ran = [("recipe", content["departures"].title)] if content["departures"] else []
     if content["parameters"]:
         ran += [("size", content["parameters"].title), ("training", "Training")]
@@ -187,6 +170,7 @@ def _dataset(
     metrics: pd.DataFrame,
     summary: pd.DataFrame,
     comparison: pd.DataFrame,
+    found: pd.DataFrame,
     runs: Runs,
     results: Path,
 ) -> Row:
@@ -202,6 +186,8 @@ def _dataset(
         lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
         reasons[metric] = undefined(measured[measured.metric == metric], plan)
         tables[metric] = cell_table(title, table, runs) | {"sentences": lines + reasons[metric]}
+    by_defect = found[found.dataset == name]  # only if a category has several kinds
+    by_defect = by_defect if (by_defect.groupby("category").defect.nunique() > 1).any() else by_defect[:0]
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
     categories = [
@@ -216,6 +202,8 @@ def _dataset(
         "main": [tables[metric] for metric in main if _is_defined(tables[metric])],
         "further": [table for metric, table in tables.items() if metric not in main and _is_defined(table)],
         "undefined": [*dict.fromkeys(line for metric in main for line in reasons[metric])],
+        "kinds": [*defects.sheets(plan, by_defect).values()],
+        "missed": missed(plan, by_defect, name),
         "figures": of_dataset(plan, name, bool(masked), results),
         "categories": categories,
     }

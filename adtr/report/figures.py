@@ -89,13 +89,13 @@ def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> 
 def selection(sections: Iterable[Row]) -> list[Row]:
     """The few figures of the brief report and the print: of each data set, and of its first category with test images.
 
-    `section` is the data set's place.
+    `dataset` is the data set's name.
     """
     chosen = []
-    for place, section in enumerate(sections):
+    for section in sections:
         first = next((of for of in section["categories"] if any(of["counts"])), section["categories"][0])
         figures = [*section["figures"], *first["figures"]]
-        chosen += [figure | {"section": place} for figure in figures if figure["kind"] in BRIEF]
+        chosen += [figure | {"dataset": section["name"]} for figure in figures if figure["kind"] in BRIEF]
     return chosen
 
 
