@@ -116,9 +116,8 @@ def _contents(content: Row) -> dict[str, list[tuple[str, str]]]:
     fails = [("predictions", "Predictions at a threshold")] if content["gallery"]["datasets"] else []
     for n, of in datasets:
         where = f"{of['title']}: " if len(datasets) > 1 else ""
-        fails += (
-            [(f"rates-{n}", where + thresholds.TITLE)] if of["thresholds"] and content["opening"]["columns"] else []
-        )
+        if of["thresholds"] and content["opening"]["columns"]:
+            fails.append((f"rates-{n}", f"{where}{thresholds.TITLE}"))
         drawn = [*of["figures"], *(figure for category in of["categories"] for figure in category["figures"])]
         if any(figure["question"] == "fails" for figure in drawn):
             fails.append((f"curves-{n}", f"{where}Curves over all thresholds"))
@@ -174,7 +173,7 @@ def _dataset(
     runs: Runs,
     results: Path,
 ) -> Row:
-    """Tables of a data set, the main ones with sentences on them, then all other metrics; figures and galleries."""
+    """Tables of a data set, the main ones with sentences on them, then all other metrics, kinds of defect; figures."""
     measured = metrics[metrics.dataset == name]
     reference = reference_of(plan.study.datasets[name])
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
@@ -183,9 +182,10 @@ def _dataset(
         title, table = METRICS.get(metric, metric), of_study(summary, plan, name, metric)
         compared = comparison[(comparison.dataset == name) & (comparison.metric == metric)]
         compared = compared.set_index(compared.experiment.map(plan.titles))
-        lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
         reasons[metric] = undefined(measured[measured.metric == metric], plan)
-        tables[metric] = cell_table(title, table, runs) | {"sentences": lines + reasons[metric]}
+        if table["mean"].notna().any():
+            lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
+            tables[metric] = cell_table(title, table, runs) | {"sentences": lines + reasons[metric]}
     by_defect = found[found.dataset == name]  # only if a category has several kinds
     by_defect = by_defect if (by_defect.groupby("category").defect.nunique() > 1).any() else by_defect[:0]
     masked = set(measured[measured.metric == "pixel_auroc"].category)
@@ -199,19 +199,14 @@ def _dataset(
         "title": plan.datasets[name].title,
         "masks": bool(masked),
         "thresholds": thresholds.sheet(measured, plan, results),
-        "main": [tables[metric] for metric in main if _is_defined(tables[metric])],
-        "further": [table for metric, table in tables.items() if metric not in main and _is_defined(table)],
+        "main": [tables[metric] for metric in main if metric in tables],
+        "further": [table for metric, table in tables.items() if metric not in main],
         "undefined": [*dict.fromkeys(line for metric in main for line in reasons[metric])],
         "kinds": [*defects.sheets(plan, by_defect).values()],
         "missed": missed(plan, by_defect, name),
         "figures": of_dataset(plan, name, bool(masked), results),
         "categories": categories,
     }
-
-
-def _is_defined(table: Row) -> bool:
-    """Whether any cell of a table of metrics has a value."""
-    return any(not math.isnan(cell["value"]) for row in table["rows"] for cell in row["cells"])
 
 
 def cell_table(title: str, table: pd.DataFrame, runs: Runs) -> Row:
