@@ -39,7 +39,6 @@ LOOK = {
     "pdf.fonttype": 42,  # TrueType, as publishers ask for
 }
 
-
 # Fonts of other scripts, asked for letters that the theme's own does not have
 SCRIPTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "IPAexGothic", "Noto Sans", "Unifont")
 

@@ -49,10 +49,9 @@ def opening_sheet(opening: Row) -> Sheet:
     for row in (row for group in opening["groups"] for row in group):
         line = [row["name"]]
         for cell, column in zip(row["cells"], opening["columns"], strict=True):
-            if cell and cell["best"]:
+            if cell["best"]:
                 bold.add((len(rows), len(line)))
-            line.append(f"{cell['text']} {cell['interval']}".strip() if cell else "")
-            line += [cell["paper"] if cell else ""] * column["paper"]
+            line += [f"{cell['text']} {cell['interval']}".strip(), *[cell["paper"]] * column["paper"]]
         rows.append(line)
     return Sheet(opening["title"], pd.DataFrame(rows, columns=["per cent", *chain(*names)]), bold=bold)
 

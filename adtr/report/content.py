@@ -56,8 +56,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     summary = with_intervals(summarize(metrics), plan, tables)
     specs = read_specs(params)
     words = ["experiment", "dataset", "category", "defect", "metric"]  # one may be called 007, or nan
-    names = dict.fromkeys(words, str)
-    text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": names}
+    text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": dict.fromkeys(words, str)}
     comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
     built = build(plan, metrics, specs)
     cases = gallery(plan, results, runs)

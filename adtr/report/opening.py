@@ -23,6 +23,7 @@ PAIRED = (
     "same drawn test images; one that holds 0 does not tell them apart."
 )
 OTHER = "best other in the paper"  # the last row: methods of the paper that were not run
+EMPTY: Row = {"text": "", "interval": "", "behind": "", "paper": "", "value": "", "best": False, "runs": []}  # a cell
 
 
 def sentence(plan: Plan) -> str:
@@ -112,10 +113,10 @@ def departing(rows: list[list[str]], recipe: str) -> str:
 def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Runs) -> Row:
     """Means over categories: a method a row (ours, baselines, the paper's others), a metric of a data set a column.
 
-    Rows are in `groups`; a cell has text, interval, behind, paper, value, best and runs; None where nothing was run.
-    Both are empty where no mean is defined, as without anomalous test images.
+    Rows are in `groups`; a cell has text, interval, behind, paper, value, best and runs, all empty where nothing was
+    run. There are neither groups nor columns where no mean is defined, as without anomalous test images.
     """
-    columns, cells = list[Row](), dict[str, list[Row | None]]()
+    columns, cells = list[Row](), dict[str, list[Row]]()
     experiments = [e for dataset in plan.datasets for e in row_order(plan, dataset)]
     experiments = sorted(dict.fromkeys(experiments), key=lambda e: not _is_ours(plan, e))
     others: list[str] = []
@@ -129,15 +130,12 @@ def table(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any], runs: Run
         columns.append({"dataset": title, "metric": METRICS[metric], "paper": bool(printed or other)})
         others.append(other)
         for experiment in experiments:
-            cell = _cell(means.loc[experiment], runs) if experiment in means.index else None
-            cells.setdefault(experiment, []).append(cell and cell | {"paper": printed.get(experiment, "")})
-    groups = [
-        [{"name": plan.titles[e], "cells": cells[e]} for e in cells if _is_ours(plan, e) is ours]
-        for ours in (True, False)
-    ]
+            was_run, paper = experiment in means.index, {"paper": printed.get(experiment, "")}
+            cells.setdefault(experiment, []).append(_cell(means.loc[experiment], runs) | paper if was_run else EMPTY)
+    rows = {e: {"name": plan.titles[e], "cells": cells[e]} for e in cells}
+    groups = [[rows[e] for e in rows if _is_ours(plan, e) is ours] for ours in (True, False)]
     if any(others):
-        empty = {"text": "", "interval": "", "behind": "", "value": "", "best": False, "runs": []}
-        groups.append([{"name": OTHER, "cells": [empty | {"paper": other} for other in others]}])
+        groups.append([{"name": OTHER, "cells": [EMPTY | {"paper": other} for other in others]}])
     names = [f"{d.title}: mean over {_few(d.categories, 'categories')}" for d in plan.datasets.values()]
     return {
         "title": "Methods and metrics",
@@ -151,7 +149,7 @@ def gaps(opening: Row) -> Sheet | None:
     """How far each method of the table is behind the best of a column; None if none is."""
     names = ["points", *(head(column) for column in opening["columns"])]
     rows = [row for group in opening["groups"] for row in group if row["name"] != OTHER]
-    lines = [[row["name"], *(cell["behind"] if cell else "" for cell in row["cells"])] for row in rows]
+    lines = [[row["name"], *(cell["behind"] for cell in row["cells"])] for row in rows]
     known = any(text not in ("", DASH) for _, *texts in lines for text in texts)
     return Sheet("How far behind the best", pd.DataFrame(lines, columns=names), [PAIRED]) if known else None
 

@@ -28,7 +28,6 @@ AUTHORS = {  # of the data sets, by source; licences and pages are in params/sou
 ELPV = {"licence": "CC BY-NC-SA 4.0", "page": "https://github.com/zae-bayern/elpv-dataset"}  # comes as a package
 DAGM = {"licence": "see its page", "page": "https://zenodo.org/records/12750201"}  # is fetched by hand
 
-
 VERIFIED = (
     "Verified: when a stage read a file that these numbers rest on, its sha256 was the one that the stage before had "
     "put down."

@@ -1,19 +1,18 @@
 """How well each experiment finds each kind of defect."""
 
 import contextlib
-import io
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.study import Plan
 from adtr.evaluate import bootstrap
 from adtr.evaluate.metrics import UndefinedMetric, auroc
 from adtr.evaluate.pixels import Counts
-from adtr.records import Record
 from adtr.tables.render import DASH, Sheet
+from adtr.tables.uncertainty import read_evaluated
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "region_recall": "region recall"}
 KIND = ["dataset", "category", "defect"]
@@ -36,11 +35,7 @@ def by_defect(plan: Plan, results: Path) -> pd.DataFrame:
     """
     found = []
     for run in plan.runs():
-        record = Record(run_folder(results, *run) / "evaluation.json")
-        types = {"image": str, "split": str, "defect": str}
-        scores = record.table("scores.csv", keep_default_na=False, na_values={"pred_score": [""]}, dtype=types)
-        with np.load(io.BytesIO(record.read("pixels.npz"))) as file:
-            rows = of_run(scores, Counts(**file))
+        rows = of_run(*read_evaluated(results, run))
         found.append(rows.assign(dataset=run.dataset, category=run.category, experiment=run.experiment))
     keys = [*KIND, "experiment", "images", "regions"]
     means = pd.concat(found).groupby(keys, sort=False)[[*METRICS]].mean() * 100

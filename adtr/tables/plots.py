@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from adtr.config.levels import flatten
+from adtr.config.levels import flatten, unflatten
 from adtr.config.study import PLOTS, Plan, run_folder
 from adtr.evaluate.metrics import roc_curve
 from adtr.files import write_text
@@ -60,18 +60,14 @@ def parameters(plan: Plan) -> dict[str, Any]:
     for names, params in plan.params.items():
         for key, (value, _) in flatten(params.decisive(), "").items():
             values.setdefault(key, {})[names] = value
-    tree: dict[str, Any] = {}
+    agreed = {}
     for key, by_names in values.items():
         by_experiment = {experiment: value for (_, experiment), value in by_names.items()}
         alike = all(by_experiment[experiment] == value for (_, experiment), value in by_names.items())
         found: Any = by_experiment if alike else {"/".join(names): value for names, value in by_names.items()}
         first = next(iter(found.values()))
-        *sections, name = key.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = first if all(value == first for value in found.values()) else found
-    return tree
+        agreed[key] = (first if all(value == first for value in found.values()) else found), ""
+    return unflatten(agreed, [])
 
 
 def training(plan: Plan, results: Path) -> pd.DataFrame:

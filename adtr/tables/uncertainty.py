@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.study import Plan, Run, run_folder
 from adtr.evaluate import bootstrap
 from adtr.evaluate.bootstrap import KEYS, Draws
 from adtr.evaluate.pixels import Counts
@@ -27,12 +27,10 @@ def read_draws(plan: Plan, results: Path) -> Draws:
     for dataset in plan.datasets:
         runs = [run for run in plan.runs() if run.dataset == dataset]
         first = {run.category: run for run in reversed(runs)}
-        pools = [read_scores(_record(results, run)).assign(category=name) for name, run in first.items()]
+        pools = [read_evaluated(results, run)[0].assign(category=name) for name, run in first.items()]
         weights = bootstrap.weights(pd.concat(pools, ignore_index=True))
         for run in runs:
-            scores = read_scores(_record(results, run))
-            with np.load(io.BytesIO(_record(results, run).read("pixels.npz"))) as file:
-                counts = Counts(**file)
+            scores, counts = read_evaluated(results, run)
             limit = plan.params[dataset, run.experiment].score.aupro_limit
             for metric, draws in of_run(scores, counts, weights.loc[scores.image].to_numpy(), limit).items():
                 found[dataset, metric, run.experiment, run.category, run.seed] = 100 * draws
@@ -43,15 +41,13 @@ def read_draws(plan: Plan, results: Path) -> Draws:
     return Draws(values.sort_index(), counted)
 
 
-def _record(results: Path, run: tuple[str, str, str, int]) -> Record:
-    return Record(run_folder(results, *run) / "evaluation.json")
-
-
-def read_scores(record: Record) -> pd.DataFrame:
-    """The scores of a run: image, label, split, pred_score."""
+def read_evaluated(results: Path, run: Run) -> tuple[pd.DataFrame, Counts]:
+    """The scores of a run's images: image, split, defect, label, pred_score; and the counts of their pixels."""
+    record = Record(run_folder(results, *run) / "evaluation.json")
     table = record.table("scores.csv", dtype=str, keep_default_na=False)
     numbers = {"label": table.label.astype(int), "pred_score": [float(text or "nan") for text in table.pred_score]}
-    return table[["image", "split"]].assign(**numbers)
+    with np.load(io.BytesIO(record.read("pixels.npz"))) as file:
+        return table[["image", "split", "defect"]].assign(**numbers), Counts(**file)
 
 
 def of_run(scores: pd.DataFrame, counts: Counts, weights: np.ndarray, limit: float) -> dict[str, np.ndarray]:

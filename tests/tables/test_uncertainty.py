@@ -23,7 +23,7 @@ def write_run(folder: Path, names: list[str], seed: int, masked: bool) -> None:
     split = ["test"] * 14 if masked else ["test"] * 12 + ["rest"] * 2
     scores = {"image": names, "label": label, "split": split, "pred_score": rng.normal(size=14) + label}
     folder.mkdir(parents=True)
-    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
+    pd.DataFrame(scores | {"defect": ""}).to_csv(folder / "scores.csv", index=False)
     masks = np.zeros((14, 8, 8), bool)
     masks[6:, 2:4, 2:5] = True
     counts = count(masks, (rng.random(masks.shape) + masks).astype(np.float32)) if masked else empty(14)
