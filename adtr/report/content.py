@@ -1,7 +1,7 @@
 """Everything that a report says and shows, as plain values; page, brief report and print lay it out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -67,7 +67,8 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     first = opening.table(plan, summary, specs, runs)
-    datasets = [_dataset(plan, name, metrics, summary, comparison, found, runs, results) for name in plan.datasets]
+    frames = metrics, summary, comparison, found
+    datasets = [_dataset(plan, name, frames, runs, results) for name in plan.datasets]
     content = {
         "study": plan.name,
         "title": plan.study.title,
@@ -94,7 +95,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
             "To compare all files again, and the images": f"adtr verify --study {plan.name}",
             "To make all of it anew": f"snakemake all_tables figures report --cores all --config study={plan.name}",
         },
-        "papers": _papers(built, specs, runs) if benchmarks else [],
+        "papers": _papers(built, specs, runs),
         "agrees": agrees,
         "ranks": ranks,
         "compared": bool(comparison.low.notna().any()),
@@ -162,31 +163,26 @@ def _away(table: Row) -> list[str]:
     return [column for column in table["columns"] if ours and column not in ours and column != MEAN]
 
 
-def _dataset(
-    plan: Plan,
-    name: str,
-    metrics: pd.DataFrame,
-    summary: pd.DataFrame,
-    comparison: pd.DataFrame,
-    found: pd.DataFrame,
-    runs: Runs,
-    results: Path,
-) -> Row:
-    """Tables of a data set, the main ones with sentences on them, then all other metrics, kinds of defect; figures."""
-    measured = metrics[metrics.dataset == name]
+def _dataset(plan: Plan, name: str, frames: Iterable[pd.DataFrame], runs: Runs, results: Path) -> Row:
+    """Tables of a data set, the main ones with sentences on them, then all other metrics, kinds of defect; figures.
+
+    Args:
+        frames: of all data sets: metrics, their summary, the comparison, and what was found by defect.
+    """
+    measured, summary, comparison, found = (frame[frame.dataset == name] for frame in frames)
     reference = reference_of(plan.study.datasets[name])
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
     tables, reasons = {}, {}
     for metric in dict.fromkeys([*main, *measured.metric[~thresholds.is_rate(measured.metric)]]):
         title, table = METRICS.get(metric, metric), of_study(summary, plan, name, metric)
-        compared = comparison[(comparison.dataset == name) & (comparison.metric == metric)]
+        compared = comparison[comparison.metric == metric]
         compared = compared.set_index(compared.experiment.map(plan.titles))
         reasons[metric] = undefined(measured[measured.metric == metric], plan)
         if table["mean"].notna().any():
             lines = sentences(table, title, plan.titles[reference], compared) if metric in main else []
             tables[metric] = cell_table(title, table, runs) | {"sentences": lines + reasons[metric]}
-    by_defect = found[found.dataset == name]  # only if a category has several kinds
-    by_defect = by_defect if (by_defect.groupby("category").defect.nunique() > 1).any() else by_defect[:0]
+    several = (found.groupby("category").defect.nunique() > 1).any()
+    found = found if several else found[:0]  # by defect tells nothing more where there is one kind
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
     categories = [
@@ -201,8 +197,8 @@ def _dataset(
         "main": [tables[metric] for metric in main if metric in tables],
         "further": [table for metric, table in tables.items() if metric not in main],
         "undefined": [*dict.fromkeys(line for metric in main for line in reasons[metric])],
-        "kinds": [*defects.sheets(plan, by_defect).values()],
-        "missed": missed(plan, by_defect, name),
+        "kinds": [*defects.sheets(plan, found).values()],
+        "missed": missed(plan, found, name),
         "figures": of_dataset(plan, name, bool(masked), results),
         "categories": categories,
     }

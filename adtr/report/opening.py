@@ -175,20 +175,16 @@ def _means(plan: Plan, summary: pd.DataFrame, dataset: str, metric: str) -> pd.D
 
 
 def _cell(mean: pd.Series, runs: Runs) -> Row:
-    undefined = pd.isna(mean["mean"])
+    undefined, (gap, low, high) = pd.isna(mean["mean"]), mean[BEHIND]
+    behind = f"{gap:.1f}" if pd.isna(low) else f"{gap:.1f} {interval(low, high)}"
     return {
         "text": DASH if undefined else f"{mean['mean']:.1f}",
         "interval": "" if undefined or pd.isna(mean.low) else interval(mean.low, mean.high),
-        "behind": DASH if pd.isna(mean.behind) or mean.behind == 0 else _gap(mean),
+        "behind": DASH if pd.isna(gap) or gap == 0 else behind,
         "value": "" if undefined else mean["mean"],
         "best": bool(mean.best),
         "runs": [] if undefined else runs_of(mean.provenance, runs),
     }
-
-
-def _gap(mean: pd.Series) -> str:
-    gap, low, high = mean[BEHIND]
-    return f"{gap:.1f}" if pd.isna(low) else f"{gap:.1f} {interval(low, high)}"
 
 
 def _printed(plan: Plan, dataset: str, metric: str, specs: Mapping[str, Any]) -> tuple[dict[str, str], str]:

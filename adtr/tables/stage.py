@@ -98,7 +98,7 @@ def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[s
     """Title and cells of the paper's tables, by name.
 
     Args:
-        specs: of `paper.read_specs`.
+        specs: of `specs.read_specs`.
     """
     summary = summarize(metrics)
     tables = {}
