@@ -68,9 +68,8 @@ def dots(panels: Mapping[str, pd.DataFrame]) -> Figure:
     lines |= dict.fromkeys(shared, len(alone))
     depth = max(lines.values()) + 2
     inches = (STEP if named else 0.6 * STEP) * depth * len(categories)
-    figure, grid = plt.subplots(
-        1, len(panels), figsize=(1.5 + WIDTH * len(panels), HEAD + inches), squeeze=False, sharey=True, layout="tight"
-    )
+    size = (1.5 + WIDTH * len(panels), HEAD + inches)
+    figure, grid = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharey=True, layout="tight")
     heights = {(c, t): depth * i + lines[t] for i, c in enumerate(categories) for t in titles}
     for axes, (metric, table) in zip(grid[0], panels.items(), strict=True):
         _panel(axes, metric, table, heights)
@@ -84,7 +83,8 @@ def dots(panels: Mapping[str, pd.DataFrame]) -> Figure:
             first.text(-0.02, depth * place, name, **side)
     else:
         first.set_yticks([depth * place + (depth - 2) / 2 for place in range(len(names))], names)
-    _legend(figure, named, {title: colour_of[title] for title in alone}, bool(shared), panels)
+    printed = any(table.printed.notna().any() for table in panels.values())
+    _legend(figure, {} if named else {title: colour_of[title] for title in alone}, bool(shared), printed)
     return figure
 
 
@@ -108,17 +108,13 @@ def _panel(axes: Axes, metric: str, table: pd.DataFrame, heights: Mapping[tuple[
     axes.tick_params(axis="y", length=0)
 
 
-def _legend(
-    figure: Figure, named: bool, alone: Mapping[str, str], shared: bool, panels: Mapping[str, pd.DataFrame]
-) -> None:
-    """What the signs mean; the experiments, too, where no line is named."""
-    handles = []
-    if not named:
-        marks = zip(alone.items(), cycle(MARKERS), strict=False)
-        handles = [Line2D([], [], color=colour, marker=m, markersize=5, lw=1.4, label=t) for (t, colour), m in marks]
+def _legend(figure: Figure, colour_of: Mapping[str, str], shared: bool, printed: bool) -> None:
+    """What the signs mean; the experiments, too, where no line is named: `colour_of` has those."""
+    marks = zip(colour_of.items(), cycle(MARKERS), strict=False)
+    handles = [Line2D([], [], color=colour, marker=m, markersize=5, lw=1.4, label=t) for (t, colour), m in marks]
     if shared:
         handles.append(Line2D([], [], color="#8a8a8a", marker="o", markersize=5, lw=0, label=OTHERS))
-    if any(table.printed.notna().any() for table in panels.values()):
+    if printed:
         style: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "none", "lw": 0}
         handles.append(Line2D([], [], color=SOFT, label="as the paper prints it", **style))
     handles += [line for axes in figure.axes for line in axes.lines if line.get_label() == "chance"][:1]

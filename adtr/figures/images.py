@@ -56,13 +56,12 @@ def confetti(category: Category) -> Figure:
     (manifest, folder), size = category.bank, category.runs[0].size
     copies, digests = spread(manifest, COPIES), category.images.set_index("image").sha256
     masks = zip(copies["mask"], copies.mask_sha256, strict=True)
-    return _grid(
-        [
-            Row("normal sample", [read_rgb(category.root, name, size, digests[name]) for name in copies.source]),
-            Row("with confetti", [read_rgb(folder, row.image, size, row.sha256) for row in copies.itertuples()]),
-            Row("mask", [read_mask(folder, mask, size, digest) for mask, digest in masks], MASK),
-        ]
-    )
+    rows = [
+        Row("normal sample", [read_rgb(category.root, name, size, digests[name]) for name in copies.source]),
+        Row("with confetti", [read_rgb(folder, row.image, size, row.sha256) for row in copies.itertuples()]),
+        Row("mask", [read_mask(folder, mask, size, digest) for mask, digest in masks], MASK),
+    ]
+    return _grid(rows)
 
 
 def extremes(tested: pd.DataFrame, label: int, count: int = 3) -> pd.DataFrame:

@@ -67,6 +67,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     data = data_warnings(paths) + shortcuts.of_study(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     first = opening.table(plan, summary, specs, runs)
+    folders = [quote(str(run_folder(results, *run))) for run in plan.runs()]
     frames = metrics, summary, comparison, found
     datasets = [_dataset(plan, name, frames, runs, results) for name in plan.datasets]
     content = {
@@ -83,9 +84,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "about": [*about(plan, [of["name"] for of in datasets if of["masks"]]), *settled(plan, results, summary)],
         "warnings": [*warnings(plan), *mixtures(runs.values())],
         "doubts": _doubts(data),
-        "predict": [
-            f"adtr predict {quote(str(run_folder(results, *run)))} IMAGES --output predictions" for run in plan.runs()
-        ],
+        "predict": [f"adtr predict {folder} IMAGES --output predictions" for folder in folders],
         "data": data,
         "departures": render.Sheet(f"Parameters that differ from {recipe}", departed) if len(departed) else None,
         "departing": opening.departing(departed.to_numpy().tolist(), recipe),

@@ -108,10 +108,8 @@ def _further(spec: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]],
 
 def _sources(spec: Mapping[str, Any]) -> list[str]:
     """Who measured the third parties' rows, and what they did otherwise than the paper."""
-    methods = spec["others"].groupby("source", sort=False).method.unique()
-    lines = [
-        f"{listed(names)}, third party: {spec['third_party'][source]} ({source})." for source, names in methods.items()
-    ]
+    methods, how = spec["others"].groupby("source", sort=False).method.unique(), spec.get("third_party", {})
+    lines = [f"{listed(names)}, third party: {how[source]} ({source})." for source, names in methods.items()]
     return [*lines, "A third party's mean is formed here, of its cells."] if lines else []
 
 
