@@ -20,7 +20,6 @@ import findings
 import noisy
 import numpy as np
 import pandas as pd
-import playwright.sync_api as playwright
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from matplotlib import pyplot as plt
@@ -51,7 +50,6 @@ MASKED = ["image_auroc", "pixel_auroc", "aupro"]
 UNMASKED = ["image_auroc", "image_auroc_all"]
 PIXEL = "UklGRhoAAABXRUJQVlA4TA4AAAAvAAAAAAfQ//73v/+BiOh/AAA="  # WebP in base64
 SCORES = {"adtr": [1, 2, 3, 4], "padim": [1, 2, 3, 4], "spade": [4, 3, 2, 1]}  # of images 1 to 4; 2 and 4 are anomalous
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 STUDY = """
@@ -584,14 +582,6 @@ def test_the_examples_follow_the_order_of_the_scores(scores: list[float], said: 
 
 
 # The page in a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: the page's script is not tried")
-    with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture
