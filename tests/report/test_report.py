@@ -537,6 +537,16 @@ def test_a_copied_picture_is_small_and_of_a_kind_that_latex_reads(tmp_path: Path
             assert (image.format, image.size) == (form, (1800, 600))
 
 
+def test_figures_of_other_names_are_other_files() -> None:
+    """Where letters are not LaTeX's, or a hyphen stands where parts could end."""
+    names = ["a", "b", "a-b", "a.b", "a_b", "螺丝", "瓶子", "é", "è", "", "a b"]
+    parts = [(dataset, category) for dataset in names for category in names] + [(name,) for name in names]
+    files = [figures.file_name(*each, "dots") for each in parts]
+    assert len({file.casefold() for file in files}) == len(parts)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", file) for file in files)
+    assert figures.file_name("mvtec", "metal_nut", "maps") == "mvtec-metal_nut-maps"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on the PATH")
 def test_the_print_compiles_where_it_lies_and_fits_its_page(made: Made, tmp_path: Path) -> None:
     alone = shutil.copytree(made.folder / "reports/smoke", tmp_path / "alone")
