@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import Field
 from tabulate import tabulate
 
 from adtr.config.methods import Model, Params
 from adtr.config.paths import Paths, Store
-from adtr.config.reader import read_yaml
-from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems
+from adtr.config.reader import read_as
+from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole
 from adtr.config.study import Plan, Run
-from adtr.errors import UserError
 from adtr.tables.specs import experiments_of
 
 CHANNELS = 1000  # of a token, at most
@@ -63,10 +62,7 @@ def read_cluster(path: Path) -> Cluster:
     Raises:
         UserError: with every error in it.
     """
-    try:
-        return Cluster.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError("\n  ".join([f"{path}:", *problems(error)])) from None
+    return read_as(path, Cluster)
 
 
 def bank_images(params: Params, train: int) -> int:

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from adtr.errors import UserError
+
+T = TypeVar("T")
 
 NUMBERS = {  # how they are written
     "tag:yaml.org,2002:int": r"0|[1-9]\d*",
@@ -102,3 +105,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: a mapping is expected")
     return content
+
+
+def read_as(path: Path, kind: type[T]) -> T:
+    """What a YAML file holds, as a type that pydantic can check.
+
+    Raises:
+        UserError: with every error in it.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(read_yaml(path))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise UserError("\n  ".join([f"{path}:", *problems])) from None
