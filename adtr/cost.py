@@ -5,6 +5,7 @@ Arithmetic on parameters and numbers of images with the speeds of params/cluster
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,10 +74,10 @@ def bank_images(params: Params, train: int) -> int:
 
 def images_of(dataset: Dataset, manifest: Path, cluster: Cluster) -> Images:
     """The images of a category: those of its manifest, or as many as expected where there is none yet."""
-    try:
-        return _counted(manifest) if manifest.is_file() else cluster.expected(dataset)
-    except ValueError:  # damaged: the stages that read it refuse it
-        return cluster.expected(dataset)
+    with suppress(ValueError):  # damaged: the stages that read it refuse it
+        if manifest.is_file():
+            return _counted(manifest)
+    return cluster.expected(dataset)
 
 
 @cache
@@ -145,7 +146,8 @@ def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
     Args:
         specs: the paper's tables, params/tables.yaml.
     """
-    runs, stores = _runs(plan, cluster), _stores(plan, cluster)
+    runs = _summed((*run[:2], seconds) for run, seconds in run_seconds(plan, cluster).items())
+    stores = _summed((dataset, "(features)", seconds) for dataset, seconds in store_seconds(plan, cluster))
     shown = pd.concat([stores, runs])
     jobs = int(stores.number.sum() + 2 * runs.number.sum())
     parts = [
@@ -185,28 +187,18 @@ def run_seconds(plan: Plan, cluster: Cluster) -> dict[Run, float]:
     return found
 
 
-def store_seconds(plan: Plan, cluster: Cluster) -> float:
-    """Seconds that the features of a study take."""
-    return float(_stores(plan, cluster).hours.sum() * 3600)
-
-
-def _runs(plan: Plan, cluster: Cluster) -> pd.DataFrame:
-    """Of each experiment on each data set: dataset, experiment, number of runs, hours."""
-    return _summed((*run[:2], 1, seconds / 3600) for run, seconds in run_seconds(plan, cluster).items())
-
-
-def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:
-    """Of the features, which experiments share: dataset, experiment, number of stores, hours."""
+def store_seconds(plan: Plan, cluster: Cluster) -> list[tuple[str, float]]:
+    """Of each feature store of a study, which experiments share: its data set, and the seconds that it takes."""
     paths = Paths(plan)
-    return _summed(
-        (store.dataset, "(features)", 1, (cluster.start + extraction(paths, store, path.stem, cluster)) / 3600)
-        for path, store in paths.all_stores.items()
-    )
+    stores = paths.all_stores.items()
+    return [(store.dataset, cluster.start + extraction(paths, store, path.stem, cluster)) for path, store in stores]
 
 
-def _summed(rows: Iterable[tuple[str, str, int, float]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["dataset", "experiment", "number", "hours"])
-    return table.groupby(["dataset", "experiment"], sort=False, as_index=False).sum()
+def _summed(rows: Iterable[tuple[str, str, float]]) -> pd.DataFrame:
+    """Of jobs, their data set, experiment and seconds: dataset, experiment, number of jobs, hours."""
+    table = pd.DataFrame(rows, columns=["dataset", "experiment", "seconds"]).assign(number=1)
+    table["hours"] = table.seconds / 3600
+    return table.groupby(["dataset", "experiment"], sort=False, as_index=False)[["number", "hours"]].sum()
 
 
 def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.DataFrame:

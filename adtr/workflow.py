@@ -32,18 +32,7 @@ Wildcards = Any  # of Snakemake: an attribute for each wildcard
 # A message, or a traceback's end
 ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 DECODING = 16  # threads that decode images for a GPU; Snakemake gives no more than there are cores
-TARGETS = [
-    "all_tables",
-    "table1",
-    "table2",
-    "table3",
-    "table4",
-    "figures",
-    "report",
-    "all_features",
-    "all_runs",
-    "plots",
-]
+TARGETS = ["all_tables", *(f"table{n}" for n in (1, 2, 3, 4)), "figures", "report", "all_features", "all_runs", "plots"]
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
 
 
