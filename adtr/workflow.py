@@ -203,9 +203,8 @@ class Workflow:
     # Runs
 
     def run(self, wildcards: Wildcards) -> Run:
-        """The run of the wildcard `run`."""
-        dataset, experiment, category, seed = wildcards.run.split("/")
-        return Run(dataset, experiment, category, int(seed))
+        """The run of the wildcard `run`; a UserError if the study has none of that name."""
+        return self.plan.run(wildcards.run)
 
     def params(self, wildcards: Wildcards) -> Params:
         return self.plan.params[self.run(wildcards)[:2]]
@@ -268,20 +267,18 @@ class Workflow:
         except UserError as error:
             return [str(error)]
 
-    def category_runs(self, wildcards: Wildcards) -> list[str]:
-        """The files of the runs that a category's figures show, and the confetti."""
+    def category_inputs(self, wildcards: Wildcards) -> list[str]:
+        """What a category's figures show: its images, the files of its runs, and the confetti."""
         from adtr.figures import confetti_of
 
         dataset, category = wildcards.dataset, wildcards.category
         experiments = self.plan.study.datasets[dataset]
         folders = [self.paths.run(Run(dataset, e, category, self.plan.study.seeds[0])) for e in experiments]
         files = ("scores.csv", "maps.npy", "curve.csv", "evaluation.json", "history.csv", "run.json")
-        noisy = confetti_of(self.plan, dataset)
-        bank = self.paths.bank(dataset, noisy, category) if noisy else None
-        return [str(folder / name) for folder in folders for name in files] + with_records(*(bank or ())[:1])
-
-    def category_manifest(self, wildcards: Wildcards) -> list[str]:
-        return with_records(self.paths.manifest(wildcards.dataset, wildcards.category))
+        noisy, manifests = confetti_of(self.plan, dataset), [self.paths.manifest(dataset, category)]
+        if noisy and (bank := self.paths.bank(dataset, noisy, category)):
+            manifests.append(bank[0])
+        return [str(folder / name) for folder in folders for name in files] + with_records(*manifests)
 
     def dataset_inputs(self, wildcards: Wildcards) -> list[str]:
         """What the figures of a data set show: the metrics, and difference vectors where there are masks."""

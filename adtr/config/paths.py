@@ -81,8 +81,7 @@ class Paths:
     @property
     def manifests(self) -> dict[str, Path]:
         """The manifests of the study's categories, by DATASET/CATEGORY."""
-        datasets = self.plan.datasets.items()
-        return {f"{name}/{c}": self.manifest(name, c) for name, dataset in datasets for c in dataset.categories}
+        return {"/".join(names): self.manifest(*names) for names in self.plan.categories()}
 
     def shortcuts(self, dataset: str, category: str) -> Path:
         """How far scores that know nothing of defects get on a category."""
