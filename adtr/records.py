@@ -2,7 +2,8 @@
 
 A record is JSON beside the files, written last: plain values, `files` (the sha256 of each file by its name) and
 `sha256`, its own. A file that is not the one of its record, or has none, is refused by name, so that no number of a
-report rests on bytes that were damaged, exchanged or edited. Of a record, too, every byte counts: it is as it is written.
+report rests on bytes that were damaged, exchanged or edited. Of a record, too, every byte counts: it is as it was
+written.
 """
 
 import errno
@@ -135,15 +136,6 @@ def write_only(path: Path, values: Mapping[str, Any]) -> None:
 
 def _text(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=1) + "\n"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that holds a JSON object.
-
-    Raises:
-        UserError: it is missing, or holds anything else.
-    """
-    return _parsed(path, _read(path))
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
