@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
         job = (os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"))
         logger.info("Slurm job %s on %s, CUDA_VISIBLE_DEVICES=%s", *job)
     try:
-        options.call(*_arguments(options))
+        studied = [Paths(resolve(options.study, settings=parse_settings(options.set)))] if "study" in options else []
+        options.call(options, *studied)
     except (UserError, OSError) as error:
         sys.exit(f"adtr {options.command}: {error}")
     except KeyboardInterrupt:
@@ -183,13 +184,6 @@ _rate = partial(_between, 0, 1, "a number between 0 and 1")
 
 
 # What a command names
-
-
-def _arguments(options: Options) -> list[Any]:
-    """What the function of a subcommand is called with: the options, and the files of a study if it asks for one."""
-    if "study" not in options:
-        return [options]
-    return [options, Paths(resolve(options.study, settings=parse_settings(options.set)))]
 
 
 def _needed(options: Options, path: Path, stage: str, target: str) -> Path:

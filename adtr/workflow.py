@@ -79,11 +79,7 @@ class Workflow:
 
     def runs(self, *names: str) -> list[str]:
         """Files of every run."""
-        return [f"{folder}/{name}" for folder in self._runs for name in names]
-
-    @cached_property
-    def _runs(self) -> list[Path]:
-        return [self.paths.run(run) for run in self.plan.runs()]
+        return [f"{folder}/{name}" for folder in map(self.paths.run, self.plan.runs()) for name in names]
 
     # Targets
 

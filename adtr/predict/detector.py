@@ -234,21 +234,21 @@ class Detector:
     ) -> list[Prediction | UserError]:
         began = time.perf_counter()
         opened = [_opened(image) for image in images]
-        read = [(place, image) for place, image in enumerate(opened, start) if not isinstance(image, UserError)]
+        read = [(place, image) for place, image in enumerate(opened) if not isinstance(image, UserError)]
+        found: list[Any] = [*opened]  # predictions take the places of images, errors stay
         if not read:
-            return [image for image in opened if isinstance(image, UserError)]
+            return found
         size = self.params.features.image_size
         maps, scores = self._scores(np.stack([as_rgb(image, size) for _, image in read]))
         each = (time.perf_counter() - began) / len(read)
-        found: dict[int, Prediction] = {}
         for (place, image), map_, score in zip(read, maps, scores, strict=True):
             began = time.perf_counter()
             label = None if self.threshold is None else bool(score > self.threshold)
             sides = (image.height, image.width)
             fields = (float(score), self.threshold, label, map_, sides, self.pixel_threshold)
-            then(place, image, Prediction(*fields, milliseconds=1000 * each))
+            then(start + place, image, Prediction(*fields, milliseconds=1000 * each))
             found[place] = Prediction(*fields, milliseconds=1000 * (each + time.perf_counter() - began))
-        return [image if isinstance(image, UserError) else found[i] for i, image in enumerate(opened, start)]
+        return found
 
     def _scores(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, S, S, 3) uint8 to maps (N, G, G) and scores (N,), float32."""
@@ -309,10 +309,8 @@ def open_image(image: Picture) -> Image.Image:
         content = Path(image).read_bytes()
         check_format(content, str(image))
         return decode_file(content, shown(image))
-    except OSError as error:
-        raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None
-    except ValueError as error:  # a NUL in its name
-        raise UserError(f"{shown(image)}: not readable ({error})") from None
+    except (OSError, ValueError) as error:  # a NUL in its name is a ValueError
+        raise UserError(f"{shown(image)}: not readable ({getattr(error, 'strerror', error)})") from None
 
 
 def _opened(image: Picture) -> Image.Image | UserError:

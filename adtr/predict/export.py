@@ -8,7 +8,7 @@ import importlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import zip_longest
 from pathlib import Path
@@ -294,6 +294,7 @@ def _traced(graph: Graph, input_: Input) -> bytes:
 def _metadata(detector: Detector, input_: Input) -> dict[str, str]:
     """What a user of the file must know, as text by name."""
     params, size = detector.params, detector.params.features.image_size
+    sections = {name: value.model_dump(mode="json") for name, value in params if isinstance(value, Section)}
     pillow = f'.convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)'
     image = f"np.asarray(ImageOps.exif_transpose(Image.open(FILE)){pillow})[None]"
     if input_ == "float32":
@@ -301,7 +302,7 @@ def _metadata(detector: Detector, input_: Input) -> dict[str, str]:
         image = f"(({image} / np.float32(255) - np.float32({mean})) / np.float32({std})).transpose(0, 3, 1, 2)"
     values: dict[str, object] = {
         "method": params.method,
-        "params": json.dumps({name: section.model_dump(mode="json") for name, section in _sections(params)}),
+        "params": json.dumps(sections),
         "image": image,
         "threshold": detector.threshold,
         "pixel_threshold": detector.pixel_threshold,
@@ -310,10 +311,6 @@ def _metadata(detector: Detector, input_: Input) -> dict[str, str]:
         **detector.made_of,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _sections(params: Params) -> Iterator[tuple[str, Section]]:
-    return ((name, value) for name, value in params if isinstance(value, Section))
 
 
 def _package(name: str) -> Any:

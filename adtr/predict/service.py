@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from adtr import __version__
+from adtr.config.study import Run
 from adtr.data.findings import FORMATS
 from adtr.data.images import decode_file
 from adtr.errors import UserError
@@ -38,7 +39,7 @@ BYTES = 32 << 20  # of an image as it comes
 PIXELS = 1 << 26  # of an image: 200 MB as RGB
 QUEUE = 8  # images at once: one is scored, the others wait or arrive
 SECONDS = 30  # that an image may take to arrive
-RUN = ("dataset", "experiment", "category", "seed")
+SHARED = ("pred_score", "threshold", "pred_label", "peak", "pixel_threshold")  # fields of Prediction and Found
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -172,11 +173,7 @@ def _found(detector: Detector, content: bytes, with_overlay: bool) -> Found:
         picture = drawn(image, found.token_map, detector.scale_of(found), found.pixel_threshold)
         png = base64.b64encode(saved(lambda file: picture.save(file, "PNG", compress_level=1))).decode()
     return Found(
-        pred_score=found.pred_score,
-        threshold=found.threshold,
-        pred_label=found.pred_label,
-        peak=found.peak,
-        pixel_threshold=found.pixel_threshold,
+        **{name: getattr(found, name) for name in SHARED},
         box=region and region[:4],
         area=region and region[4],
         width=image.width,
@@ -192,7 +189,7 @@ def about(run: Path, detector: Detector) -> dict[str, Any]:
     labels = evaluation.table("metrics.csv", dtype=str).iloc[0]
     tables = [evaluation.table(name).pred_score for name in ("scores.csv", "calibration.csv")]
     scores = [*np.concatenate(tables)] or [0.0, 1.0]
-    name = "/".join(str(labels[part]) for part in RUN if part in labels)
+    name = "/".join(str(labels[part]) for part in Run._fields if part in labels)
     features = detector.params.features
     return {
         "run": name,
