@@ -46,12 +46,6 @@ class Cluster(Section):
     memory: Positive = Field(description="MB of a process before it reads features")
     images: dict[str, Images] = Field(description="of a category by layout, where no manifest tells")
 
-    def expected(self, dataset: Dataset) -> Images:
-        """Of a category of a data set that was not indexed yet."""
-        if dataset.generated:
-            return Images(dataset.generated.images, dataset.generated.images)
-        return self.images[dataset.layout]
-
     def minutes(self, seconds: float, attempt: int = 1) -> int:
         """What to ask of the queue for a job that should take so long; more at each attempt."""
         return min(attempt * math.ceil(self.margin * (self.start + seconds) / 60), self.longest)
@@ -77,7 +71,8 @@ def images_of(dataset: Dataset, manifest: Path, cluster: Cluster) -> Images:
     with suppress(ValueError):  # damaged: the stages that read it refuse it
         if manifest.is_file():
             return _counted(manifest)
-    return cluster.expected(dataset)
+    made = dataset.generated
+    return Images(made.images, made.images) if made else cluster.images[dataset.layout]
 
 
 @cache
@@ -163,11 +158,8 @@ def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
 def assumptions(plan: Plan) -> str:
     """Which data sets are not indexed yet, so that their numbers of images are assumed; empty if there is none."""
     paths = Paths(plan)
-    unknown = [
-        names
-        for names in plan.categories()
-        if not plan.datasets[names[0]].generated and not paths.manifest(*names).is_file()
-    ]
+    real = (names for names in plan.categories() if not plan.datasets[names[0]].generated)
+    unknown = [names for names in real if not paths.manifest(*names).is_file()]
     if not unknown:
         return ""
     datasets = ", ".join(dict.fromkeys(dataset for dataset, _ in unknown))

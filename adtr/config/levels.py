@@ -52,9 +52,7 @@ def unflatten(flat: Flat, errors: list[str]) -> dict[str, Any]:
                 errors.append(f"{flat[path][1]}: {path}: {parent} is a value, not a section")
                 break
         else:
-            if value == {}:  # changes nothing of what the section holds
-                node.setdefault(leaf, value)
-            else:
+            if value != {} or leaf not in node:  # {} changes nothing of what a section holds
                 node[leaf] = value
     return tree
 

@@ -7,10 +7,10 @@ import io
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from adtr.errors import UserError
 from adtr.evaluate import conformal
 from adtr.evaluate.measure import LEAST, colour_scale, image_scores, raw_scores, upsampled
 from adtr.features.backbones import Backbone, build
+from adtr.features.extract import _in_order as in_order
 from adtr.features.extract import batch_size, tokens_of
 from adtr.features.weights import weights_like
 from adtr.records import Record
@@ -217,23 +218,18 @@ class Detector:
             then: called with the place of each image, the image and its prediction, in the thread that made it.
         """
         count = max(LEAST, batch_size(self.params.features.image_size, self.device))
-        rest = iter(images)
-        groups = enumerate(iter(lambda: tuple(islice(rest, count)), ()))
-        waiting: deque[Future[list[Prediction | UserError]]] = deque()
+        numbered = enumerate(images)
+        groups = iter(lambda: tuple(islice(numbered, count)), ())
         # As at extraction and evaluation, a thread of one core: the bits do not depend on how many there are
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for place, group in groups:
-                waiting.append(pool.submit(self._group, place * count, group, then))
-                if len(waiting) > 2 * self.threads:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
+            for found in in_order(pool, partial(self._group, then), groups, 2 * self.threads):
+                yield from found
 
     def _group(
-        self, start: int, images: tuple[Picture, ...], then: Callable[[int, Image.Image, Prediction], None]
+        self, then: Callable[[int, Image.Image, Prediction], None], images: tuple[tuple[int, Picture], ...]
     ) -> list[Prediction | UserError]:
         began = time.perf_counter()
-        opened = [_opened(image) for image in images]
+        opened = [_opened(image) for _, image in images]
         read = [(place, image) for place, image in enumerate(opened) if not isinstance(image, UserError)]
         found: list[Any] = [*opened]  # predictions take the places of images, errors stay
         if not read:
@@ -246,7 +242,7 @@ class Detector:
             label = None if self.threshold is None else bool(score > self.threshold)
             sides = (image.height, image.width)
             fields = (float(score), self.threshold, label, map_, sides, self.pixel_threshold)
-            then(start + place, image, Prediction(*fields, milliseconds=1000 * each))
+            then(images[place][0], image, Prediction(*fields, milliseconds=1000 * each))
             found[place] = Prediction(*fields, milliseconds=1000 * (each + time.perf_counter() - began))
         return found
 
