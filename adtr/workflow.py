@@ -154,8 +154,7 @@ class Workflow:
     def _bank(self, wildcards: Wildcards) -> tuple[tuple[str, str], Params]:
         """The first experiment that is trained with a bank of a data set, and its parameters."""
         for names, params in self.plan.params.items():
-            bank = self.paths.bank(*names, "")
-            if bank and bank[0].parts[-3:-1] == (wildcards.data, wildcards.bank):
+            if (bank := self.paths.bank(*names, "")) and bank[0].parts[-3:-1] == (wildcards.data, wildcards.bank):
                 return names, params
         raise UserError(
             f"no experiment of the study {self.name} has the anomalies {wildcards.bank} of {wildcards.data}"
@@ -358,13 +357,12 @@ class Workflow:
             if not folder.is_dir():
                 indexed = (RESULTS / "manifests" / self.paths.keys[name]).is_dir()
                 found += [] if indexed else [f"{of.title}: {folder}"]
-            elif of.layout in FOLDERS and (
-                new := [c for c in of.categories if not self.paths.manifest(name, c).is_file()]
-            ):
-                there = categories_in(folder, of.layout)
-                absent = [category for category in new if category not in there]
-                known = listed(there) if there else f"no folder that holds {FOLDERS[of.layout]}"
-                found += [f"{of.title}: {listed(absent)} in {folder}, where there is {known}"] if absent else []
+            elif of.layout in FOLDERS:
+                new = [category for category in of.categories if not self.paths.manifest(name, category).is_file()]
+                there = categories_in(folder, of.layout) if new else []
+                if absent := [category for category in new if category not in there]:
+                    known = listed(there) if there else f"no folder that holds {FOLDERS[of.layout]}"
+                    found.append(f"{of.title}: {listed(absent)} in {folder}, where there is {known}")
         return found
 
     def missing_weights(self) -> list[str]:
@@ -425,8 +423,7 @@ def failures(folder: Path, since: float) -> list[str]:
     found = []
     for log in sorted(folder.rglob("*.log")):
         text = log.read_text(encoding="utf-8", errors="replace") if log.stat().st_mtime >= since else ""
-        messages = list(ERROR.finditer(text))
-        if messages:
+        if messages := list(ERROR.finditer(text)):
             found.append(f"{log}:\n  {text[messages[-1].start() :].strip()}")
     return found
 

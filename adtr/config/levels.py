@@ -121,8 +121,7 @@ class Errors(list[str]):
         """Raises all of them as one UserError, if there are any."""
         if self:
             unique = list(dict.fromkeys(self))
-            noun = "error" if len(unique) == 1 else "errors"
-            raise UserError("\n  ".join([f"{len(unique)} {noun} in {where}:", *unique]))
+            raise UserError("\n  ".join([f"{len(unique)} error{'s' * (len(unique) > 1)} in {where}:", *unique]))
 
 
 def _source_of(path: str, flat: Flat | None, default: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -176,13 +176,12 @@ class Detector:
 
     def _calibrate(self, run: Path, scores: Any, false_alarms: float | None, asked: dict[str, float] | None) -> None:
         self.calibrated_on = len(scores)
-        if asked is None:
-            if false_alarms is not None:
-                raise UserError(f"{run} {NO_THRESHOLD}")
-            return
-        self.false_alarms = asked["false_alarms"] if false_alarms is None else false_alarms
-        self.threshold = conformal.threshold(scores.pred_score.to_numpy(), self.false_alarms)
-        self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), self.false_alarms)
+        if asked is not None:
+            self.false_alarms = asked["false_alarms"] if false_alarms is None else false_alarms
+            self.threshold = conformal.threshold(scores.pred_score.to_numpy(), self.false_alarms)
+            self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), self.false_alarms)
+        elif false_alarms is not None:
+            raise UserError(f"{run} {NO_THRESHOLD}")
 
     def scale_of(self, prediction: Prediction) -> tuple[float, float]:
         """The scale for the overlay of a prediction."""
@@ -222,8 +221,7 @@ class Detector:
         groups = iter(lambda: tuple(islice(numbered, count)), ())
         # As at extraction and evaluation, a thread of one core: the bits do not depend on how many there are
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for found in in_order(pool, partial(self._group, then), groups, 2 * self.threads):
-                yield from found
+            yield from chain.from_iterable(in_order(pool, partial(self._group, then), groups, 2 * self.threads))
 
     def _group(
         self, then: Callable[[int, Image.Image, Prediction], None], images: tuple[tuple[int, Picture], ...]

@@ -269,9 +269,7 @@ def _traced(graph: Graph, input_: Input) -> bytes:
     if weights > LARGEST:
         raise UserError(f"{weights / 2**30:.1f} GB of weights do not fit into one ONNX file, which holds 2 GB")
     size = graph.features.image_size
-    example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-    if input_ == "float32":
-        example = torch.zeros((2, 3, size, size))
+    shape = (2, size, size, 3) if input_ == "uint8" else (2, 3, size, size)
     names = ["anomaly_map", "pred_score"]
     with TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         # It is deprecated, but its successor needs a further package (onnxscript), and it warns of shapes that it takes
@@ -280,7 +278,7 @@ def _traced(graph: Graph, input_: Input) -> bytes:
         path = Path(folder, "graph.onnx")
         torch.onnx.export(
             graph.eval(),
-            (example,),
+            (torch.zeros(shape, dtype=getattr(torch, input_)),),
             path,
             dynamo=False,
             opset_version=OPSET,

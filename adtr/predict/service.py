@@ -9,8 +9,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +66,9 @@ class Found(BaseModel):
     overlay: str | None  # a PNG, base64
 
 
-class Health(BaseModel):
-    """That the service answers, and how many images are in work or wait."""
-
-    status: str
-    images: int
-
-
-def application(detector: Detector, run: dict[str, Any], ready: Callable[[], None]) -> FastAPI:
-    """The routes; `run` is what /version says besides threshold, digests and limits; `ready` is called at the start."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ready()
-        yield
-
-    app = FastAPI(title="adtr serve", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+def application(detector: Detector, run: dict[str, Any]) -> FastAPI:
+    """The routes; `run` is what /version says besides threshold, digests and limits."""
+    app = FastAPI(title="adtr serve", version=__version__, docs_url=None, redoc_url=None)
     one_at_a_time, images, seconds = asyncio.Lock(), 0, 1.0
 
     @app.middleware("http")
@@ -113,8 +100,9 @@ def application(detector: Detector, run: dict[str, Any], ready: Callable[[], Non
             images -= 1
 
     @app.get("/health")
-    async def health() -> Health:
-        return Health(status="ok", images=images)
+    async def health() -> dict[str, str | int]:
+        """That the service answers, and how many images are in work or wait."""
+        return {"status": "ok", "images": images}
 
     @app.get("/version")
     async def version() -> dict[str, Any]:
@@ -214,14 +202,11 @@ def serve(run: Path, detector: Detector, host: str, port: int) -> None:
         raise UserError(f"{host}:{port}: cannot be listened on ({error}): choose others by --host and --port") from None
     with closing(listening):
         address = f"[{host}]" if ":" in host else host
-        app = application(
-            detector,
-            about(run, detector),
-            lambda: print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True),
-        )
         if not host.startswith("127.") and host not in ("localhost", "::1"):
             logger.warning("whoever reaches this address can use the service: it asks for no password")
+        app = application(detector, about(run, detector))
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which uvicorn raises again, once it has stopped
         with suppress(KeyboardInterrupt):
+            print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True)  # it listens already
             uvicorn.Server(config).run([listening])
