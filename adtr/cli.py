@@ -20,6 +20,7 @@ from adtr import __version__
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.paths import Paths
+from adtr.config.reader import read_as
 from adtr.config.schema import root_of
 from adtr.config.study import Run, resolve, studies
 from adtr.errors import UserError
@@ -512,10 +513,10 @@ def _status(_: Options, paths: Paths) -> None:
 
 
 def _cost(options: Options, paths: Paths) -> None:
-    from adtr.cost import assumptions, expected, read_cluster
+    from adtr.cost import Cluster, assumptions, expected
     from adtr.tables.specs import read_specs
 
-    plan, speeds = paths.plan, read_cluster(PARAMS / "cluster.yaml")
+    plan, speeds = paths.plan, read_as(PARAMS / "cluster.yaml", Cluster)
     if options.here:
         from adtr.speed import minutes_here
 

@@ -16,7 +16,6 @@ from tabulate import tabulate
 
 from adtr.config.methods import Model, Params
 from adtr.config.paths import Paths, Store
-from adtr.config.reader import read_as
 from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole
 from adtr.config.study import Plan, Run
 from adtr.tables.specs import experiments_of
@@ -32,7 +31,7 @@ class Images(NamedTuple):
 
 
 class Cluster(Section):
-    """How fast a cluster is taken to be."""
+    """How fast a cluster is taken to be, by params/cluster.yaml."""
 
     gpus: Whole = Field(description="of a job that computes with networks; 0 on a cluster without")
     start: Number = Field(gt=0, description="seconds of a process before its work begins")
@@ -49,15 +48,6 @@ class Cluster(Section):
     def minutes(self, seconds: float, attempt: int = 1) -> int:
         """What to ask of the queue for a job that should take so long; more at each attempt."""
         return min(attempt * math.ceil(self.margin * (self.start + seconds) / 60), self.longest)
-
-
-def read_cluster(path: Path) -> Cluster:
-    """The speeds of params/cluster.yaml.
-
-    Raises:
-        UserError: with every error in it.
-    """
-    return read_as(path, Cluster)
 
 
 def bank_images(params: Params, train: int) -> int:

@@ -18,6 +18,7 @@ from adtr.config import PARAMS
 from adtr.config.levels import parse_settings, short, suggestion
 from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, Store
+from adtr.config.reader import read_as
 from adtr.config.schema import FOLDERS, categories_in, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve, studies
 from adtr.data import findings
@@ -64,7 +65,7 @@ class Workflow:
         self.plots = [f"{self.paths.results}/{name}" for name in (*PLOTS, "plots/record.json")]
         forms = ("report.html", "report.md", "report.tex", "record.json")
         self.reports = [f"{self.paths.report}/{name}" for name in forms]
-        self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
+        self.cluster = read_as(PARAMS / "cluster.yaml", cost.Cluster)
         here = Path.cwd()
         self.params_folder = str(PARAMS.relative_to(here) if PARAMS.is_relative_to(here) else PARAMS)
         if {"{", "}"} & set(self.params_folder):

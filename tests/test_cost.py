@@ -10,8 +10,9 @@ import yaml
 from adtr import cost
 from adtr.cli import main
 from adtr.config.paths import Paths
+from adtr.config.reader import read_as
 from adtr.config.study import Run, resolve
-from adtr.cost import Cluster, Images, assumptions, read_cluster
+from adtr.cost import Cluster, Images, assumptions
 from adtr.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -121,7 +122,7 @@ def test_every_error_in_the_speeds_is_told(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump(SPEEDS | {"step": 0, "margin": 0.5, "typo": 1}))
     with pytest.raises(UserError) as told:
-        read_cluster(file)
+        read_as(file, Cluster)
     assert all(f"\n  {name}: " in str(told.value) for name in ("step", "margin", "typo"))
 
 

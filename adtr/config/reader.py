@@ -8,6 +8,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from adtr.errors import UserError
+from adtr.files import content_of
 
 T = TypeVar("T")
 
@@ -93,9 +94,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: the file is missing, cannot be read, is not YAML or not a mapping.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: not a file")
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(content_of(path).decode())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from adtr.data.sources import leaves_folder
 from adtr.errors import UserError
-from adtr.files import write_text
+from adtr.files import content_of, write_text
 
 Bar = Callable[..., Any]  # makes a tqdm
 
@@ -32,10 +32,9 @@ def is_unpacked(folder: Path, name: str, checksum: str) -> bool:
 
 def _record(folder: Path, name: str) -> Unpacked:
     """What `unpack_into` wrote down; nothing where that is missing or damaged."""
-    file = folder / f".fetched-{name}.json"
     try:
-        return Unpacked.model_validate_json(file.read_bytes() if file.is_file() else b"")
-    except ValueError:
+        return Unpacked.model_validate_json(content_of(folder / f".fetched-{name}.json"))
+    except (OSError, ValueError):
         return Unpacked(checksum="", members=[])
 
 

@@ -33,6 +33,7 @@ from adtr.features.backbones import Backbone, build
 from adtr.features.extract import _in_order as in_order
 from adtr.features.extract import batch_size, tokens_of
 from adtr.features.weights import weights_like
+from adtr.files import content_of
 from adtr.records import Record
 from adtr.train.context import method_of
 from adtr.train.run import read_model
@@ -298,9 +299,7 @@ def open_image(image: Picture) -> Image.Image:
             raise UserError(f"an array of shape {image.shape}, {image.dtype}: RGB (H, W, 3) uint8 is expected")
         return Image.fromarray(image)
     try:
-        if not Path(image).is_file():  # a pipe would block
-            raise UserError(f"{shown(image)}: not readable (no such file, a pipe or a folder)")
-        content = Path(image).read_bytes()
+        content = content_of(Path(image))
         check_format(content, str(image))
         return decode_file(content, shown(image))
     except (OSError, ValueError) as error:  # a NUL in its name is a ValueError
