@@ -32,7 +32,7 @@ lint: install  ## style, types
 	mypy
 	snakefmt --check Snakefile workflow
 
-FAST = -n 2 --dist loadfile -m 'not pipeline and not slurm and not dvc and not faults'
+FAST = -n 2 --dist loadfile -m 'not pipeline and not slurm and not dvc and not faults and not browser'
 
 unit: install  ## the fast tests
 	pytest -q $(FAST)
@@ -40,8 +40,8 @@ unit: install  ## the fast tests
 coverage: install  ## the fast tests, and which lines they run: twice as long
 	pytest -q $(FAST) --cov=adtr --cov-report=term:skip-covered
 
-whole: install  ## the study `smoke` from end to end, and with DVC
-	pytest -q -rs -n 2 --dist loadfile -m '(pipeline or dvc or faults) and not slurm and not slow'
+whole: install  ## the study `smoke` from end to end, and with DVC; the pages in a browser
+	pytest -q -rs -n 2 --dist loadfile -m '(pipeline or dvc or faults or browser) and not slurm and not slow'
 
 test-faults: install  ## every stage killed, starved, fed with damaged files and bad inputs: 800 times
 	ADTR_FAULTS=all pytest -q -m faults

@@ -2,8 +2,7 @@
 
 A record is JSON beside the files, written last: plain values, `files` (the sha256 of each file by its name) and
 `sha256`, its own. A file that is not the one of its record, or has none, is refused by name, so that no number of a
-report rests on bytes that were damaged, exchanged or edited. Of a record, too, every byte counts: it is as it was
-written.
+report rests on bytes that were damaged, exchanged or edited. Of a record itself every byte counts, too.
 """
 
 import hashlib

@@ -17,7 +17,9 @@ CONTENTS = {"metrics.csv": b"metric,value\nimage_auroc,97.9\n", "maps.npy": byte
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
-    records.write(tmp_path / "evaluation.json", {"model": "ab12", "shape": (2, 3), "score": 1e-9, "name": "é"}, CONTENTS)
+    records.write(
+        tmp_path / "evaluation.json", {"model": "ab12", "shape": (2, 3), "score": 1e-9, "name": "é"}, CONTENTS
+    )
     return tmp_path / "evaluation.json"
 
 

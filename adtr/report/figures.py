@@ -11,6 +11,7 @@ from PIL import Image
 
 from adtr.config.study import Plan, run_folder
 from adtr.figures import dataset_kinds, explained, kinds_of
+from adtr.files import digest
 from adtr.records import Record
 from adtr.report.runs import Row
 from adtr.tables.render import listed
@@ -45,7 +46,7 @@ def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row
     values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
     record = Record(results / "figures/datasets" / dataset / "record.json")
     kinds = [kind for kind in _drawn(dataset_kinds(plan, dataset), record) if kind != "tsne" or masks]
-    return [_figure(kind, record, plan.datasets[dataset].title, dataset, values) for kind in kinds]
+    return [_figure(kind, record, plan.datasets[dataset].title, [dataset], values) for kind in kinds]
 
 
 def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: Path) -> Row:
@@ -67,8 +68,8 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
     record = Record(results / "figures/categories" / dataset / category / "record.json")
     drawn = _drawn(kinds_of(plan, dataset), record)
     kinds = [kind for kind in drawn if kind in CAPTIONS and (kind != "pro" or masks)]
-    name = f"{dataset}-{category}"
-    figures = [_figure(kind, record, category, name, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
+    names = [dataset, category]
+    figures = [_figure(kind, record, category, names, values) for kind in sorted(kinds, key=[*CAPTIONS].index)]
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
     return {"category": category, "seed": seed, "counts": counts, "figures": figures}
 
@@ -78,14 +79,20 @@ def _drawn(kinds: Iterable[str], record: Record) -> list[str]:
     return [kind for kind in kinds if f"{kind}.png" in record.files]
 
 
-def _figure(kind: str, record: Record, subject: str, name: str, values: Row) -> Row:
+def _figure(kind: str, record: Record, subject: str, of: list[str], values: Row) -> Row:
     path = record.check(f"{kind}.png")
     drawn = {form: record.check(f"{kind}.{form}") for form in ("svg", "pdf") if kind not in PHOTOGRAPHS}
     caption = CAPTIONS[kind].format(**values)
     alt = f"{subject}: {caption.partition('. ')[0].rstrip('.')}"
-    file = re.sub(r"[^A-Za-z0-9_-]", "_", f"{name}-{kind}") + (".jpg" if kind in PHOTOGRAPHS else ".png")
+    file = file_name(*of, kind) + (".jpg" if kind in PHOTOGRAPHS else ".png")
     names = {"kind": kind, "path": path, "drawn": drawn, "subject": subject, "question": QUESTION_OF[kind]}
     return names | {"caption": caption, "alt": alt, "file": f"figures/{file}"}
+
+
+def file_name(*parts: str) -> str:
+    """A name that LaTeX reads, of letters, digits, hyphens and underscores, and that no other parts have."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", "-".join(parts))
+    return name if all(re.fullmatch(r"\w+", part, re.ASCII) for part in parts) else f"{name}-{digest(parts)[:8]}"
 
 
 def selection(sections: Iterable[Row]) -> list[Row]:

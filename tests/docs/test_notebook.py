@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 
+pytestmark = pytest.mark.pipeline
 NOTEBOOK = Path(__file__).parents[2] / "docs/predict.ipynb"
 
 

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -20,7 +20,6 @@ from adtr import Detector
 from adtr.predict import service
 
 Make = Callable[..., Path]  # the fixture `made`
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def started(run: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
@@ -146,46 +145,42 @@ def test_an_interrupt_and_a_taken_port(made: Make, address: str) -> None:
         started(made("padim"), "--port", port)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not tried")
 @pytest.mark.parametrize("calibration", [0.5, 0.0], ids=["with a threshold", "without"])
-def test_the_page(calibration: float, made: Make, image: Path, tmp_path: Path) -> None:
+def test_the_page(browser: Any, calibration: float, made: Make, image: Path, tmp_path: Path) -> None:
     """Files chosen and dropped, the slider, an error; no request to others, no message on the console."""
-    playwright = pytest.importorskip("playwright.sync_api")
     process, address = started(made("padim", calibration))
     (tmp_path / "notes.png").write_text("not an image")
     try:
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = browser.new_page()
-            page.set_default_timeout(120_000)
-            asked, said = list[str](), list[str]()
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("console", lambda message: said.append(message.text))
-            page.goto(address)
-            page.keyboard.press("Tab")
-            assert page.evaluate("document.activeElement.id") == "files"  # Enter opens the browser's own dialogue
-            page.locator("#files").set_input_files(image)
-            page.wait_for_selector("article")
-            score = Detector.load(made("padim", calibration)).predict(image)[0].pred_score
-            verdict = page.locator("article .verdict")
-            assert f"score {score:.4g}"[:9] in verdict.inner_text()
-            assert verdict.inner_text().startswith("Anomalous" if calibration else ("Anomalous", "Normal"))
-            for picture in page.locator("article img").all():
-                picture.evaluate("picture => picture.decode()")
-            page.locator("#threshold").focus()
-            page.keyboard.press("End")
-            assert verdict.inner_text().startswith("Normal")
-            page.keyboard.press("Home")
-            assert verdict.inner_text().startswith("Anomalous")
-            assert page.locator("#count").inner_text() == "1 of 1 anomalous"
-            assert page.locator("#reset").is_visible() == bool(calibration)
-            assert said == []
-            _drop(page, image, tmp_path / "notes.png")
-            page.wait_for_selector("#status.error")
-            assert page.locator("#status").inner_text().startswith("notes.png: the body is not a PNG")
-            assert page.locator("article").count() == 2
-            assert all(url.startswith((address, "data:", f"blob:{address}")) for url in asked)
-            browser.close()
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        asked, said = list[str](), list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(address)
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "files"  # Enter opens the browser's own dialogue
+        page.locator("#files").set_input_files(image)
+        page.wait_for_selector("article")
+        score = Detector.load(made("padim", calibration)).predict(image)[0].pred_score
+        verdict = page.locator("article .verdict")
+        assert f"score {score:.4g}"[:9] in verdict.inner_text()
+        assert verdict.inner_text().startswith("Anomalous" if calibration else ("Anomalous", "Normal"))
+        for picture in page.locator("article img").all():
+            picture.evaluate("picture => picture.decode()")
+        page.locator("#threshold").focus()
+        page.keyboard.press("End")
+        assert verdict.inner_text().startswith("Normal")
+        page.keyboard.press("Home")
+        assert verdict.inner_text().startswith("Anomalous")
+        assert page.locator("#count").inner_text() == "1 of 1 anomalous"
+        assert page.locator("#reset").is_visible() == bool(calibration)
+        assert said == []
+        _drop(page, image, tmp_path / "notes.png")
+        page.wait_for_selector("#status.error")
+        assert page.locator("#status").inner_text().startswith("notes.png: the body is not a PNG")
+        assert page.locator("article").count() == 2
+        assert all(url.startswith((address, "data:", f"blob:{address}")) for url in asked)
+        page.close()
     finally:
         process.terminate()
         assert process.communicate(timeout=60)[1] == ""

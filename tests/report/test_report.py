@@ -20,7 +20,6 @@ import findings
 import noisy
 import numpy as np
 import pandas as pd
-import playwright.sync_api as playwright
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from matplotlib import pyplot as plt
@@ -51,7 +50,6 @@ MASKED = ["image_auroc", "pixel_auroc", "aupro"]
 UNMASKED = ["image_auroc", "image_auroc_all"]
 PIXEL = "UklGRhoAAABXRUJQVlA4TA4AAAAvAAAAAAfQ//73v/+BiOh/AAA="  # WebP in base64
 SCORES = {"adtr": [1, 2, 3, 4], "padim": [1, 2, 3, 4], "spade": [4, 3, 2, 1]}  # of images 1 to 4; 2 and 4 are anomalous
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 STUDY = """
@@ -539,6 +537,16 @@ def test_a_copied_picture_is_small_and_of_a_kind_that_latex_reads(tmp_path: Path
             assert (image.format, image.size) == (form, (1800, 600))
 
 
+def test_figures_of_other_names_are_other_files() -> None:
+    """Where letters are not LaTeX's, or a hyphen stands where parts could end."""
+    names = ["a", "b", "a-b", "a.b", "a_b", "螺丝", "瓶子", "é", "è", "", "a b"]
+    parts = [(dataset, category) for dataset in names for category in names] + [(name,) for name in names]
+    files = [figures.file_name(*each, "dots") for each in parts]
+    assert len({file.casefold() for file in files}) == len(parts)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", file) for file in files)
+    assert figures.file_name("mvtec", "metal_nut", "maps") == "mvtec-metal_nut-maps"
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not on the PATH")
 def test_the_print_compiles_where_it_lies_and_fits_its_page(made: Made, tmp_path: Path) -> None:
     alone = shutil.copytree(made.folder / "reports/smoke", tmp_path / "alone")
@@ -584,14 +592,6 @@ def test_the_examples_follow_the_order_of_the_scores(scores: list[float], said: 
 
 
 # The page in a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: the page's script is not tried")
-    with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture
