@@ -18,6 +18,9 @@ from adtr.train.loop import autocast, piece_size, seeded
 from adtr.train.step import Step
 
 ROUNDS = 2  # timed, after one that is not
+REPORT = 25  # s of tables, figures and the report of a small study
+START = 4  # s of a process before its work begins, on a machine at work
+BASELINE, EVALUATION = 20, 60  # images/s
 
 
 def minutes_here(plan: Plan, speeds: cost.Cluster) -> tuple[float, int]:
@@ -30,11 +33,6 @@ def minutes_here(plan: Plan, speeds: cost.Cluster) -> tuple[float, int]:
     for seconds in jobs:  # the longest first, each to the core that is free first
         loads[loads.index(min(loads))] += seconds
     return (max(loads) + REPORT) / 60, cores
-
-
-REPORT = 25  # s of tables, figures and the report of a small study
-START = 4  # s of a process before its work begins, on a machine at work
-BASELINE, EVALUATION = 20, 60  # images/s
 
 
 def _measured(plan: Plan) -> dict[str, float]:

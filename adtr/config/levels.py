@@ -13,8 +13,6 @@ from adtr.config.schema import Name, Section
 from adtr.errors import UserError
 
 Flat = dict[str, tuple[Any, str]]  # dotted key -> (value, the file that set it)
-
-
 MOST = 200  # signs of a value in a message
 A_NAME = "a name is of letters, digits, _ . and -, in quotes where it reads as a number"
 _NAME = TypeAdapter(Name)

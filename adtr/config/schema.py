@@ -170,8 +170,6 @@ CLASSES = {  # of the layouts that have no others
     "cifar100": FINE.split(),
     "elpv": ["mono", "poly"],
 }
-
-
 FOLDERS = {  # layouts of a folder a category, with masks, and what such a folder holds
     "mvtec": "train/good",
     "btad": "train/ok",

@@ -41,6 +41,10 @@ from adtr.train.run import read_model
 logger = logging.getLogger(__name__)
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray  # an array is RGB (H, W, 3) uint8
 Region = tuple[int, int, int, int, int]  # left, top, right, bottom (the last two beyond the region), area, all in px
+NO_THRESHOLD = (
+    "held out no images to set a threshold by, so scores have no labels: train it with threshold.calibration 0.2 "
+    "(in `set` of its study, or --set 'threshold.calibration=0.2'), docs/thresholds.md"
+)
 
 
 @dataclass(frozen=True)
@@ -256,12 +260,6 @@ class Detector:
             score = self.params.score
             own = image_scores(maps, features.image_size, score.pooling)[score.image_score].to_numpy()
         return maps, own
-
-
-NO_THRESHOLD = (
-    "held out no images to set a threshold by, so scores have no labels: train it with threshold.calibration 0.2 "
-    "(in `set` of its study, or --set 'threshold.calibration=0.2'), docs/thresholds.md"
-)
 
 
 def _params(run: Path, trained: dict[str, Any], evaluated: dict[str, Any]) -> Params:

@@ -66,6 +66,13 @@ class Found(BaseModel):
     overlay: str | None  # a PNG, base64
 
 
+class Health(BaseModel):
+    """That the service answers, and how many images are in work or wait."""
+
+    status: str
+    images: int
+
+
 def application(detector: Detector, run: dict[str, Any]) -> FastAPI:
     """The routes; `run` is what /version says besides threshold, digests and limits."""
     app = FastAPI(title="adtr serve", version=__version__, docs_url=None, redoc_url=None)
@@ -100,9 +107,8 @@ def application(detector: Detector, run: dict[str, Any]) -> FastAPI:
             images -= 1
 
     @app.get("/health")
-    async def health() -> dict[str, str | int]:
-        """That the service answers, and how many images are in work or wait."""
-        return {"status": "ok", "images": images}
+    async def health() -> Health:
+        return Health(status="ok", images=images)
 
     @app.get("/version")
     async def version() -> dict[str, Any]:
