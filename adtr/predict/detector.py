@@ -7,11 +7,11 @@ import io
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from adtr.errors import UserError
 from adtr.evaluate import conformal
 from adtr.evaluate.measure import LEAST, colour_scale, image_scores, raw_scores, upsampled
 from adtr.features.backbones import Backbone, build
-from adtr.features.extract import _in_order as in_order
 from adtr.features.extract import batch_size, tokens_of
 from adtr.features.weights import weights_like
 from adtr.files import content_of
@@ -224,12 +223,18 @@ class Detector:
         count = max(LEAST, batch_size(self.params.features.image_size, self.device))
         numbered = enumerate(images)
         groups = iter(lambda: tuple(islice(numbered, count)), ())
+        waiting: deque[Future[list[Prediction | UserError]]] = deque()
         # As at extraction and evaluation, a thread of one core: the bits do not depend on how many there are
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from chain.from_iterable(in_order(pool, partial(self._group, then), groups, 2 * self.threads))
+            for group in groups:
+                waiting.append(pool.submit(self._group, group, then))
+                if len(waiting) > 2 * self.threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
 
     def _group(
-        self, then: Callable[[int, Image.Image, Prediction], None], images: tuple[tuple[int, Picture], ...]
+        self, images: tuple[tuple[int, Picture], ...], then: Callable[[int, Image.Image, Prediction], None]
     ) -> list[Prediction | UserError]:
         began = time.perf_counter()
         opened = [_opened(image) for _, image in images]
