@@ -20,6 +20,7 @@ from adtr import __version__
 from adtr.config import PARAMS
 from adtr.config.levels import parse_settings
 from adtr.config.paths import Paths
+from adtr.config.reader import read_as
 from adtr.config.schema import root_of
 from adtr.config.study import Run, resolve, studies
 from adtr.errors import UserError
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
         job = (os.environ.get(name, "?") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES"))
         logger.info("Slurm job %s on %s, CUDA_VISIBLE_DEVICES=%s", *job)
     try:
-        options.call(*_arguments(options))
+        studied = [Paths(resolve(options.study, settings=parse_settings(options.set)))] if "study" in options else []
+        options.call(options, *studied)
     except (UserError, OSError) as error:
         sys.exit(f"adtr {options.command}: {error}")
     except KeyboardInterrupt:
@@ -96,10 +98,6 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = add("evaluate", _evaluate, "score the test images of a run and measure it", target=RUN)
     evaluate.add_argument("--threads", type=_positive, default=1, help="CPU threads [1]")
     differences = add("differences", _differences, "draw feature difference vectors of a run's test images", target=RUN)
-    for stage in (features, train, evaluate, differences):
-        stage.add_argument(
-            "--device", default="auto", help="cpu, cuda, cuda:NUMBER, or auto: a GPU where there is one [auto]"
-        )
 
     predict = add("predict", _predict, "score new images with a trained run: labels, anomaly maps, overlays",
                   "adtr predict results/mine/runs/line4/adtr/a/0 /data/today --output out")  # fmt: skip
@@ -120,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--output", type=Path, required=True, help="the folder of predictions.csv and overlays/")
     predict.add_argument("--maps", action="store_true", help="write the anomaly maps, too: maps/NAME.npy")
     predict.add_argument("--threads", type=_positive, help="images in work at once, same scores [one a core]")
-    for parser_ in (predict, serve):
-        parser_.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one [auto]")
+    for stage in (features, train, evaluate, differences, predict, serve):
+        stage.add_argument("--device", default="auto", help="cpu, cuda[:NUMBER], or auto: a GPU if there is one [auto]")
     export.add_argument("--format", choices=["onnx"], default="onnx", help="[onnx]")
     export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write")
     export.add_argument("--input", dest="input_", choices=["uint8", "float32"], default="uint8", help="uint8: RGB "
@@ -172,34 +170,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _finite(text: str) -> float:
+def _between(low: float, high: float, what: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    if not low < number < high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return number
 
 
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
-    return rate
+_finite = partial(_between, -math.inf, math.inf, "a number")
+_rate = partial(_between, 0, 1, "a number between 0 and 1")
 
 
 # What a command names
-
-
-def _arguments(options: Options) -> list[Any]:
-    """What the function of a subcommand is called with: the options, and the files of a study if it asks for one."""
-    if "study" not in options:
-        return [options]
-    return [options, Paths(resolve(options.study, settings=parse_settings(options.set)))]
 
 
 def _needed(options: Options, path: Path, stage: str, target: str) -> Path:
@@ -528,10 +513,10 @@ def _status(_: Options, paths: Paths) -> None:
 
 
 def _cost(options: Options, paths: Paths) -> None:
-    from adtr.cost import assumptions, expected, read_cluster
+    from adtr.cost import Cluster, assumptions, expected
     from adtr.tables.specs import read_specs
 
-    plan, speeds = paths.plan, read_cluster(PARAMS / "cluster.yaml")
+    plan, speeds = paths.plan, read_as(PARAMS / "cluster.yaml", Cluster)
     if options.here:
         from adtr.speed import minutes_here
 

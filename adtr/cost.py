@@ -5,20 +5,19 @@ Arithmetic on parameters and numbers of images with the speeds of params/cluster
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import Field
 from tabulate import tabulate
 
 from adtr.config.methods import Model, Params
 from adtr.config.paths import Paths, Store
-from adtr.config.reader import read_yaml
-from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole, problems
+from adtr.config.schema import Dataset, Features, Number, Positive, Section, Whole
 from adtr.config.study import Plan, Run
-from adtr.errors import UserError
 from adtr.tables.specs import experiments_of
 
 CHANNELS = 1000  # of a token, at most
@@ -32,7 +31,7 @@ class Images(NamedTuple):
 
 
 class Cluster(Section):
-    """How fast a cluster is taken to be."""
+    """How fast a cluster is taken to be, by params/cluster.yaml."""
 
     gpus: Whole = Field(description="of a job that computes with networks; 0 on a cluster without")
     start: Number = Field(gt=0, description="seconds of a process before its work begins")
@@ -46,27 +45,9 @@ class Cluster(Section):
     memory: Positive = Field(description="MB of a process before it reads features")
     images: dict[str, Images] = Field(description="of a category by layout, where no manifest tells")
 
-    def expected(self, dataset: Dataset) -> Images:
-        """Of a category of a data set that was not indexed yet."""
-        if dataset.generated:
-            return Images(dataset.generated.images, dataset.generated.images)
-        return self.images[dataset.layout]
-
     def minutes(self, seconds: float, attempt: int = 1) -> int:
         """What to ask of the queue for a job that should take so long; more at each attempt."""
         return min(attempt * math.ceil(self.margin * (self.start + seconds) / 60), self.longest)
-
-
-def read_cluster(path: Path) -> Cluster:
-    """The speeds of params/cluster.yaml.
-
-    Raises:
-        UserError: with every error in it.
-    """
-    try:
-        return Cluster.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UserError("\n  ".join([f"{path}:", *problems(error)])) from None
 
 
 def bank_images(params: Params, train: int) -> int:
@@ -77,10 +58,11 @@ def bank_images(params: Params, train: int) -> int:
 
 def images_of(dataset: Dataset, manifest: Path, cluster: Cluster) -> Images:
     """The images of a category: those of its manifest, or as many as expected where there is none yet."""
-    try:
-        return _counted(manifest) if manifest.is_file() else cluster.expected(dataset)
-    except ValueError:  # damaged: the stages that read it refuse it
-        return cluster.expected(dataset)
+    with suppress(ValueError):  # damaged: the stages that read it refuse it
+        if manifest.is_file():
+            return _counted(manifest)
+    made = dataset.generated
+    return Images(made.images, made.images) if made else cluster.images[dataset.layout]
 
 
 @cache
@@ -149,7 +131,8 @@ def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
     Args:
         specs: the paper's tables, params/tables.yaml.
     """
-    runs, stores = _runs(plan, cluster), _stores(plan, cluster)
+    runs = _summed((*run[:2], seconds) for run, seconds in run_seconds(plan, cluster).items())
+    stores = _summed((dataset, "(features)", seconds) for dataset, seconds in store_seconds(plan, cluster))
     shown = pd.concat([stores, runs])
     jobs = int(stores.number.sum() + 2 * runs.number.sum())
     parts = [
@@ -165,11 +148,8 @@ def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:
 def assumptions(plan: Plan) -> str:
     """Which data sets are not indexed yet, so that their numbers of images are assumed; empty if there is none."""
     paths = Paths(plan)
-    unknown = [
-        names
-        for names in plan.categories()
-        if not plan.datasets[names[0]].generated and not paths.manifest(*names).is_file()
-    ]
+    real = (names for names in plan.categories() if not plan.datasets[names[0]].generated)
+    unknown = [names for names in real if not paths.manifest(*names).is_file()]
     if not unknown:
         return ""
     datasets = ", ".join(dict.fromkeys(dataset for dataset, _ in unknown))
@@ -189,28 +169,18 @@ def run_seconds(plan: Plan, cluster: Cluster) -> dict[Run, float]:
     return found
 
 
-def store_seconds(plan: Plan, cluster: Cluster) -> float:
-    """Seconds that the features of a study take."""
-    return float(_stores(plan, cluster).hours.sum() * 3600)
-
-
-def _runs(plan: Plan, cluster: Cluster) -> pd.DataFrame:
-    """Of each experiment on each data set: dataset, experiment, number of runs, hours."""
-    return _summed((*run[:2], 1, seconds / 3600) for run, seconds in run_seconds(plan, cluster).items())
-
-
-def _stores(plan: Plan, cluster: Cluster) -> pd.DataFrame:
-    """Of the features, which experiments share: dataset, experiment, number of stores, hours."""
+def store_seconds(plan: Plan, cluster: Cluster) -> list[tuple[str, float]]:
+    """Of each feature store of a study, which experiments share: its data set, and the seconds that it takes."""
     paths = Paths(plan)
-    return _summed(
-        (store.dataset, "(features)", 1, (cluster.start + extraction(paths, store, path.stem, cluster)) / 3600)
-        for path, store in paths.all_stores.items()
-    )
+    stores = paths.all_stores.items()
+    return [(store.dataset, cluster.start + extraction(paths, store, path.stem, cluster)) for path, store in stores]
 
 
-def _summed(rows: Iterable[tuple[str, str, int, float]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["dataset", "experiment", "number", "hours"])
-    return table.groupby(["dataset", "experiment"], sort=False, as_index=False).sum()
+def _summed(rows: Iterable[tuple[str, str, float]]) -> pd.DataFrame:
+    """Of jobs, their data set, experiment and seconds: dataset, experiment, number of jobs, hours."""
+    table = pd.DataFrame(rows, columns=["dataset", "experiment", "seconds"]).assign(number=1)
+    table["hours"] = table.seconds / 3600
+    return table.groupby(["dataset", "experiment"], sort=False, as_index=False)[["number", "hours"]].sum()
 
 
 def _tables(plan: Plan, runs: pd.DataFrame, specs: Mapping[str, Any]) -> pd.DataFrame:

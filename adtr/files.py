@@ -66,6 +66,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def content_of(path: Path) -> bytes:
+    """The content of a file; an OSError where there is none, of a folder, and of a pipe, which would block."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file")
+    return path.read_bytes()
+
+
 def saved(save: Callable[[IO[bytes]], object]) -> bytes:
     """What `save` puts into a file, in memory: on a full disk libraries hide its error."""
     content = io.BytesIO()

@@ -5,7 +5,6 @@ A record is JSON beside the files, written last: plain values, `files` (the sha2
 report rests on bytes that were damaged, exchanged or edited. Of a record itself every byte counts, too.
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -19,7 +18,7 @@ import pandas as pd
 import yaml
 
 from adtr.errors import UserError
-from adtr.files import digest, sha256, write_bytes, write_text
+from adtr.files import content_of, digest, sha256, write_bytes, write_text
 
 FORMULA = re.compile(r"'*[=+\-@\t]")  # a text so begins that a spreadsheet computes, or that has our mark
 MAKERS = {"manifests": "index", "run.json": "train", "evaluation.json": "evaluate"}
@@ -137,15 +136,6 @@ def _text(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=1) + "\n"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that holds a JSON object.
-
-    Raises:
-        UserError: it is missing, or holds anything else.
-    """
-    return _parsed(path, _read(path))
-
-
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
         values = json.loads(content.decode())
@@ -159,9 +149,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
 def _read(path: Path, record: Path | None = None) -> bytes:
     """The content of a file; the message of an error tells how to get the files of its record again."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would block
-            raise OSError(errno.EINVAL, "not a file")
-        return path.read_bytes()
+        return content_of(path)
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror}): {again(record or path, path.exists())}") from None
 

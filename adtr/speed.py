@@ -18,6 +18,9 @@ from adtr.train.loop import autocast, piece_size, seeded
 from adtr.train.step import Step
 
 ROUNDS = 2  # timed, after one that is not
+REPORT = 25  # s of tables, figures and the report of a small study
+START = 4  # s of a process before its work begins, on a machine at work
+BASELINE, EVALUATION = 20, 60  # images/s
 
 
 def minutes_here(plan: Plan, speeds: cost.Cluster) -> tuple[float, int]:
@@ -26,27 +29,23 @@ def minutes_here(plan: Plan, speeds: cost.Cluster) -> tuple[float, int]:
     torch.set_num_threads(1)
     here = speeds.model_copy(update=_measured(plan))
     jobs = sorted(cost.run_seconds(plan, here).values(), reverse=True)
-    loads = [cost.store_seconds(plan, here) / cores] * cores
+    loads = [sum(seconds for _, seconds in cost.store_seconds(plan, here)) / cores] * cores
     for seconds in jobs:  # the longest first, each to the core that is free first
         loads[loads.index(min(loads))] += seconds
     return (max(loads) + REPORT) / 60, cores
-
-
-REPORT = 25  # s of tables, figures and the report of a small study
-START = 4  # s of a process before its work begins, on a machine at work
-BASELINE, EVALUATION = 20, 60  # images/s
 
 
 def _measured(plan: Plan) -> dict[str, float]:
     trained = next((params for params in plan.params.values() if params.trains), None)
     speeds: dict[str, float] = {"start": START, "step": 1e-3, "baseline": BASELINE, "evaluation": EVALUATION}
     speeds |= {"teraflops": _teraflops(trained)} if trained else {}
-    for features in (params.features for params in plan.params.values() if params.features.backbone != "pixels"):
+    extracted = (params.features for params in plan.params.values() if params.features.backbone != "pixels")
+    if features := next(extracted, None):
         backbone, side = build(features, None), features.image_size
         images = torch.rand(batch_size(side), 3, side, side)
         with torch.inference_mode():
             seconds = _timed(partial(backbone, images))
-        return speeds | {"features": len(images) / seconds * (side / 256) ** 2}
+        speeds["features"] = len(images) / seconds * (side / 256) ** 2
     return speeds
 
 

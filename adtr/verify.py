@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -74,22 +75,17 @@ def _checks(paths: Paths) -> Iterator[Callable[[], object]]:
 
 
 def _record(path: Path) -> Iterator[Callable[[], object]]:
-    """A check of each file of a record, if that is there."""
-    if not path.is_file():
-        return
-    try:
-        record = Record(path)
-    except UserError:
-        yield partial(Record, path)
-        return
-    if not record.files:
-        yield partial(_refuse, f"{path}: the record of something else, which has no files: {again(path)}")
-    for name in record.files:
-        yield partial(record.read, name)
+    """A check of a record that is there, and of each of its files."""
+    if path.is_file():
+        yield partial(_has_files, path)
+        with suppress(UserError):
+            record = Record(path)
+            yield from (partial(record.read, name) for name in record.files)
 
 
-def _refuse(message: str) -> None:
-    raise UserError(message)
+def _has_files(path: Path) -> None:
+    if not Record(path).files:
+        raise UserError(f"{path}: the record of something else, which has no files: {again(path)}")
 
 
 def _images(manifest: Path, root: Path) -> None:
@@ -130,9 +126,8 @@ def _evaluation(paths: Paths, run: Run) -> None:
         images, rows = ["image", "label", "split", "defect"], read_manifest(manifest)
         scores = evaluation.table("scores.csv", dtype=str, keep_default_na=False)
         if scores[images].to_csv() != rows.loc[rows.split.isin(SPLITS), images].reset_index(drop=True).to_csv():
-            raise UserError(
-                f"{evaluation.path.with_name('scores.csv')}: of other images or labels than {manifest}: {again}"
-            )
+            file = evaluation.path.with_name("scores.csv")
+            raise UserError(f"{file}: of other images or labels than {manifest}: {again}")
 
 
 def _differences(record: Path, run: Path) -> None:
@@ -142,10 +137,8 @@ def _differences(record: Path, run: Path) -> None:
 
 def _tables(paths: Paths) -> None:
     """Refuses a study's metrics that are not those of its runs."""
-    if (
-        tables_record(paths.results, PARAMS).read("../metrics.csv")
-        != as_csv(collect(paths.plan, paths.results)).encode()
-    ):
+    written = tables_record(paths.results, PARAMS).read("../metrics.csv")
+    if written != as_csv(collect(paths.plan, paths.results)).encode():
         raise UserError(f"{paths.results}/metrics.csv: not the metrics of the study's runs: make its tables again")
 
 
@@ -155,8 +148,7 @@ def _gallery(paths: Paths, record: Path, dataset: str, category: str) -> None:
     folder = paths.run(Run(dataset, plan.study.datasets[dataset][0], category, plan.study.seeds[0]))
     if (folder / "evaluation.json").is_file():
         scores = Record(folder / "evaluation.json").table("scores.csv", dtype={"image": str})
-        shown = {
-            (image["image"], image["score"]) for image in json.loads(Record(record).read("gallery.json"))["images"]
-        }
+        images = json.loads(Record(record).read("gallery.json"))["images"]
+        shown = {(image["image"], image["score"]) for image in images}
         if shown - set(zip(scores.image, scores.pred_score, strict=True)):
             raise UserError(f"{record.parent}: drawn of other scores than those of {folder}: remove it")

@@ -18,6 +18,7 @@ from adtr.config import PARAMS
 from adtr.config.levels import parse_settings, short, suggestion
 from adtr.config.methods import Params
 from adtr.config.paths import RESULTS, Paths, Store
+from adtr.config.reader import read_as
 from adtr.config.schema import FOLDERS, categories_in, root_of
 from adtr.config.study import PLOTS, Plan, Run, resolve, studies
 from adtr.data import findings
@@ -32,18 +33,7 @@ Wildcards = Any  # of Snakemake: an attribute for each wildcard
 # A message, or a traceback's end
 ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 DECODING = 16  # threads that decode images for a GPU; Snakemake gives no more than there are cores
-TARGETS = [
-    "all_tables",
-    "table1",
-    "table2",
-    "table3",
-    "table4",
-    "figures",
-    "report",
-    "all_features",
-    "all_runs",
-    "plots",
-]
+TARGETS = ["all_tables", *(f"table{n}" for n in (1, 2, 3, 4)), "figures", "report", "all_features", "all_runs", "plots"]
 PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
 
 
@@ -75,7 +65,7 @@ class Workflow:
         self.plots = [f"{self.paths.results}/{name}" for name in (*PLOTS, "plots/record.json")]
         forms = ("report.html", "report.md", "report.tex", "record.json")
         self.reports = [f"{self.paths.report}/{name}" for name in forms]
-        self.cluster = cost.read_cluster(PARAMS / "cluster.yaml")
+        self.cluster = read_as(PARAMS / "cluster.yaml", cost.Cluster)
         here = Path.cwd()
         self.params_folder = str(PARAMS.relative_to(here) if PARAMS.is_relative_to(here) else PARAMS)
         if {"{", "}"} & set(self.params_folder):
@@ -90,11 +80,7 @@ class Workflow:
 
     def runs(self, *names: str) -> list[str]:
         """Files of every run."""
-        return [f"{folder}/{name}" for folder in self._runs for name in names]
-
-    @cached_property
-    def _runs(self) -> list[Path]:
-        return [self.paths.run(run) for run in self.plan.runs()]
+        return [f"{folder}/{name}" for folder in map(self.paths.run, self.plan.runs()) for name in names]
 
     # Targets
 
@@ -169,8 +155,7 @@ class Workflow:
     def _bank(self, wildcards: Wildcards) -> tuple[tuple[str, str], Params]:
         """The first experiment that is trained with a bank of a data set, and its parameters."""
         for names, params in self.plan.params.items():
-            bank = self.paths.bank(*names, "")
-            if bank and bank[0].parts[-3:-1] == (wildcards.data, wildcards.bank):
+            if (bank := self.paths.bank(*names, "")) and bank[0].parts[-3:-1] == (wildcards.data, wildcards.bank):
                 return names, params
         raise UserError(
             f"no experiment of the study {self.name} has the anomalies {wildcards.bank} of {wildcards.data}"
@@ -214,9 +199,8 @@ class Workflow:
     # Runs
 
     def run(self, wildcards: Wildcards) -> Run:
-        """The run of the wildcard `run`."""
-        dataset, experiment, category, seed = wildcards.run.split("/")
-        return Run(dataset, experiment, category, int(seed))
+        """The run of the wildcard `run`; a UserError if the study has none of that name."""
+        return self.plan.run(wildcards.run)
 
     def params(self, wildcards: Wildcards) -> Params:
         return self.plan.params[self.run(wildcards)[:2]]
@@ -279,20 +263,18 @@ class Workflow:
         except UserError as error:
             return [str(error)]
 
-    def category_runs(self, wildcards: Wildcards) -> list[str]:
-        """The files of the runs that a category's figures show, and the confetti."""
+    def category_inputs(self, wildcards: Wildcards) -> list[str]:
+        """What a category's figures show: its images, the files of its runs, and the confetti."""
         from adtr.figures import confetti_of
 
         dataset, category = wildcards.dataset, wildcards.category
         experiments = self.plan.study.datasets[dataset]
         folders = [self.paths.run(Run(dataset, e, category, self.plan.study.seeds[0])) for e in experiments]
         files = ("scores.csv", "maps.npy", "curve.csv", "evaluation.json", "history.csv", "run.json")
-        noisy = confetti_of(self.plan, dataset)
-        bank = self.paths.bank(dataset, noisy, category) if noisy else None
-        return [str(folder / name) for folder in folders for name in files] + with_records(*(bank or ())[:1])
-
-    def category_manifest(self, wildcards: Wildcards) -> list[str]:
-        return with_records(self.paths.manifest(wildcards.dataset, wildcards.category))
+        noisy, manifests = confetti_of(self.plan, dataset), [self.paths.manifest(dataset, category)]
+        if noisy and (bank := self.paths.bank(dataset, noisy, category)):
+            manifests.append(bank[0])
+        return [str(folder / name) for folder in folders for name in files] + with_records(*manifests)
 
     def dataset_inputs(self, wildcards: Wildcards) -> list[str]:
         """What the figures of a data set show: the metrics, and difference vectors where there are masks."""
@@ -376,13 +358,12 @@ class Workflow:
             if not folder.is_dir():
                 indexed = (RESULTS / "manifests" / self.paths.keys[name]).is_dir()
                 found += [] if indexed else [f"{of.title}: {folder}"]
-            elif of.layout in FOLDERS and (
-                new := [c for c in of.categories if not self.paths.manifest(name, c).is_file()]
-            ):
-                there = categories_in(folder, of.layout)
-                absent = [category for category in new if category not in there]
-                known = listed(there) if there else f"no folder that holds {FOLDERS[of.layout]}"
-                found += [f"{of.title}: {listed(absent)} in {folder}, where there is {known}"] if absent else []
+            elif of.layout in FOLDERS:
+                new = [category for category in of.categories if not self.paths.manifest(name, category).is_file()]
+                there = categories_in(folder, of.layout) if new else []
+                if absent := [category for category in new if category not in there]:
+                    known = listed(there) if there else f"no folder that holds {FOLDERS[of.layout]}"
+                    found.append(f"{of.title}: {listed(absent)} in {folder}, where there is {known}")
         return found
 
     def missing_weights(self) -> list[str]:
@@ -443,8 +424,7 @@ def failures(folder: Path, since: float) -> list[str]:
     found = []
     for log in sorted(folder.rglob("*.log")):
         text = log.read_text(encoding="utf-8", errors="replace") if log.stat().st_mtime >= since else ""
-        messages = list(ERROR.finditer(text))
-        if messages:
+        if messages := list(ERROR.finditer(text)):
             found.append(f"{log}:\n  {text[messages[-1].start() :].strip()}")
     return found
 

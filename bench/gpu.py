@@ -39,9 +39,10 @@ from torch.utils.flop_counter import flop_registry
 from training import CHANNELS, our_step, plain_step
 
 from adtr.config.methods import Train
+from adtr.config.reader import read_as
 from adtr.config.schema import Features
 from adtr.config.study import resolve
-from adtr.cost import read_cluster, steps_of
+from adtr.cost import Cluster, steps_of
 from adtr.features.backbones import Backbone, build
 from adtr.features.extract import batch_size, extract, normalized, tokens_of
 from adtr.files import sha256
@@ -310,13 +311,13 @@ def steps_of_the_paper() -> Counter[Shape]:
 
     A category has as many images as params/cluster.yaml expects; a CNN's step counts as a transformer's.
     """
-    plan, cluster = resolve("paper"), read_cluster(Path("params/cluster.yaml"))
+    plan, cluster = resolve("paper"), read_as(Path("params/cluster.yaml"), Cluster)
     steps: Counter[Shape] = Counter()
     for (dataset, _), params in plan.params.items():
         if params.method in ("adtr", "adtr_plus"):
             definition = plan.datasets[dataset]
             shape = Shape(params.train.batch_size, params.features.grid_size**2)
-            each = steps_of(params, cluster.expected(definition).train)
+            each = steps_of(params, cluster.images[definition.layout].train)
             steps[shape] += each * len(definition.categories)
     return steps
 

@@ -10,8 +10,9 @@ import yaml
 from adtr import cost
 from adtr.cli import main
 from adtr.config.paths import Paths
-from adtr.config.study import resolve
-from adtr.cost import Cluster, Images, assumptions, read_cluster
+from adtr.config.reader import read_as
+from adtr.config.study import Run, resolve
+from adtr.cost import Cluster, Images, assumptions
 from adtr.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -111,16 +112,17 @@ def test_the_plan_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_hours_grow_with_the_epochs() -> None:
     plans = [resolve("paper", ROOT / "params", {"train.epochs": epochs}) for epochs in (1000, 2000)]
-    short, long = (cost._runs(plan, CLUSTER).set_index(["dataset", "experiment"]).hours for plan in plans)
-    assert long["mvtec", "adtr"] > 1.5 * short["mvtec", "adtr"]
-    assert long["mvtec", "padim"] == short["mvtec", "padim"]
+    short, long = (cost.run_seconds(plan, CLUSTER) for plan in plans)
+    adtr, padim = (Run("mvtec", experiment, "screw", 0) for experiment in ("adtr", "padim"))
+    assert long[adtr] > 1.5 * short[adtr]
+    assert long[padim] == short[padim]
 
 
 def test_every_error_in_the_speeds_is_told(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump(SPEEDS | {"step": 0, "margin": 0.5, "typo": 1}))
     with pytest.raises(UserError) as told:
-        read_cluster(file)
+        read_as(file, Cluster)
     assert all(f"\n  {name}: " in str(told.value) for name in ("step", "margin", "typo"))
 
 

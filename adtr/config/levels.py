@@ -13,8 +13,6 @@ from adtr.config.schema import Name, Section
 from adtr.errors import UserError
 
 Flat = dict[str, tuple[Any, str]]  # dotted key -> (value, the file that set it)
-
-
 MOST = 200  # signs of a value in a message
 A_NAME = "a name is of letters, digits, _ . and -, in quotes where it reads as a number"
 _NAME = TypeAdapter(Name)
@@ -52,9 +50,7 @@ def unflatten(flat: Flat, errors: list[str]) -> dict[str, Any]:
                 errors.append(f"{flat[path][1]}: {path}: {parent} is a value, not a section")
                 break
         else:
-            if value == {}:  # changes nothing of what the section holds
-                node.setdefault(leaf, value)
-            else:
+            if value != {} or leaf not in node:  # {} changes nothing of what a section holds
                 node[leaf] = value
     return tree
 
@@ -123,8 +119,7 @@ class Errors(list[str]):
         """Raises all of them as one UserError, if there are any."""
         if self:
             unique = list(dict.fromkeys(self))
-            noun = "error" if len(unique) == 1 else "errors"
-            raise UserError("\n  ".join([f"{len(unique)} {noun} in {where}:", *unique]))
+            raise UserError("\n  ".join([f"{len(unique)} error{'s' * (len(unique) > 1)} in {where}:", *unique]))
 
 
 def _source_of(path: str, flat: Flat | None, default: str) -> str:

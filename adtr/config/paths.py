@@ -13,6 +13,7 @@ from adtr.config.schema import Dataset, Features, root_of
 from adtr.config.study import Plan, Run, run_folder
 from adtr.files import digest
 
+RESULTS = Path("results")
 FIRST_CLASS = {"cifar10": "airplane", "cifar100": "apple"}  # by layout; its manifest stands for all of them
 
 
@@ -41,9 +42,6 @@ def bank_key(params: Params) -> str:
     if params.adtr_plus.anomalies == "outliers":
         decisive, name = [params.outliers.model_dump(mode="json")], f"outliers-{params.outliers.count}"
     return f"{name}-{digest(decisive)[:8]}"
-
-
-RESULTS = Path("results")
 
 
 class Store(NamedTuple):
@@ -81,8 +79,7 @@ class Paths:
     @property
     def manifests(self) -> dict[str, Path]:
         """The manifests of the study's categories, by DATASET/CATEGORY."""
-        datasets = self.plan.datasets.items()
-        return {f"{name}/{c}": self.manifest(name, c) for name, dataset in datasets for c in dataset.categories}
+        return {"/".join(names): self.manifest(*names) for names in self.plan.categories()}
 
     def shortcuts(self, dataset: str, category: str) -> Path:
         """How far scores that know nothing of defects get on a category."""

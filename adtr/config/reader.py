@@ -2,11 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from adtr.errors import UserError
+from adtr.files import content_of
+
+T = TypeVar("T")
 
 NUMBERS = {  # how they are written
     "tag:yaml.org,2002:int": r"0|[1-9]\d*",
@@ -90,9 +94,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: the file is missing, cannot be read, is not YAML or not a mapping.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: not a file")
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(content_of(path).decode())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
@@ -102,3 +104,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: a mapping is expected")
     return content
+
+
+def read_as(path: Path, kind: type[T]) -> T:
+    """What a YAML file holds, as a type that pydantic can check.
+
+    Raises:
+        UserError: with every error in it.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(read_yaml(path))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise UserError("\n  ".join([f"{path}:", *problems])) from None

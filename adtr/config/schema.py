@@ -8,16 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from adtr.errors import UserError
 
@@ -179,8 +170,6 @@ CLASSES = {  # of the layouts that have no others
     "cifar100": FINE.split(),
     "elpv": ["mono", "poly"],
 }
-
-
 FOLDERS = {  # layouts of a folder a category, with masks, and what such a folder holds
     "mvtec": "train/good",
     "btad": "train/ok",
@@ -224,11 +213,6 @@ class Dataset(Section):
         if self.generated and self.layout not in ("mvtec", "cifar10", "cifar100"):
             raise ValueError(f"images are generated in the layouts mvtec, cifar10 and cifar100, not {self.layout}")
         return self
-
-
-def problems(error: ValidationError) -> list[str]:
-    """What is wrong with a file's content, as 'section.name: message'."""
-    return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
 
 
 def categories_in(root: Path, layout: str) -> list[str]:

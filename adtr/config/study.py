@@ -19,6 +19,14 @@ from adtr.config.reader import read_yaml
 from adtr.config.schema import CLASSES, FOLDERS, Dataset, Name, Section, Seed, Title, categories_in, root_of
 from adtr.errors import UserError
 
+STARTS = {"adtr_plus": ["adtr"], "residual": ["adtr", "adtr_plus"]}  # methods of the runs that a method starts from
+# What lies in results/ and reports/ beside the studies
+TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "shortcuts", "measured", "README.md"}
+# Files of a training; of an evaluation, beside those; of a study, for DVC
+TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
+EVALUATED = ["maps.npy", "scores.csv", "pixels.npz", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
+PLOTS = ["metrics.json", "plots/parameters.yaml", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
+
 
 class Experiment(Section):
     """A named departure from the recipe."""
@@ -57,9 +65,6 @@ class Run(NamedTuple):
 
     def __str__(self) -> str:
         return "/".join(map(str, self))
-
-
-STARTS = {"adtr_plus": ["adtr"], "residual": ["adtr", "adtr_plus"]}  # methods of the runs that a method starts from
 
 
 @dataclass(frozen=True)
@@ -137,10 +142,6 @@ class Plan:
             "params": {f"{d}/{e}": params.resolved() for (d, e), params in self.params.items()},
         }
         return yaml.safe_dump(content, sort_keys=False)
-
-
-# What lies in results/ and reports/ beside the studies
-TAKEN = {"generated", "manifests", "features", "confetti", "outliers", "shortcuts", "measured", "README.md"}
 
 
 def studies(folder: Path = PARAMS) -> list[str]:
@@ -303,12 +304,6 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
         errors.append(f"data set {name}: no folder in {dataset.root} holds {wanted}: set its root or layout")
     names = dataset.model_dump() | {"categories": found}
     return errors.check(Dataset, names, f"data set {name}: the folders of {dataset.root}") or dataset
-
-
-# Files of a training; of an evaluation, beside those; of a study, for DVC
-TRAINED = ["params.yaml", "model.safetensors", "history.csv", "snapshots.safetensors", "run.json"]
-EVALUATED = ["maps.npy", "scores.csv", "pixels.npz", "metrics.csv", "curve.csv", "calibration.csv", "evaluation.json"]
-PLOTS = ["metrics.json", "plots/parameters.yaml", "plots/categories.csv", "plots/training.csv", "plots/roc.csv"]
 
 
 def run_folder(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:

@@ -4,11 +4,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from adtr.config.reader import read_yaml
-from adtr.config.schema import Name, Section, problems
-from adtr.errors import UserError
+from adtr.config.reader import read_as
+from adtr.config.schema import Name, Section
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s{}\\<>\"]+$")]
 
@@ -52,10 +51,7 @@ def read_sources(path: Path) -> dict[str, Source]:
     Raises:
         UserError: with every error of the file in one message.
     """
-    try:
-        return TypeAdapter(dict[Name, Source]).validate_python(read_yaml(path))
-    except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {problem}" for problem in problems(error))) from None
+    return read_as(path, dict[Name, Source])
 
 
 def leaves_folder(name: str) -> bool:

@@ -1,6 +1,5 @@
 """Archives unpacked so that nothing is written outside their folder, and nothing half under a final name."""
 
-import json
 import shutil
 import stat
 import tarfile
@@ -9,28 +8,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from adtr.data.sources import leaves_folder
 from adtr.errors import UserError
-from adtr.files import write_text
-from adtr.records import read_json
+from adtr.files import content_of, write_text
 
 Bar = Callable[..., Any]  # makes a tqdm
+
+
+class Unpacked(BaseModel):
+    """What `unpack_into` writes down beside the members of an archive."""
+
+    checksum: str
+    members: list[str]
 
 
 def is_unpacked(folder: Path, name: str, checksum: str) -> bool:
     """Whether `unpack_into` has put the archive of that name and checksum into `folder`, and its members are there."""
     record = _record(folder, name)
-    return record.get("checksum") == checksum and all((folder / member).exists() for member in record["members"])
+    return record.checksum == checksum and all((folder / member).exists() for member in record.members)
 
 
-def _record(folder: Path, name: str) -> dict[str, Any]:
+def _record(folder: Path, name: str) -> Unpacked:
     """What `unpack_into` wrote down; nothing where that is missing or damaged."""
     try:
-        record = read_json(folder / f".fetched-{name}.json")
-    except UserError:
-        return {}
-    members = record.get("members")
-    return record if isinstance(members, list) and all(isinstance(member, str) for member in members) else {}
+        return Unpacked.model_validate_json(content_of(folder / f".fetched-{name}.json"))
+    except (OSError, ValueError):
+        return Unpacked(checksum="", members=[])
 
 
 def unpack_into(folder: Path, name: str, checksum: str, file: Path, bar: Bar) -> None:
@@ -48,13 +53,13 @@ def unpack_into(folder: Path, name: str, checksum: str, file: Path, bar: Bar) ->
         _unpack(file, staging, bar)
         members = sorted(path.name for path in staging.iterdir())
         present = [member for member in members if (folder / member).exists()]
-        if present and _record(folder, name).get("checksum") != checksum:
+        if present and _record(folder, name).checksum != checksum:
             raise UserError(
                 f"{folder} already holds {', '.join(present)}, not put there by `adtr fetch`: "
                 "use it as it is, or move it away and run the same command again"
             )
         place = folder if folder.exists() else staging  # a new folder gets its name when it is whole
-        write_text(place / f".fetched-{name}.json", json.dumps({"checksum": checksum, "members": members}))
+        write_text(place / f".fetched-{name}.json", Unpacked(checksum=checksum, members=members).model_dump_json())
         if place is staging:
             staging.rename(folder)
         else:

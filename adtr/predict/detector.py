@@ -32,6 +32,7 @@ from adtr.evaluate.measure import LEAST, colour_scale, image_scores, raw_scores,
 from adtr.features.backbones import Backbone, build
 from adtr.features.extract import batch_size, tokens_of
 from adtr.features.weights import weights_like
+from adtr.files import content_of
 from adtr.records import Record
 from adtr.train.context import method_of
 from adtr.train.run import read_model
@@ -39,6 +40,10 @@ from adtr.train.run import read_model
 logger = logging.getLogger(__name__)
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray  # an array is RGB (H, W, 3) uint8
 Region = tuple[int, int, int, int, int]  # left, top, right, bottom (the last two beyond the region), area, all in px
+NO_THRESHOLD = (
+    "held out no images to set a threshold by, so scores have no labels: train it with threshold.calibration 0.2 "
+    "(in `set` of its study, or --set 'threshold.calibration=0.2'), docs/thresholds.md"
+)
 
 
 @dataclass(frozen=True)
@@ -175,13 +180,12 @@ class Detector:
 
     def _calibrate(self, run: Path, scores: Any, false_alarms: float | None, asked: dict[str, float] | None) -> None:
         self.calibrated_on = len(scores)
-        if asked is None:
-            if false_alarms is not None:
-                raise UserError(f"{run} {NO_THRESHOLD}")
-            return
-        self.false_alarms = asked["false_alarms"] if false_alarms is None else false_alarms
-        self.threshold = conformal.threshold(scores.pred_score.to_numpy(), self.false_alarms)
-        self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), self.false_alarms)
+        if asked is not None:
+            self.false_alarms = asked["false_alarms"] if false_alarms is None else false_alarms
+            self.threshold = conformal.threshold(scores.pred_score.to_numpy(), self.false_alarms)
+            self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), self.false_alarms)
+        elif false_alarms is not None:
+            raise UserError(f"{run} {NO_THRESHOLD}")
 
     def scale_of(self, prediction: Prediction) -> tuple[float, float]:
         """The scale for the overlay of a prediction."""
@@ -217,38 +221,38 @@ class Detector:
             then: called with the place of each image, the image and its prediction, in the thread that made it.
         """
         count = max(LEAST, batch_size(self.params.features.image_size, self.device))
-        rest = iter(images)
-        groups = enumerate(iter(lambda: tuple(islice(rest, count)), ()))
+        numbered = enumerate(images)
+        groups = iter(lambda: tuple(islice(numbered, count)), ())
         waiting: deque[Future[list[Prediction | UserError]]] = deque()
         # As at extraction and evaluation, a thread of one core: the bits do not depend on how many there are
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for place, group in groups:
-                waiting.append(pool.submit(self._group, place * count, group, then))
+            for group in groups:
+                waiting.append(pool.submit(self._group, group, then))
                 if len(waiting) > 2 * self.threads:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
 
     def _group(
-        self, start: int, images: tuple[Picture, ...], then: Callable[[int, Image.Image, Prediction], None]
+        self, images: tuple[tuple[int, Picture], ...], then: Callable[[int, Image.Image, Prediction], None]
     ) -> list[Prediction | UserError]:
         began = time.perf_counter()
-        opened = [_opened(image) for image in images]
-        read = [(place, image) for place, image in enumerate(opened, start) if not isinstance(image, UserError)]
+        opened = [_opened(image) for _, image in images]
+        read = [(place, image) for place, image in enumerate(opened) if not isinstance(image, UserError)]
+        found: list[Any] = [*opened]  # predictions take the places of images, errors stay
         if not read:
-            return [image for image in opened if isinstance(image, UserError)]
+            return found
         size = self.params.features.image_size
         maps, scores = self._scores(np.stack([as_rgb(image, size) for _, image in read]))
         each = (time.perf_counter() - began) / len(read)
-        found: dict[int, Prediction] = {}
         for (place, image), map_, score in zip(read, maps, scores, strict=True):
             began = time.perf_counter()
             label = None if self.threshold is None else bool(score > self.threshold)
             sides = (image.height, image.width)
             fields = (float(score), self.threshold, label, map_, sides, self.pixel_threshold)
-            then(place, image, Prediction(*fields, milliseconds=1000 * each))
+            then(images[place][0], image, Prediction(*fields, milliseconds=1000 * each))
             found[place] = Prediction(*fields, milliseconds=1000 * (each + time.perf_counter() - began))
-        return [image if isinstance(image, UserError) else found[i] for i, image in enumerate(opened, start)]
+        return found
 
     def _scores(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, S, S, 3) uint8 to maps (N, G, G) and scores (N,), float32."""
@@ -261,12 +265,6 @@ class Detector:
             score = self.params.score
             own = image_scores(maps, features.image_size, score.pooling)[score.image_score].to_numpy()
         return maps, own
-
-
-NO_THRESHOLD = (
-    "held out no images to set a threshold by, so scores have no labels: train it with threshold.calibration 0.2 "
-    "(in `set` of its study, or --set 'threshold.calibration=0.2'), docs/thresholds.md"
-)
 
 
 def _params(run: Path, trained: dict[str, Any], evaluated: dict[str, Any]) -> Params:
@@ -304,15 +302,11 @@ def open_image(image: Picture) -> Image.Image:
             raise UserError(f"an array of shape {image.shape}, {image.dtype}: RGB (H, W, 3) uint8 is expected")
         return Image.fromarray(image)
     try:
-        if not Path(image).is_file():  # a pipe would block
-            raise UserError(f"{shown(image)}: not readable (no such file, a pipe or a folder)")
-        content = Path(image).read_bytes()
+        content = content_of(Path(image))
         check_format(content, str(image))
         return decode_file(content, shown(image))
-    except OSError as error:
-        raise UserError(f"{shown(image)}: not readable ({error.strerror})") from None
-    except ValueError as error:  # a NUL in its name
-        raise UserError(f"{shown(image)}: not readable ({error})") from None
+    except (OSError, ValueError) as error:  # a NUL in its name is a ValueError
+        raise UserError(f"{shown(image)}: not readable ({getattr(error, 'strerror', error)})") from None
 
 
 def _opened(image: Picture) -> Image.Image | UserError:

@@ -8,7 +8,7 @@ import importlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import zip_longest
 from pathlib import Path
@@ -269,9 +269,7 @@ def _traced(graph: Graph, input_: Input) -> bytes:
     if weights > LARGEST:
         raise UserError(f"{weights / 2**30:.1f} GB of weights do not fit into one ONNX file, which holds 2 GB")
     size = graph.features.image_size
-    example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-    if input_ == "float32":
-        example = torch.zeros((2, 3, size, size))
+    shape = (2, size, size, 3) if input_ == "uint8" else (2, 3, size, size)
     names = ["anomaly_map", "pred_score"]
     with TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         # It is deprecated, but its successor needs a further package (onnxscript), and it warns of shapes that it takes
@@ -280,7 +278,7 @@ def _traced(graph: Graph, input_: Input) -> bytes:
         path = Path(folder, "graph.onnx")
         torch.onnx.export(
             graph.eval(),
-            (example,),
+            (torch.zeros(shape, dtype=getattr(torch, input_)),),
             path,
             dynamo=False,
             opset_version=OPSET,
@@ -294,6 +292,7 @@ def _traced(graph: Graph, input_: Input) -> bytes:
 def _metadata(detector: Detector, input_: Input) -> dict[str, str]:
     """What a user of the file must know, as text by name."""
     params, size = detector.params, detector.params.features.image_size
+    sections = {name: value.model_dump(mode="json") for name, value in params if isinstance(value, Section)}
     pillow = f'.convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)'
     image = f"np.asarray(ImageOps.exif_transpose(Image.open(FILE)){pillow})[None]"
     if input_ == "float32":
@@ -301,7 +300,7 @@ def _metadata(detector: Detector, input_: Input) -> dict[str, str]:
         image = f"(({image} / np.float32(255) - np.float32({mean})) / np.float32({std})).transpose(0, 3, 1, 2)"
     values: dict[str, object] = {
         "method": params.method,
-        "params": json.dumps({name: section.model_dump(mode="json") for name, section in _sections(params)}),
+        "params": json.dumps(sections),
         "image": image,
         "threshold": detector.threshold,
         "pixel_threshold": detector.pixel_threshold,
@@ -310,10 +309,6 @@ def _metadata(detector: Detector, input_: Input) -> dict[str, str]:
         **detector.made_of,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _sections(params: Params) -> Iterator[tuple[str, Section]]:
-    return ((name, value) for name, value in params if isinstance(value, Section))
 
 
 def _package(name: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from adtr.data.findings import shown
 from adtr.data.manifest import SUFFIXES
 from adtr.errors import UserError
+from adtr.records import FORMULA
 
 UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)  # in the name of a file that we write
 LONGEST = 100  # characters of such a name
@@ -16,7 +17,7 @@ LONGEST = 100  # characters of such a name
 def cell(path: str | os.PathLike[str]) -> str:
     """A file's name for a table: no program takes it for a formula, and it still names the file."""
     text = shown(path)
-    return f"./{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"./{text}" if FORMULA.match(text) else text
 
 
 def images_of(words: Iterable[str], listed: bytes, output: Path) -> tuple[list[Path], list[str]]:

@@ -9,8 +9,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from adtr import __version__
+from adtr.config.study import Run
 from adtr.data.findings import FORMATS
 from adtr.data.images import decode_file
 from adtr.errors import UserError
@@ -38,7 +39,7 @@ BYTES = 32 << 20  # of an image as it comes
 PIXELS = 1 << 26  # of an image: 200 MB as RGB
 QUEUE = 8  # images at once: one is scored, the others wait or arrive
 SECONDS = 30  # that an image may take to arrive
-RUN = ("dataset", "experiment", "category", "seed")
+SHARED = ("pred_score", "threshold", "pred_label", "peak", "pixel_threshold")  # fields of Prediction and Found
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -72,15 +73,9 @@ class Health(BaseModel):
     images: int
 
 
-def application(detector: Detector, run: dict[str, Any], ready: Callable[[], None]) -> FastAPI:
-    """The routes; `run` is what /version says besides threshold, digests and limits; `ready` is called at the start."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ready()
-        yield
-
-    app = FastAPI(title="adtr serve", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+def application(detector: Detector, run: dict[str, Any]) -> FastAPI:
+    """The routes; `run` is what /version says besides threshold, digests and limits."""
+    app = FastAPI(title="adtr serve", version=__version__, docs_url=None, redoc_url=None)
     one_at_a_time, images, seconds = asyncio.Lock(), 0, 1.0
 
     @app.middleware("http")
@@ -172,11 +167,7 @@ def _found(detector: Detector, content: bytes, with_overlay: bool) -> Found:
         picture = drawn(image, found.token_map, detector.scale_of(found), found.pixel_threshold)
         png = base64.b64encode(saved(lambda file: picture.save(file, "PNG", compress_level=1))).decode()
     return Found(
-        pred_score=found.pred_score,
-        threshold=found.threshold,
-        pred_label=found.pred_label,
-        peak=found.peak,
-        pixel_threshold=found.pixel_threshold,
+        **{name: getattr(found, name) for name in SHARED},
         box=region and region[:4],
         area=region and region[4],
         width=image.width,
@@ -192,7 +183,7 @@ def about(run: Path, detector: Detector) -> dict[str, Any]:
     labels = evaluation.table("metrics.csv", dtype=str).iloc[0]
     tables = [evaluation.table(name).pred_score for name in ("scores.csv", "calibration.csv")]
     scores = [*np.concatenate(tables)] or [0.0, 1.0]
-    name = "/".join(str(labels[part]) for part in RUN if part in labels)
+    name = "/".join(str(labels[part]) for part in Run._fields if part in labels)
     features = detector.params.features
     return {
         "run": name,
@@ -217,14 +208,11 @@ def serve(run: Path, detector: Detector, host: str, port: int) -> None:
         raise UserError(f"{host}:{port}: cannot be listened on ({error}): choose others by --host and --port") from None
     with closing(listening):
         address = f"[{host}]" if ":" in host else host
-        app = application(
-            detector,
-            about(run, detector),
-            lambda: print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True),
-        )
         if not host.startswith("127.") and host not in ("localhost", "::1"):
             logger.warning("whoever reaches this address can use the service: it asks for no password")
+        app = application(detector, about(run, detector))
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which uvicorn raises again, once it has stopped
         with suppress(KeyboardInterrupt):
+            print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True)  # it listens already
             uvicorn.Server(config).run([listening])

@@ -111,13 +111,9 @@ def _summary(detector: Detector, table: pd.DataFrame, skipped: int, seconds: flo
     if detector.threshold is None:
         lines.append(f"no threshold: this run {NO_THRESHOLD}")
     else:
-        anomalous = int((table.pred_label == 1).sum())
-        source = "as given"
-        if detector.false_alarms is not None:
-            source = (
-                f"for at most {100 * detector.false_alarms:g} % false alarms, from {detector.calibrated_on} normal "
-            )
-            source += "images"
+        anomalous, rate, source = int((table.pred_label == 1).sum()), detector.false_alarms, "as given"
+        if rate is not None:
+            source = f"for at most {100 * rate:g} % false alarms, from {detector.calibrated_on} normal images"
         counts = f"{anomalous} anomalous, {len(table) - anomalous} normal"
         lines.append(f"{counts}: threshold {detector.threshold:.6g}, {source}")
     return "\n".join([*lines, f"written to {shown(output)}: predictions.csv and overlays/"])

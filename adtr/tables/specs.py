@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from adtr.config.reader import read_yaml
-from adtr.config.schema import Name, Positive, Section, Text, Title, problems
+from adtr.config.reader import read_as
+from adtr.config.schema import Name, Positive, Section, Text, Title
 from adtr.errors import UserError
 from adtr.files import sha256
 
@@ -50,10 +50,7 @@ def read_specs(params: Path) -> dict[str, dict[str, Any]]:
         UserError: a file is missing or of another shape.
     """
     path = params / "tables.yaml"
-    try:
-        checked = TypeAdapter(dict[Name, Spec]).validate_python(read_yaml(path))
-    except ValidationError as error:
-        raise UserError("\n  ".join([f"{path}:", *problems(error)])) from None
+    checked = read_as(path, dict[Name, Spec])
     if missing := {"table1", "table2", "table3", "table4"} - set(checked):
         raise UserError(f"{path}: {', '.join(sorted(missing))} expected")
     return {

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from adtr.config.paths import Paths
 from adtr.errors import UserError
-from adtr.files import write_text
+from adtr.files import content_of, write_text
 from adtr.train.lock import is_held
 from adtr.train.outdated import evaluated_otherwise, trained_otherwise
 
@@ -33,9 +33,9 @@ class Report(BaseModel):
 def latest_report(state: Path) -> dict[str, Any] | None:
     """What `Progress` last wrote below the state folder of a run; None before its first epoch, or without epochs."""
     reports = []
-    for path in filter(Path.is_file, state.glob("*/progress.json")):  # a pipe would block
+    for path in state.glob("*/progress.json"):
         with suppress(OSError, ValueError):
-            reports.append(Report.model_validate_json(path.read_bytes()).model_dump())
+            reports.append(Report.model_validate_json(content_of(path)).model_dump())
     return max(reports, key=lambda report: report["time"], default=None)
 
 

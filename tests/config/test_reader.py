@@ -1,13 +1,14 @@
 """The reader of YAML: a mapping, or one message with the file's name; never a hang, a crash, or gigabytes."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from adtr.config import PARAMS
-from adtr.config.reader import parse_yaml, read_yaml
-from adtr.cost import read_cluster
+from adtr.config.reader import parse_yaml, read_as, read_yaml
+from adtr.cost import Cluster
 from adtr.data.sources import read_sources
 from adtr.errors import UserError
 from adtr.tables.specs import read_specs
@@ -75,7 +76,8 @@ SHAPES = ["- a", "", "a: 1", "a: {b: [1]}", "a: null", "1: {}", "a: [x]", "{'': 
 
 @pytest.mark.parametrize("text", SHAPES)
 @pytest.mark.parametrize(
-    ("read", "name"), [(read_cluster, "cluster.yaml"), (read_sources, "sources.yaml"), (read_specs, "tables.yaml")]
+    ("read", "name"),
+    [(partial(read_as, kind=Cluster), "cluster.yaml"), (read_sources, "sources.yaml"), (read_specs, "tables.yaml")],
 )
 def test_a_file_of_a_wrong_shape_is_refused_by_name(tmp_path: Path, read: object, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)

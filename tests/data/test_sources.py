@@ -33,4 +33,5 @@ def test_all_errors_of_a_source_file_are_reported_together(tmp_path: Path) -> No
     with pytest.raises(UserError) as caught:
         read_sources(path)
     for key in ("one.urls.0", "one.md5", "two.sha256", "two.colour", "three", "four", "five/six"):
-        assert f"{path}: {key}" in str(caught.value)
+        assert f"\n  {key}" in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:")

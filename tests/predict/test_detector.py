@@ -1,5 +1,6 @@
 """New images are scored as evaluation scores them, for every method, alone or in company."""
 
+import json
 import pickle
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from adtr import Detector
 from adtr.errors import UserError
 from adtr.evaluate.measure import upsampled
 from adtr.predict.detector import Prediction
-from adtr.records import read_json, write_only
+from adtr.records import write_only
 
 Make = Callable[..., Path]  # the fixture `made`
 METHODS = ["adtr", "adtr_plus", "padim", "patchcore", "spade", "kde", "autoencoder"]
@@ -181,7 +182,7 @@ print({{"torch._dynamo", "sympy", "sklearn", "scipy.stats", "matplotlib", "onnxr
 def test_a_run_of_other_parameters_is_refused_by_name(made: Make, tmp_path: Path) -> None:
     """As of an earlier version, whose run.json has a parameter that is gone."""
     run = shutil.copytree(made("padim"), tmp_path / "run")
-    values = read_json(run / "run.json")
+    values = json.loads((run / "run.json").read_text())
     values["params"]["padim"]["gone"] = 1
     write_only(run / "run.json", {name: value for name, value in values.items() if name != "sha256"})
     with pytest.raises(UserError, match=r"run: made by another version, .* \(gone\): train it again"):

@@ -17,8 +17,7 @@ rule index:
     input:
         study.generated,
     output:
-        "results/manifests/{data}/{category}.csv",
-        "results/manifests/{data}/{category}.json",
+        multiext("results/manifests/{data}/{category}", ".csv", ".json"),
     log:
         "logs/index/{data}/{category}.log",
     priority: 10  # what is wrong with the data is reported first
@@ -32,11 +31,9 @@ rule index:
 
 rule shortcuts:
     input:
-        "results/manifests/{data}/{category}.csv",
-        "results/manifests/{data}/{category}.json",
+        multiext("results/manifests/{data}/{category}", ".csv", ".json"),
     output:
-        "results/shortcuts/{data}/{category}.csv",
-        "results/shortcuts/{data}/{category}.json",
+        multiext("results/shortcuts/{data}/{category}", ".csv", ".json"),
     log:
         "logs/shortcuts/{data}/{category}.log",
     params:
@@ -49,11 +46,9 @@ rule shortcuts:
 
 rule confetti:
     input:
-        "results/manifests/{data}/{category}.csv",
-        "results/manifests/{data}/{category}.json",
+        multiext("results/manifests/{data}/{category}", ".csv", ".json"),
     output:
-        "results/confetti/{data}/{bank}/{category}.csv",
-        "results/confetti/{data}/{bank}/{category}.json",
+        multiext("results/confetti/{data}/{bank}/{category}", ".csv", ".json"),
     log:
         "logs/confetti/{data}/{bank}/{category}.log",
     params:
@@ -68,8 +63,7 @@ rule outliers:
     input:
         study.generated,
     output:
-        "results/outliers/{data}/{bank}/outliers.csv",
-        "results/outliers/{data}/{bank}/outliers.json",
+        multiext("results/outliers/{data}/{bank}/outliers", ".csv", ".json"),
     log:
         "logs/outliers/{data}/{bank}.log",
     params:
@@ -84,8 +78,7 @@ rule features:
     input:
         study.store_manifest,
     output:
-        store="results/features/{data}/{key}/{part}.npy",
-        info="results/features/{data}/{key}/{part}.json",
+        multiext("results/features/{data}/{key}/{part}", ".npy", ".json"),
     log:
         "logs/features/{data}/{key}/{part}.log",
     priority: 5  # before any training takes a core
@@ -106,12 +99,8 @@ rule features:
 
 use rule features as features_of_anomalies with:
     output:
-        store="results/features/{data}/{key}/{bank}/{part}.npy",
-        info="results/features/{data}/{key}/{bank}/{part}.json",
+        multiext("results/features/{data}/{key}/{bank}/{part}", ".npy", ".json"),
     log:
         "logs/features/{data}/{key}/{bank}/{part}.log",
     params:
-        decisive=study.store_decisive,
-        study=lambda wc, output: study.options,
-        store=lambda wc, output: study.store_name(wc),
         kind="--anomalies",

@@ -37,14 +37,11 @@ rule plots:
 
 rule differences:
     input:
-        manifest=study.manifest,
-        features=study.stores,
-        run=f"{RUN}/run.json",
-        params=f"{RUN}/params.yaml",
-        model=f"{RUN}/model.safetensors",
+        study.manifest,
+        study.stores,
+        [f"{RUN}/{name}" for name in ("run.json", "params.yaml", "model.safetensors")],
     output:
-        f"{RESULTS}/differences/{{run}}.npz",
-        f"{RESULTS}/differences/{{run}}.json",
+        multiext(f"{RESULTS}/differences/{{run}}", ".npz", ".json"),
     log:
         f"logs/{study.name}/differences/{{run}}.log",
     params:
@@ -56,8 +53,7 @@ rule differences:
 
 rule category_figures:
     input:
-        runs=study.category_runs,
-        manifest=study.category_manifest,
+        study.category_inputs,
     output:
         report(
             directory(f"{RESULTS}/figures/categories/{{dataset}}/{{category}}"),

@@ -6,15 +6,11 @@ RUNS = r"[^/]+/({})/[^/]+/\d+"  # data set, experiment, category, seed
 
 rule train:
     input:
-        manifest=study.manifest,
-        features=study.train_store,
-        origin=study.origin,
+        study.manifest,
+        study.train_store,
+        study.origin,
     output:
-        params=f"{RUN}/params.yaml",
-        model=f"{RUN}/model.safetensors",
-        history=f"{RUN}/history.csv",
-        snapshots=f"{RUN}/snapshots.safetensors",
-        run=f"{RUN}/run.json",
+        [f"{RUN}/{name}" for name in TRAINED],
     log:
         f"logs/{study.name}/train/{{run}}.log",
     wildcard_constraints:
@@ -46,20 +42,11 @@ use rule train as fit with:
 
 rule evaluate:
     input:
-        manifest=study.manifest,
-        features=study.stores,
-        run=f"{RUN}/run.json",
-        params=f"{RUN}/params.yaml",
-        model=f"{RUN}/model.safetensors",
-        snapshots=f"{RUN}/snapshots.safetensors",
+        study.manifest,
+        study.stores,
+        [f"{RUN}/{name}" for name in TRAINED if name != "history.csv"],
     output:
-        scores=f"{RUN}/scores.csv",
-        maps=f"{RUN}/maps.npy",
-        pixels=f"{RUN}/pixels.npz",
-        metrics=f"{RUN}/metrics.csv",
-        curve=f"{RUN}/curve.csv",
-        calibration=f"{RUN}/calibration.csv",
-        record=f"{RUN}/evaluation.json",
+        [f"{RUN}/{name}" for name in EVALUATED],
     log:
         f"logs/{study.name}/evaluate/{{run}}.log",
     wildcard_constraints:
