@@ -9,8 +9,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,15 @@ class Health(BaseModel):
     images: int
 
 
-def application(detector: Detector, run: dict[str, Any]) -> FastAPI:
-    """The routes; `run` is what /version says besides threshold, digests and limits."""
-    app = FastAPI(title="adtr serve", version=__version__, docs_url=None, redoc_url=None)
+def application(detector: Detector, run: dict[str, Any], ready: Callable[[], None]) -> FastAPI:
+    """The routes; `run` is what /version says besides threshold, digests and limits; `ready` is called at the start."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ready()
+        yield
+
+    app = FastAPI(title="adtr serve", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     one_at_a_time, images, seconds = asyncio.Lock(), 0, 1.0
 
     @app.middleware("http")
@@ -210,9 +216,13 @@ def serve(run: Path, detector: Detector, host: str, port: int) -> None:
         address = f"[{host}]" if ":" in host else host
         if not host.startswith("127.") and host not in ("localhost", "::1"):
             logger.warning("whoever reaches this address can use the service: it asks for no password")
-        app = application(detector, about(run, detector))
+        app = application(
+            detector,
+            about(run, detector),
+            # Not before signals are heard: who reads the address may send one at once
+            lambda: print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True),
+        )
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # which uvicorn raises again, once it has stopped
         with suppress(KeyboardInterrupt):
-            print(f"http://{address}:{listening.getsockname()[1]}/ (Ctrl-C stops)", flush=True)  # it listens already
             uvicorn.Server(config).run([listening])
