@@ -41,7 +41,7 @@ coverage: install  ## the fast tests, and which lines they run: twice as long
 	pytest -q $(FAST) --cov=adtr --cov-report=term:skip-covered
 
 whole: install  ## the study `smoke` from end to end, and with DVC; the pages in a browser
-	pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder -m '(pipeline or dvc or faults or browser) and not slurm and not slow'
+	pytest -q -rs -n 2 --dist loadfile -m '(pipeline or dvc or faults or browser) and not slurm and not slow'
 
 test-faults: install  ## every stage killed, starved, fed with damaged files and bad inputs: 800 times
 	ADTR_FAULTS=all pytest -q -m faults

@@ -23,8 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
-    # The study first, which takes longest, and what waits for it last, where pytest-xdist keeps this order of files
-    items.sort(key=lambda item: (bool(item.get_closest_marker("dvc")), "done" not in getattr(item, "fixturenames", ())))
 
 
 @pytest.fixture(scope="session", autouse=True)
