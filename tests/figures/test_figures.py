@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -57,6 +57,13 @@ def made_up(images: pd.DataFrame, seed: int) -> Run:
     curve = pd.DataFrame({"epoch": [1, 1, 3, 3], "metric": metrics, "value": [70.0, 80, 75, 85]})
     title, colour = [*NAMES.items()][seed]
     return Run(title, colour, SIZE, scores, maps, history, curve, *(("ADTR", 3) if title == "ADTR+" else ()))
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """What a test opened of pyplot's figures would stay open."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
