@@ -9,10 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from adtr.config.study import Plan, run_folder
+from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.thumbnails import webp
 from adtr.files import digest
-from adtr.records import Record
+from adtr.records import Record, again
 from adtr.report.runs import Row
 from adtr.tables.render import listed
 
@@ -73,7 +74,15 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
 
 
 def _figures(kinds: Iterable[str], record: Record, subject: str, of: list[str], values: Row) -> list[Row]:
-    """Those of these kinds that were drawn: without test images, not all are."""
+    """Those of these kinds that were drawn: without test images, not all are.
+
+    Raises:
+        UserError: the record is not that of the files beside it.
+    """
+    folder = record.path.parent
+    others = {path.name for path in folder.iterdir() if path.name[0] != "."} - {record.path.name, *record.files}
+    if others:
+        raise UserError(f"{folder}: its record does not name {listed(sorted(others))}: {again(folder)}")
     return [_figure(kind, record, subject, of, values) for kind in kinds if f"{kind}.png" in record.files]
 
 
