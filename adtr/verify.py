@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -76,16 +75,20 @@ def _checks(paths: Paths) -> Iterator[Callable[[], object]]:
 
 def _record(path: Path) -> Iterator[Callable[[], object]]:
     """A check of a record that is there, and of each of its files."""
-    if path.is_file():
-        yield partial(_has_files, path)
-        with suppress(UserError):
-            record = Record(path)
-            yield from (partial(record.read, name) for name in record.files)
+    if not path.is_file():
+        return
+    try:
+        record = Record(path)
+    except UserError:
+        yield partial(Record, path)  # which refuses it again
+        return
+    yield partial(_has_files, record)
+    yield from (partial(record.read, name) for name in record.files)
 
 
-def _has_files(path: Path) -> None:
-    if not Record(path).files:
-        raise UserError(f"{path}: the record of something else, which has no files: {again(path)}")
+def _has_files(record: Record) -> None:
+    if not record.files:
+        raise UserError(f"{record.path}: the record of something else, which has no files: {again(record.path)}")
 
 
 def _images(manifest: Path, root: Path) -> None:

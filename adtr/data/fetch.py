@@ -141,7 +141,8 @@ def _try(url: str, part: Path, source: Source, bar: Bar) -> tuple[str | None, bo
 def _append(url: str, part: Path, start: int, shown: Any) -> None:
     """Appends to `part` the bytes of `url` from `start` on, or replaces it if the server sends everything."""
     headers = {"User-Agent": "adtr-bench", "Accept-Encoding": "identity"}
-    headers |= {"Range": f"bytes={start}-"} if start else {}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     with part.open("ab") as file:
 
         def inspect(response: requests.Response, **_: Any) -> None:

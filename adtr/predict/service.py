@@ -39,7 +39,6 @@ BYTES = 32 << 20  # of an image as it comes
 PIXELS = 1 << 26  # of an image: 200 MB as RGB
 QUEUE = 8  # images at once: one is scored, the others wait or arrive
 SECONDS = 30  # that an image may take to arrive
-SHARED = ("pred_score", "threshold", "pred_label", "peak", "pixel_threshold")  # fields of Prediction and Found
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -173,7 +172,11 @@ def _found(detector: Detector, content: bytes, with_overlay: bool) -> Found:
         picture = drawn(image, found.token_map, detector.scale_of(found), found.pixel_threshold)
         png = base64.b64encode(saved(lambda file: picture.save(file, "PNG", compress_level=1))).decode()
     return Found(
-        **{name: getattr(found, name) for name in SHARED},
+        pred_score=found.pred_score,
+        threshold=found.threshold,
+        pred_label=found.pred_label,
+        peak=found.peak,
+        pixel_threshold=found.pixel_threshold,
         box=region and region[:4],
         area=region and region[4],
         width=image.width,

@@ -27,7 +27,7 @@ def read_draws(plan: Plan, results: Path) -> Draws:
     for dataset in plan.datasets:
         runs = [run for run in plan.runs() if run.dataset == dataset]
         first = {run.category: run for run in reversed(runs)}
-        pools = [read_evaluated(results, run)[0].assign(category=name) for name, run in first.items()]
+        pools = [_scores(_record(results, run)).assign(category=name) for name, run in first.items()]
         weights = bootstrap.weights(pd.concat(pools, ignore_index=True))
         for run in runs:
             scores, counts = read_evaluated(results, run)
@@ -43,11 +43,19 @@ def read_draws(plan: Plan, results: Path) -> Draws:
 
 def read_evaluated(results: Path, run: Run) -> tuple[pd.DataFrame, Counts]:
     """The scores of a run's images: image, split, defect, label, pred_score; and the counts of their pixels."""
-    record = Record(run_folder(results, *run) / "evaluation.json")
+    record = _record(results, run)
+    with np.load(io.BytesIO(record.read("pixels.npz"))) as file:
+        return _scores(record), Counts(**file)
+
+
+def _record(results: Path, run: Run) -> Record:
+    return Record(run_folder(results, *run) / "evaluation.json")
+
+
+def _scores(record: Record) -> pd.DataFrame:
     table = record.table("scores.csv", dtype=str, keep_default_na=False)
     numbers = {"label": table.label.astype(int), "pred_score": [float(text or "nan") for text in table.pred_score]}
-    with np.load(io.BytesIO(record.read("pixels.npz"))) as file:
-        return table[["image", "split", "defect"]].assign(**numbers), Counts(**file)
+    return table[["image", "split", "defect"]].assign(**numbers)
 
 
 def of_run(scores: pd.DataFrame, counts: Counts, weights: np.ndarray, limit: float) -> dict[str, np.ndarray]:
