@@ -146,8 +146,13 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
         path.replace(before)
     with content.getbuffer() as view:  # released also after an error, whose traceback lives on
         write_bytes(path, view)
+    _forget_before(folder, state)
+
+
+def _forget_before(folder: Path, state: dict[str, Any]) -> None:
+    """Once the training has ended the state before the last serves nobody."""
     if "optimizer" not in state:
-        before.unlink(missing_ok=True)
+        (folder / STATES[1]).unlink(missing_ok=True)
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
@@ -166,6 +171,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
             logger.warning("%s is damaged and not used: %s", path, error)
             continue
         path.replace(folder / STATES[0])  # else the next save would put the damaged one in the place of this
+        _forget_before(folder, state)  # who wrote a last state may have been killed before that
         logger.info("resumes after epoch %d", len(state["history"]))
         return state
     return None

@@ -309,6 +309,17 @@ def test_a_finished_run_keeps_its_last_state_and_nothing_else(case: planted.Case
     assert "optimizer" not in (load_state(own) or {"optimizer": "no state"})
 
 
+def test_a_kill_between_the_last_state_and_the_removal_of_the_one_before_leaves_no_state_twice(tmp_path: Path) -> None:
+    save_state(tmp_path, {"history": [1], "optimizer": {}})
+    shutil.copy(tmp_path / "state.pt", tmp_path / "before.pt")
+    assert "optimizer" in (load_state(tmp_path) or {})
+    assert names(tmp_path) == ["before.pt", "state.pt"]
+    save_state(tmp_path, {"history": [1, 2]})
+    shutil.copy(tmp_path / "state.pt", tmp_path / "before.pt")  # as if it were not removed
+    assert load_state(tmp_path) == {"history": [1, 2]}
+    assert names(tmp_path) == ["state.pt"]
+
+
 def test_a_lost_output_is_written_again_without_training(
     case: planted.Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
