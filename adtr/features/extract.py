@@ -97,11 +97,8 @@ def batch_size(image_size: int, device: str = "cpu") -> int:
 def tokens_of(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
     """(B, S, S, 3) uint8 to (B, G·G, C) float16; without a backbone a token is a patch of the normalised image.
 
-    On a CPU an image's tokens are the same to the bit whatever else is in the batch. EfficientNet-B0 to -B4, of whose
-    float32 the last bits depend on that, are given one image at a time.
+    On a CPU an image's tokens are the same to the bit whatever else is in the batch.
     """
-    if len(images) > 1 and device == "cpu" and features.backbone.startswith("efficientnet_b"):
-        return np.concatenate([tokens_of(image[None], backbone, features, device) for image in images])
     with torch.inference_mode():
         batch = normalized(images, device)
         if backbone is None:

@@ -35,9 +35,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parameters(method: str, calibration: float = 0.5, **changes: Any) -> Params:
-    pixels = {"features": FEATURES | {"backbone": "pixels"}} if method == "autoencoder" else {"features": FEATURES}
+    other = {"backbone": "pixels"} if method == "autoencoder" else changes.get("features", {})
     threshold = {"threshold": {"calibration": calibration, "false_alarms": 0.1}}
-    return planted.params(method, **(SMALL | pixels | threshold | changes))
+    return planted.params(method, **(SMALL | threshold | changes | {"features": FEATURES | other}))
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "residual, mahalanobis": ("residual", {}),
     "residual, standardized": ("residual", {"residual": {"distance": "standardized", "shared": True}}),
     "residual, mean, l2": ("residual", {"residual": {"start": "mean", "distance": "l2"}}),
+    "another backbone": ("padim", {"features": {"backbone": "efficientnet_b0"}}),
     "mean of a wider pooling": ("padim", {"score": {"image_score": "mean", "pooling": 2}}),
 }
 
