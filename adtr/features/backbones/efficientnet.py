@@ -55,10 +55,15 @@ def _by_row(x: Tensor, conv: nn.Conv2d) -> Tensor:
     assert bias is not None
     if not _one_by_one(x):
         return F.linear(x, weight, bias)
-    out = x.new_empty(len(x), len(weight) + 1)[:, :-1]  # not contiguous, so that no activation joins the rows
-    for row, made in zip(x, out, strict=True):
+    out = _apart(x, len(weight))
+    for row, made in zip(_apart(x, x.shape[1]).copy_(x), out, strict=True):
         torch.addmv(bias, weight, row, out=made)
     return out
+
+
+def _apart(like: Tensor, columns: int) -> Tensor:
+    """Rows that no activation joins, as they are not contiguous, and that all begin at the same place of a vector."""
+    return like.new_empty(len(like), (columns // VECTOR + 1) * VECTOR)[:, :columns]
 
 
 def _one_by_one(x: Tensor) -> bool:
