@@ -256,10 +256,8 @@ class Workflow:
 
     def data_warnings(self) -> list[str]:
         """What was warned of as the study's images were read, in short."""
-        from adtr.evaluate import shortcuts
-
         try:
-            return findings.of_study(self.paths, most=3) + shortcuts.of_study(self.paths)
+            return findings.of_study(self.paths, most=3)
         except UserError as error:
             return [str(error)]
 

@@ -102,15 +102,19 @@ def sentences(warnings: Warnings, most: int | None = None) -> list[str]:
 
 
 def of_study(paths: Paths, most: int | None = None) -> list[str]:
-    """The warnings in the records of a study's manifests, as far as these are there; `most` as for `sentences`.
+    """The warnings in the records of a study's manifests and shortcuts, as far as these are there.
+
+    Args:
+        most: as for `sentences`.
 
     Raises:
         UserError: a record is missing or damaged.
     """
+    shortcuts = {"/".join(names): paths.shortcuts(*names) for names in paths.plan.categories()}
     found = []
-    for name, path in paths.manifests.items():
+    for name, path in (*paths.manifests.items(), *shortcuts.items()):
         if path.is_file():
             record = Record(path.with_suffix(".json"))
-            record.check(path.name)  # not the record of another manifest
+            record.check(path.name)  # not the record of something else
             found += [f"{name}: {line}" for line in sentences(record.values.get("warnings", {}), most)]
     return found

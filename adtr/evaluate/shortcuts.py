@@ -15,12 +15,9 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from adtr import provenance, records
-from adtr.config.paths import Paths
-from adtr.data.findings import sentences
 from adtr.data.images import raw_bytes, read_rgb
 from adtr.evaluate import bootstrap
 from adtr.evaluate.metrics import UndefinedMetric, auroc
-from adtr.records import Record
 
 SCORES = ["brightness", "contrast", "sharpness", "file size"]
 FAR, CHANCE = 90, 0.001  # AUROC in per cent from which on, and below 100 less that, a warning; and its largest p-value
@@ -89,19 +86,3 @@ def write(path: Path, measured: pd.DataFrame) -> None:
     """Writes what was measured as CSV, and beside it its record with the warnings."""
     made: Mapping[str, object] = {"warnings": warnings(measured), "code": provenance.code("shortcuts")}
     records.write(path.with_suffix(".json"), made, {path.name: measured.to_csv(index=False).encode()})
-
-
-def of_study(paths: Paths, most: int | None = None) -> list[str]:
-    """The warnings of a study's categories, as far as their records are there; `most` as of `findings.sentences`.
-
-    Raises:
-        UserError: a record is damaged.
-    """
-    found = []
-    for name, category in paths.plan.categories():
-        path = paths.shortcuts(name, category)
-        if path.with_suffix(".json").is_file():
-            record = Record(path.with_suffix(".json"))
-            record.check(path.name)  # not the record of something else
-            found += [f"{name}/{category}: {line}" for line in sentences(record.values["warnings"], most)]
-    return found

@@ -13,7 +13,6 @@ from adtr.config.study import Plan, run_folder
 from adtr.data.findings import ABSENT
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
-from adtr.evaluate import shortcuts
 from adtr.evaluate.bootstrap import reference_of
 from adtr.report import opening, thresholds
 from adtr.report.figures import of_category, of_dataset
@@ -64,7 +63,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     recipe = "the paper’s recipe" if benchmarks else "params/default.yaml"
     departed = departures(plan)
     paths = Paths(plan, results.parents[1])
-    data = data_warnings(paths) + shortcuts.of_study(paths)
+    data = data_warnings(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     first = opening.table(plan, summary, specs, runs)
     folders = [quote(str(run_folder(results, *run))) for run in plan.runs()]

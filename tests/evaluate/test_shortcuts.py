@@ -10,6 +10,7 @@ from PIL import Image
 
 from adtr.config.paths import Paths
 from adtr.config.study import resolve
+from adtr.data.findings import of_study
 from adtr.errors import UserError
 from adtr.evaluate import shortcuts
 from adtr.files import sha256
@@ -80,17 +81,17 @@ def test_without_test_images_of_both_kinds_nothing_is_ranked(tmp_path: Path) -> 
 def test_what_was_measured_is_read_back_with_its_warnings(tmp_path: Path) -> None:
     plan = resolve("smoke", settings={"features.grid_size": 8})
     paths = Paths(plan, tmp_path)
-    assert shortcuts.of_study(paths) == []
+    assert of_study(paths) == []
     manifest = photographed(tmp_path, {"train": [100, 104, 109], "normal": range(80, 90), "anomalous": range(90, 102)})
     found = shortcuts.measure(manifest, tmp_path, "a")
     for names in plan.categories():
         shortcuts.write(paths.shortcuts(*names), found)
-    assert shortcuts.of_study(paths)[0].startswith(f"smoke_mvtec/carpet: {shortcuts.RANKED} (")
+    assert of_study(paths)[0].startswith(f"smoke_mvtec/carpet: {shortcuts.RANKED} (")
     told = sheet(plan, read(paths))
     assert told.notes[0].startswith("Farthest from chance: brightness of carpet 100.0, ")
     assert told.notes[0].count(", ") == 2
     assert told.text.iloc[0].tolist()[:3] == ["carpet", "generated images in MVTec-AD's layout", "100.0 (-4.4)"]
     paths.shortcuts("smoke_mvtec", "screw").write_text("damaged")
-    for reader in (read, shortcuts.of_study):
+    for reader in (read, of_study):
         with pytest.raises(UserError, match=r"screw\.csv: damaged or edited.*`adtr shortcuts`"):
             reader(paths)
