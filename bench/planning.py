@@ -40,9 +40,10 @@ def main() -> None:
             if name.startswith(("results/", "reports/")):
                 path = shop.folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.mkdir() if "figures" in path.parts else path.write_text(
-                    "split\ntrain\n" if path.suffix == ".csv" else "{}"
-                )
+                if "figures" in path.parts:
+                    path.mkdir()
+                else:
+                    path.write_text("split\ntrain\n" if path.suffix == ".csv" else "{}")
         run("--touch", "--forceall")
         nothing, second = run()
     assert "Nothing to be done" in nothing

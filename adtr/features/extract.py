@@ -97,7 +97,7 @@ def batch_size(image_size: int, device: str = "cpu") -> int:
 def tokens_of(images: np.ndarray, backbone: Backbone | None, features: Features, device: str) -> np.ndarray:
     """(B, S, S, 3) uint8 to (B, G·G, C) float16; without a backbone a token is a patch of the normalised image.
 
-    On a CPU an image's tokens are the same to the bit whatever else is in the batch.
+    On one thread of a CPU an image's tokens are the same to the bit whatever else is in the batch.
     """
     with torch.inference_mode():
         batch = normalized(images, device)

@@ -8,20 +8,19 @@ import planted
 import pytest
 
 
-def said(*words: str) -> str:
+def output_of(*words: str) -> str:
     run = subprocess.run([sys.executable, *words], cwd=planted.REPOSITORY, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
 
 def test_the_memory_of_a_small_training_is_measured() -> None:
-    peak = re.search(r"features 1 MB, peak of the process (\d+) MB", said("bench/memory.py", "--images", "2"))
+    peak = re.search(r"features 1 MB, peak of the process (\d+) MB", output_of("bench/memory.py", "--images", "2"))
     assert peak
-    assert int(peak[1]) > 200  # PyTorch alone
+    assert 200 < int(peak[1]) < 2000  # PyTorch and two images
 
 
 @pytest.mark.pipeline
 def test_the_plan_of_a_study_is_timed() -> None:
-    assert re.search(
-        r"plan \d+\.\d s, a second run that does nothing \d", said("bench/planning.py", "--study", "smoke")
-    )
+    printed = output_of("bench/planning.py", "--study", "smoke")
+    assert re.search(r"study smoke, \d+ jobs\nplan \d+\.\d s, a second run that does nothing \d", printed)

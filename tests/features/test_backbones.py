@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adtr.config.schema import Backbone, Features
 from adtr.errors import UserError
 from adtr.features.backbones import build, network, pyramid
+from adtr.features.backbones.efficientnet import Swish
 from adtr.features.backbones.resnet import ResNet
 from adtr.features.weights import weights_file
 from adtr.files import sha256
@@ -190,17 +191,25 @@ def test_names_and_shapes_of_a_resnet_are_those_of_torchvision() -> None:
     assert not any(name.startswith("layer1.0.downsample") for name in shapes)
 
 
-@pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize(
-    "name", ["efficientnet_b0", "efficientnet_b3", "efficientnet_b4", "efficientnet_lite0", "resnet18"]
+    ("name", "size"),
+    [(f"efficientnet_b{i}", 64) for i in range(5)]
+    + [("efficientnet_b3", 32), ("efficientnet_b4", 33), ("efficientnet_lite0", 33), ("resnet18", 33)],
 )
 def test_an_image_gives_the_same_bits_whatever_is_beside_it_and_again(name: str, size: int) -> None:
-    """B3 has activations of 1,392 numbers an image of 32 px, which is no multiple of what a processor does at once."""
+    """At 33 px a map's numbers are no multiple of what a processor does at once."""
     backbone, batch = build(features(name, image_size=size), None), images(7, size)
     alone = [torch.cat(layers) for layers in zip(*(backbone(image[None]) for image in batch), strict=True)]
     for parts in (batch.split(7), batch.split(3), batch.split(7)):
         together = [torch.cat(layers) for layers in zip(*map(backbone, parts), strict=True)]
         assert all(map(torch.equal, together, alone))
+
+
+@pytest.mark.parametrize("channels", [816, 1392, 10])
+def test_swish_of_an_image_does_not_depend_on_the_batch(channels: int) -> None:
+    x = torch.randn(40, channels, 1, 1, generator=torch.Generator().manual_seed(0)) * 4
+    alone = torch.cat([Swish()(image[None].clone()) for image in x])
+    assert torch.equal(Swish()(x.clone()), alone)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "resnet18"])

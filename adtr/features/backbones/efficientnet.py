@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from adtr.features.backbones import folded
 
-VECTOR = 32  # elements at most that a CPU's activations take at once; what is left at the end is rounded otherwise
+VECTOR = (
+    32  # float32 values at most that a CPU's activations take at once; what is left at the end is rounded otherwise
+)
 
 
 def network(name: str, image_size: int) -> nn.Module:
@@ -23,7 +25,7 @@ def network(name: str, image_size: int) -> nn.Module:
 
 
 class Swish(nn.Module):
-    """x · sigmoid(x), in place; on a CPU an image's values are the same to the bit whatever else is in the batch."""
+    """x · sigmoid(x), in place; on one thread of a CPU an image's bits do not depend on what else is in the batch."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not _one_by_one(x) or x[0].numel() % VECTOR == 0:
@@ -36,7 +38,7 @@ class Swish(nn.Module):
 class SqueezeExcitation(nn.Module):
     """Channels (B, C, H, W) weighted by what all of their image is like (Hu et al., CVPR 2018, Sec. 3).
 
-    On a CPU an image's values are the same to the bit whatever else is in the batch.
+    On one thread of a CPU an image's bits do not depend on what else is in the batch.
     """
 
     def __init__(self, reduce: nn.Conv2d, expand: nn.Conv2d):
@@ -56,8 +58,8 @@ def _by_row(x: Tensor, conv: nn.Conv2d) -> Tensor:
     if not _one_by_one(x):
         return F.linear(x, weight, bias)
     out = _apart(x, len(weight))
-    for row, made in zip(_apart(x, x.shape[1]).copy_(x), out, strict=True):
-        torch.addmv(bias, weight, row, out=made)
+    for row, result in zip(_apart(x, x.shape[1]).copy_(x), out, strict=True):
+        torch.addmv(bias, weight, row, out=result)
     return out
 
 
