@@ -64,7 +64,7 @@ def plain_steps(params: Params, images: np.ndarray) -> dict[str, Work]:
     def extract() -> torch.Tensor:
         return plain.features_of(network, normalized(images), features)
 
-    return {"plain backbone": extract, "plain step": plain_step(extract(), params)}
+    return {"plain backbone": extract, "plain step": plain_step(extract().clone(), params)}
 
 
 def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Work]:

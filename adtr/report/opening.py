@@ -67,13 +67,16 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
         where = plan.datasets[dataset].title
         text = f"{plan.titles[best.name]} has the highest image AUROC on {where}: {best['mean']:.1f} %"
         text += "" if pd.isna(best.low) else f" (95 % interval {best.low:.1f} to {best.high:.1f})"
-        level = [plan.titles[e] for e in means.index[means.best] if e != best.name]
+        same = means.low.isna() & (
+            means["mean"].round(1) == round(best["mean"], 1)
+        )  # where all are right, none has one
+        level = [plan.titles[e] for e in means.index[means.best | same] if e != best.name]
         if level:
             text += f"; not distinguishable from it: {_few(level, 'others')}"
         elif len(means) > 1:
             near = means.drop(best.name)["mean"].idxmax()
-            gap, low, high = means.loc[near, BEHIND]
-            text += f"; next is {plan.titles[near]}, {gap:.1f} points behind"
+            _, low, high = means.loc[near, BEHIND]
+            text += f"; next is {plan.titles[near]}, {best['mean'] - means.loc[near, 'mean']:.1f} points behind"
             text += "" if pd.isna(low) else f" (95 % interval of the difference {low:.1f} to {high:.1f})"
         lines.append(f"{text}.")
     return lines

@@ -174,6 +174,19 @@ def test_the_first_sentence_says_who_is_next_and_how_far_behind() -> None:
     ]
 
 
+def test_who_is_next_is_said_where_there_is_no_interval() -> None:
+    """As where every image is right."""
+    plan = resolve("demo", planted.REPOSITORY / "params")
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in ("adtr", "padim", "patchcore")]
+    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
+    summary = summary.assign(low=NAN, high=NAN, best=False, behind=NAN, behind_low=NAN, behind_high=NAN)
+    first = "ADTR has the highest image AUROC on ELPV (solar cells): 100.0 %; "
+    (level,) = opening.answers(plan, summary.assign(mean=[100.0, 100.0, 100.0]))
+    assert level == first + "not distinguishable from it: PaDiM and PatchCore."
+    (ahead,) = opening.answers(plan, summary.assign(mean=[100.0, 98.5, 90.0]))
+    assert ahead == first + "next is PaDiM, 1.5 points behind."
+
+
 def test_the_most_telling_departures_come_with_their_values() -> None:
     rows = [["features.grid_size", "16", "8", "all"], ["train.lr", "1", "2", "all but X"], ["train.lr", "1", "3", "X"]]
     assert opening.departing(rows, "X") == "2 parameters are not those of X, among them features.grid_size 8 (there 16)"
