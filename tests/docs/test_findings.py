@@ -158,6 +158,37 @@ def test_how_far_seeds_move_differences_is_in_the_report() -> None:
     assert said in PLAIN
 
 
+def test_the_ablations_at_the_papers_budget_are_those_of_their_report() -> None:
+    head, *lines = table("ablations_bottle")
+    printed = {"ADTR": "98.0"}
+    ablations = pd.read_csv(ROOT / "params/paper/table4.csv", dtype=str).query("part == 'a'").set_index("variant").value
+    mean = {"ADTR": ablations["adtr"], "w/o attention": ablations["no_attention"], "CNN": ablations["cnn"]}
+    for name, *cells in lines:
+        measured = [measured_of("ablations_bottle", metric)[name] for metric in head[1:4]]
+        found = [f"{row[0]} {row[2]}" if row[2].startswith("[") else row[0] for row in measured]
+        assert cells == [*found, printed.get(name, ""), mean.get(name, "")], name
+    paper = pd.read_csv(ROOT / "params/paper/table1.csv", dtype=str).query("method == 'ADTR' and category == 'bottle'")
+    assert paper.value.tolist() == ["98.0"]
+    gaps = [float(mean["ADTR"]) - float(mean[name]) for name in ("w/o attention", "CNN")]
+    assert "The paper's gaps, over 15 categories, are {:.1f} and {:.1f}.".format(*gaps) in PLAIN
+
+
+def test_the_curve_of_the_papers_budget_is_its_file() -> None:
+    measured = pd.read_csv(ROOT / "reports/measured/ablations_bottle/curve.csv")
+    curve = measured.set_index(["experiment", "metric", "epoch"]).value.sort_index()
+    (_, *epochs), *lines = table("curve")
+    for name, *cells in lines:
+        assert cells == [f"{curve[name, 'pixel_auroc', int(epoch)]:.1f}" for epoch in epochs], name
+    aupro = {name: curve[name, "aupro"] for name, *_ in lines}
+    assert f"its AUPRO from {aupro['CNN'][50]:.1f} to {aupro['CNN'][500]:.1f}" in PLAIN
+    assert f"(AUPRO {aupro['ADTR'][200]:.1f} there, {aupro['ADTR'][500]:.1f} at the end)" in PLAIN
+    first, last, ours = (curve[of, "training_loss", epoch] for of, epoch in (("CNN", 50), ("CNN", 500), ("ADTR", 500)))
+    assert f"from {first:.2f} to {last:.2f}, a fifth of ADTR's ({ours:.2f})" in PLAIN
+    assert ours / last == pytest.approx(5, abs=0.1)
+    ahead = curve["CNN", "pixel_auroc", 50] - curve["ADTR", "pixel_auroc", 50]
+    assert f"At 50 the CNN is ahead by {ahead:.0f} points" in PLAIN
+
+
 def test_what_it_says_of_bottle_and_screw_is_in_their_report() -> None:
     image, pixel = (measured_of("distance_mvtec", metric) for metric in ("image AUROC", "pixel AUROC"))
     assert f"ADTR's image AUROC is {image['ADTR'][0]} (paper 100), its pixel AUROC {pixel['ADTR'][0]}" in PLAIN
@@ -213,6 +244,12 @@ def test_sizes_of_cifar10s_images_are_those_of_their_report() -> None:
     [
         ("size_cifar10", "PaDiM, 128 px", "image AUROC", "of PaDiM by 6.0 points (5.3 to 6.8)"),
         ("size_cifar10", "PatchCore, 128 px", "image AUROC", "of PatchCore by 6.5 (5.7 to 7.3)"),
+        ("ablations_bottle", "w/o attention", "pixel AUROC", "0.6 points of pixel AUROC (95 % interval 0.3 to 1.0)"),
+        ("ablations_bottle", "w/o attention", "AUPRO", "3.4 of AUPRO (2.2 to 4.9)"),
+        ("ablations_bottle", "CNN", "pixel AUROC", "of the CNN by 1.0 (0.6 to 1.5)"),
+        ("ablations_bottle", "CNN", "AUPRO", "and 6.6 (4.4 to 9.5)"),
+        ("ablations_bottle", "PaDiM", "pixel AUROC", "It is 2.4 (1.5 to 3.4) ahead of PaDiM"),
+        ("ablations_bottle", "PatchCore", "pixel AUROC", "2.1 (1.5 to 2.8) of PatchCore"),
         ("confetti_control", "ADTR, longer", "AUPRO", "is 0.8 points of AUPRO (0.3 to 1.3)"),
         ("confetti_control", "ADTR, longer", "pixel AUROC", "and 0.1 of pixel AUROC (0.0 to 0.2)"),
     ],
@@ -220,7 +257,7 @@ def test_sizes_of_cifar10s_images_are_those_of_their_report() -> None:
 def test_how_far_the_best_is_ahead_is_in_its_report(study: str, method: str, metric: str, said: str) -> None:
     report = (ROOT / f"reports/measured/{study}/report.md").read_text(encoding="utf-8")
     head, *lines = rows(report.partition("### How far behind the best")[2].partition("\n#")[0])
-    gap, low, high = re.findall(r"\d+\.\d", said)
+    gap, low, high = re.findall(r"\d+\.\d", said)[-3:]
     assert (
         dict(zip(head, next(row for row in lines if row[0] == method), strict=True))[metric] == f"{gap} [{low}, {high}]"
     )
