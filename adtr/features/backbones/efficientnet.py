@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from adtr.features.backbones import folded
 
-VECTOR = (
-    32  # float32 values at most that a CPU's activations take at once; what is left at the end is rounded otherwise
-)
+VECTOR = 32  # float32 values at most that a CPU's activations take at once; those left at the end are rounded otherwise
 
 
 def network(name: str, image_size: int) -> nn.Module:
