@@ -113,8 +113,9 @@ def of_study(paths: Paths, most: int | None = None) -> list[str]:
     shortcuts = {"/".join(names): paths.shortcuts(*names) for names in paths.plan.categories()}
     found = []
     for name, path in (*paths.manifests.items(), *shortcuts.items()):
-        if path.is_file():
-            record = Record(path.with_suffix(".json"))
+        made = path.with_suffix(".json")
+        if path.is_file() or made.is_file():
+            record = Record(made)
             record.check(path.name)  # not the record of something else
             found += [f"{name}: {line}" for line in sentences(record.values.get("warnings", {}), most)]
     return found

@@ -95,3 +95,6 @@ def test_what_was_measured_is_read_back_with_its_warnings(tmp_path: Path) -> Non
     for reader in (read, of_study):
         with pytest.raises(UserError, match=r"screw\.csv: damaged or edited.*`adtr shortcuts`"):
             reader(paths)
+    paths.shortcuts("smoke_mvtec", "screw").unlink()
+    with pytest.raises(UserError, match=r"screw\.csv: .*`adtr shortcuts`"):
+        of_study(paths)
