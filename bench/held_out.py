@@ -66,7 +66,10 @@ def gaps(found: Measured, reference: Measured, freedom: float) -> Iterator[tuple
         (value, draws), (other, others) = found[metric], reference[metric]
         low, high = bootstrap.difference((value, other), (draws, others), freedom)
         yield title, f"{value:.1f}"
-        yield f"{title}, gap", "" if math.isnan(low) else f"{value - other:.1f} [{low:.1f}, {high:.1f}]"
+        yield (
+            f"{title}, gap",
+            "" if found is reference or math.isnan(low) else f"{value - other:.1f} [{low:.1f}, {high:.1f}]",
+        )
 
 
 def main() -> None:

@@ -21,10 +21,7 @@ Work = Callable[[], object]
 
 
 def seconds(
-    sides: Mapping[str, Work],
-    rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
-    duration: float = math.inf,
+    sides: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter, duration: float = math.inf
 ) -> dict[str, float]:
     """The median time of each side, s: they take turns, and a first round does not count.
 

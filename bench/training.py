@@ -74,10 +74,7 @@ def our_steps(params: Params, images: np.ndarray, pool: ThreadPoolExecutor) -> d
         parts = batches(images, batch_size(params.features.image_size))
         return list(pool.map(lambda part: tokens_of(part, backbone, params.features, "cpu"), parts))
 
-    return {
-        "our backbone": extract,
-        "our step": our_step(torch.from_numpy(np.concatenate(extract())), params),
-    }
+    return {"our backbone": extract, "our step": our_step(torch.from_numpy(np.concatenate(extract())), params)}
 
 
 def a_training(side: str) -> Work:

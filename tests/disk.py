@@ -1,4 +1,4 @@
-"""Disks that are full, or may not be written to."""
+"""Files of a test; disks that are full, or may not be written to."""
 
 import os
 import subprocess
@@ -22,3 +22,15 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def put(path: Path, content: bytes = b"") -> Path:
+    """Writes a file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def files_below(folder: Path) -> set[str]:
+    """The files and links below a folder, by their path in it."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.is_symlink()}

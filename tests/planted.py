@@ -3,17 +3,23 @@
 Shapes: N images, T = 16 tokens of a 4x4 grid, C = 12 channels.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from adtr.config.methods import Params
 from adtr.config.reader import read_yaml
 from adtr.data.manifest import read_manifest, write_manifest
 from adtr.features.select import data_digest
 from adtr.features.store import write_store
+from adtr.train import run as run_files
+from adtr.train.context import Context, Fitted
 from adtr.train.stage import train as train_stage
 
 REPOSITORY = Path(__file__).parent.parent
@@ -70,6 +76,16 @@ def features(train: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return normal.astype(np.float16), test.astype(np.float16)
 
 
+def fit(method: ModuleType, features: np.ndarray, seed: int = 0, **changes: Any) -> Fitted:
+    """A method fitted to features (N, T, C)."""
+    return method.fit(features, params(**changes), Context(seed))
+
+
+def maps(method: ModuleType, fitted: Fitted, features: np.ndarray, **changes: Any) -> np.ndarray:
+    """The anomaly maps (N, 4, 4) of features (N, T, C)."""
+    return method.anomaly_map(fitted.state, features, params(**changes))
+
+
 def write(folder: Path, train: np.ndarray, test: np.ndarray) -> Case:
     """A manifest and a feature store, as `adtr index` and `adtr features` write them."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,3 +113,20 @@ def run(case: Case, folder: Path, method: str = "adtr", seed: int = 0, **changes
     manifest, stores = read_manifest(case.manifest), {"planted": case.store}
     train_stage(manifest, stores, params(method, **changes), seed, folder / "run", folder / "state")
     return folder / "run"
+
+
+@contextlib.contextmanager
+def interrupted_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Raises KeyboardInterrupt once an epoch's state was saved, before the next one is."""
+    save = run_files.save_state
+
+    def stop(folder: Path, content: dict[str, Any]) -> None:
+        save(folder, content)
+        if len(content["history"]) == epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "save_state", stop)
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+            pytest.fail(f"there was no epoch {epoch}")

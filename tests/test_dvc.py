@@ -19,8 +19,7 @@ from adtr.records import Record
 pytestmark = pytest.mark.dvc
 
 EVERYTHING = ["all_runs", *TARGETS, "plots"]
-RUN_NAME = "smoke_mvtec/adtr/carpet/0"
-RUN = f"results/smoke/runs/{RUN_NAME}"
+RUN = "results/smoke/runs/smoke_mvtec/adtr/carpet/0"
 
 
 def dvc(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -23,16 +23,6 @@ def record(tmp_path: Path) -> Path:
     return tmp_path / "evaluation.json"
 
 
-def test_the_record_of_something_else_is_refused_when_it_is_asked(tmp_path: Path) -> None:
-    records.write(tmp_path / "run.json", {"tables": 3}, {})
-    values = records.Record(tmp_path / "run.json").values
-    assert (values["tables"], values.get("model")) == (3, None)
-    with pytest.raises(
-        UserError, match=r"run\.json: the record of something else, without 'model': remove it, then `adtr"
-    ):
-        values["model"]
-
-
 def test_what_was_written_is_read(record: Path) -> None:
     read = records.Record(record)
     assert {name: read.read(name) for name in read.files} == CONTENTS
@@ -56,12 +46,6 @@ def test_every_flipped_bit_is_noticed(record: Path, name: str) -> None:
 def test_what_is_no_record_is_told(record: Path, content: bytes | None) -> None:
     record.unlink() if content is None else record.write_bytes(content)
     with pytest.raises(UserError, match=r"evaluation\.json: .*makes it again"):
-        records.Record(record)
-
-
-def test_an_edited_value_is_noticed(record: Path) -> None:
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"model": "cd34"}))
-    with pytest.raises(UserError, match="not what its stage wrote"):
         records.Record(record)
 
 
@@ -113,7 +97,8 @@ def test_every_cut_is_noticed_and_every_change_of_its_layout(record: Path) -> No
 def test_a_record_of_another_shape_is_refused_by_name_wherever_a_key_is_missing(tmp_path: Path) -> None:
     records.write_only(tmp_path / "run.json", {"features": {"code": "x"}, "model": 1})
     values = records.Record(tmp_path / "run.json").values
-    assert values["features"]["code"] == "x"
+    assert (values["features"]["code"], values.get("seed")) == ("x", None)
+    told = r"run\.json: the record of something else, without '\w+': remove it, then `adtr"
     for lacking in (lambda: values["seed"], lambda: values["features"]["weights"]):
-        with pytest.raises(UserError, match=r"run\.json: the record of something else, without"):
+        with pytest.raises(UserError, match=told):
             lacking()

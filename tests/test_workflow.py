@@ -3,8 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -291,12 +289,6 @@ def test_a_category_may_hold_dots_and_blanks() -> None:
 
 def test_a_digest_is_of_values() -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
-
-
-def test_planning_needs_no_torch() -> None:
-    code = "import sys, adtr.workflow as w; w.Workflow({'study': 'paper'}).tables; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_the_last_message_of_each_failed_log_is_found(tmp_path: Path) -> None:

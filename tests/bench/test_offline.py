@@ -144,20 +144,7 @@ def test_what_was_packed_runs_each_command_and_repeats_its_bytes(tmp_path: Path)
                   "--drill", "--cpu --tiny", folder=tmp_path, **os.environ)  # fmt: skip
     assert "there: python3 1/drill.py --cpu --tiny --minutes 25 --stages direct" in printed
     (home := tmp_path / "home").mkdir()
-    words = (
-        "--cpu",
-        "--tiny",
-        "--stages",
-        "direct",
-        "--patience",
-        5,
-        "--folder",
-        visit,
-        "--output",
-        tmp_path / "output",
-        "--wait",
-        400,
-    )
+    words = f"--cpu --tiny --stages direct --patience 5 --folder {visit} --output {tmp_path}/output --wait 400".split()
     report = ran(packed / "1/drill.py", *words, folder=tmp_path, HOME=str(home), PATH=os.defpath)
     assert (tmp_path / "output/drill.txt").read_text() in report + "\n"
     assert f"adtr: {visit}/project/adtr/__init__.py" in report

@@ -2,8 +2,6 @@
 
 import csv
 import re
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -173,25 +171,13 @@ def test_a_study_may_define_its_own_data_set_and_change_another(tmp_path: Path) 
 
 
 def test_categories_are_the_folders_that_hold_training_images(tmp_path: Path) -> None:
-    for name in ("pan/train/good", "jug/train/good", "jar/train/bad", "lid/test/good"):
+    hidden = [".ipynb_checkpoints/train/good", "__MACOSX/train/good"]
+    for name in ("pan/train/good", "jug/train/good", "jar/train/bad", "lid/test/good", *hidden):
         (tmp_path / "cups" / name).mkdir(parents=True)
     text = f"cups: {{title: Cups, layout: mvtec, root: {tmp_path}/cups}}"
     plan = read(tmp_path, {"datasets.yaml": text})
     assert plan.datasets["cups"].categories == ["jug", "pan"]
     assert {category for _, _, category, _ in plan.runs()} == {"jug", "pan"}
-
-
-def test_categories_are_found_below_a_home_folder_and_hidden_ones_are_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("pan", ".ipynb_checkpoints", "__MACOSX"):
-        (tmp_path / "cups" / name / "train/good").mkdir(parents=True)
-    text = "cups: {title: Cups, layout: mvtec, root: ~/cups}"
-    assert read(tmp_path, {"datasets.yaml": text}).datasets["cups"].categories == ["pan"]
-    text = "cups: {title: Cups, layout: mvtec, root: ~no.such.user/cups}"
-    _, line = errors(tmp_path, {"datasets.yaml": text})
-    assert line.endswith("root ~no.such.user/cups: no such user: write the folder in full")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +198,7 @@ def test_a_root_whose_folders_are_no_categories_is_told(tmp_path: Path, folder: 
 
 PLUS = {
     "experiments.yaml": "adtr: {title: ADTR}\nadtr_plus: {title: ADTR+, set: {method: adtr_plus}}\n"
-    "small: {title: Small, set: {model: {width: 128}}}",
+    "small: {title: Small, set: {model: {width: 128}}}"
 }
 
 
@@ -420,7 +406,6 @@ IN_A_FILE = [
             ("elpv", "cup", "'cup'; known: mono, poly"),
         ]
     ),
-    ("datasets.yaml", cups(generated="{images: 9, size: 1}"), "cups: generated.size: Input should be greater than"),
     ("datasets.yaml", cups().replace("Cups", '"a\\0b"'), "cups: title: holds '\\x00', which is no sign of a line"),
     ("datasets.yaml", cups().replace("data/cups", '"a\\0"'), "cups: root: holds '\\x00'"),
     ("datasets.yaml", cups() + "\n7: {}", "7: a name is of letters, digits, _ . and -, in quotes"),
@@ -571,6 +556,7 @@ def test_the_root_of_a_data_set_is_expanded_in_the_plan(
 def test_a_root_that_is_none_is_told(tmp_path: Path, root: str) -> None:
     (line,) = errors(tmp_path, {"datasets.yaml": f"cups: {{title: Cups, layout: mvtec, root: '{root}'}}"})[1:]
     assert line.startswith("data set cups: ")
+    assert not root.startswith("~") or line.endswith(f"root {root}: no such user: write the folder in full")
 
 
 @pytest.mark.parametrize("text", ["=5", "a=1 a=2", "a=&x [*x]", "a=" + "[" * 5000, "a=\ud800", "a=2024-13-45"])
@@ -617,7 +603,6 @@ def test_the_feature_key_changes_with_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_resolves(name: str) -> None:
     plan = resolve(name, PARAMS)
-    assert plan.name == name
     assert set(plan.params) == {(d, e) for d, names in plan.study.datasets.items() for e in names}
     assert len(list(plan.runs())) > 0
 
@@ -626,7 +611,7 @@ def fixed(value: Any, cifar10: Any = None) -> tuple[Any, Any]:
     return value, value if cifar10 is None else cifar10
 
 
-# PROTOCOL.md, "Fixed by the paper" and "Left open": (MVTec-AD, CIFAR-10)
+# params/default.yaml and docs/protocol.md: (MVTec-AD, CIFAR-10)
 PAPER = {
     "method": fixed("adtr"),
     "features.backbone": fixed("efficientnet_b4"),
@@ -703,52 +688,3 @@ def test_every_row_of_the_paper_covers_the_data_set(table: int, dataset: str) ->
     categories = read_yaml(PARAMS / "datasets.yaml")[dataset]["categories"]
     for method, printed in by_method(table).items():
         assert list(printed) == [*categories, "mean"], method
-
-
-@pytest.mark.parametrize("table", [1, 2, 3, 4])
-def test_a_number_of_the_paper_is_a_percentage(table: int) -> None:
-    for row in paper(table):
-        assert row["value"] == "" or 40 <= Decimal(row["value"]) <= 100, row
-
-
-# Rows whose printed mean is not that of their printed categories: (mean of the categories, printed mean)
-DISAGREEING = {
-    (1, "SSIM-AE"): ("86.87", "86"),
-    (2, "GANomaly"): ("76.15", "76.2"),
-    (2, "KDAD"): ("87.76", "87.7"),
-    (2, "ADTR"): ("96.70", "96.4"),
-    (3, "OCGAN"): ("65.63", "65.7"),
-}
-
-
-@pytest.mark.parametrize("table", [1, 2, 3])
-def test_the_papers_means_are_those_of_its_cells_but_for_five(table: int) -> None:
-    found = {}
-    for method, printed in by_method(table).items():
-        mean = printed.pop("mean")
-        cells = [Fraction(value) for value in printed.values() if value]
-        if not cells:
-            assert (table, method) == (2, "SPADE")  # only its mean is known
-            continue
-        exact = sum(cells, Fraction(0)) / len(cells)
-        rounding = Fraction(1, 2) / 10 ** len(mean.partition(".")[2])
-        if abs(exact - Fraction(mean)) > rounding:
-            found[table, method] = (f"{float(exact):.2f}", mean)
-    assert found == {key: value for key, value in DISAGREEING.items() if key[0] == table}
-    noted = [row["method"] for row in paper(table) if "the printed categories average" in row["note"]]
-    assert noted == [method for _, method in found]
-
-
-def test_the_ablations_are_the_papers() -> None:
-    """PROTOCOL.md, Table 4; the complete ADTR stands in each part with the mean of Table 1."""
-    values = {(row["part"], row["variant"]): row["value"] for row in paper(4)}
-    assert values == {
-        ("a", "cnn"): "94.4",
-        ("a", "no_attention"): "94.8",
-        ("a", "no_query"): "94.2",
-        ("b", "pixels"): "91.3",
-        ("c", "resnet18"): "95.3",
-        ("c", "resnet34"): "95.7",
-        ("c", "efficientnet_b0"): "96.4",
-        ("d", "last_layer"): "96.0",
-    } | dict.fromkeys(((part, "adtr") for part in "abcd"), by_method(1)["ADTR"]["mean"])

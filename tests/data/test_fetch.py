@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import files_below, put
 from tqdm import tqdm
 
 from adtr.data import fetch as fetching
@@ -111,16 +112,6 @@ def weights(*urls: str, digits: int = 8) -> Source:
 def archive_source(url: str) -> Source:
     digest = hashlib.md5(ARCHIVE).hexdigest()
     return Source.model_validate({"kind": "archive", "urls": [url], "md5": digest, "destination": "data/set"})
-
-
-def put(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_progress_is_displayed(

@@ -102,10 +102,12 @@ def test_what_systems_leave_in_folders_is_no_defect(cat: Path, name: str) -> Non
 
 def test_hidden_files_beside_images_are_passed_over(cat: Path) -> None:
     before = indexed(cat)
-    for path in list(cat.rglob("*.png")):
+    images = list(cat.rglob("*.png"))
+    for path in images:
         (path.parent / f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X" + bytes(58))
+    for folder in {cat, cat / "test", *(path.parent for path in images)}:
         for name in (".DS_Store", "Thumbs.db", "desktop.ini", "readme.txt", "labels.csv"):
-            (path.parent / name).write_bytes(b"\0")
+            (folder / name).write_bytes(b"\0")
     pd.testing.assert_frame_equal(indexed(cat), before)
     assert warnings_of(cat) == {}
 
@@ -213,14 +215,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda b: Image.new("RGB", (8, 8)).save(b / "train/good/9.png", "GIF"),
         "cat/train/good/9.png: not readable as an image",
     ),
-    "ground_truth, a file": (
-        lambda b: replace(b, "ground_truth"),
-        "cat/ground_truth: not a folder",
-    ),
-    "ground_truth, a link to nothing": (
-        lambda b: replace(b, "ground_truth", "gone"),
-        "cat/ground_truth: not a folder",
-    ),
+    "ground_truth, a file": (lambda b: replace(b, "ground_truth"), "cat/ground_truth: not a folder"),
+    "ground_truth, a link to nothing": (lambda b: replace(b, "ground_truth", "gone"), "cat/ground_truth: not a folder"),
     "train, a file": (lambda b: replace(b, "train"), "cat/train: not a folder"),
     "Good": (lambda b: (b / "test/good").rename(b / "test/Good"), "cat/test/Good: rename it to good"),
     "good with a sign that nobody sees": (
@@ -464,22 +460,7 @@ def test_a_picture_that_is_normal_and_anomalous_is_warned_of(cat: Path) -> None:
 # Names
 
 
-NAMES = [
-    "a,b",
-    'a"b',
-    "a'b",
-    "\u202fa\u3000",
-    "#1",
-    "=1+1",
-    "-x",
-    "a:17",
-    " a ",
-    "é",
-    "NA",
-    "{x}",
-    "$HOME",
-    "a.b",
-]
+NAMES = ["a,b", 'a"b', "a'b", "\u202fa\u3000", "#1", "=1+1", "-x", "a:17", " a ", "é", "NA", "{x}", "$HOME", "a.b"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -332,10 +332,7 @@ def test_a_mask_of_a_normal_image_and_a_row_that_stands_twice_are_warned_of(tmp_
     normal, mask = "candle/Data/Images/Normal/0001.JPG", "candle/Data/Masks/Anomaly/000.png"
     row = f"candle,train,normal,{normal},"
     edit(tmp_path, row, f"{row}{mask}\n{row}")
-    assert indexed("VisA", tmp_path).attrs["warnings"] == {
-        findings.NORMAL: [mask],
-        findings.COPIES: [normal, normal],
-    }
+    assert indexed("VisA", tmp_path).attrs["warnings"] == {findings.NORMAL: [mask], findings.COPIES: [normal, normal]}
 
 
 @pytest.mark.parametrize(

@@ -88,22 +88,6 @@ def test_without_ground_truth_there_are_labels_of_images_only(tmp_path: Path) ->
     assert manifest["mask"].tolist() == [""] * 5
 
 
-def test_every_generated_image_is_listed_once(mvtec_root: Path) -> None:
-    manifest = index(dataset("mvtec", mvtec_root), "screw")
-    counts = manifest.groupby(["split", "defect"]).size().to_dict()
-    kinds = ("good", "blob", "missing", "scratch")
-    assert counts == {("train", "good"): 6} | {("test", kind): 4 for kind in kinds}
-    assert manifest.image.is_unique
-    assert (manifest["mask"] != "").equals(manifest.label == 1)
-
-
-def test_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
-    write(tmp_path, WHOLE)
-    for name in ("cup/readme.txt", "cup/train/good/Thumbs.db", "cup/test/hole/notes.csv", "cup/test/license.txt"):
-        (tmp_path / name).write_text("")
-    assert len(index(dataset("mvtec", tmp_path), "cup")) == 5
-
-
 def test_the_order_is_not_that_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["10.png", "9.png", "b.png", "a.png", "B.png"]
     write(tmp_path, [*WHOLE, *(f"cup/train/good/{name}" for name in names), "cup/test/bend/0.png"])

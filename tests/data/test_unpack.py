@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import files_below, put
 from tqdm import tqdm
 
 from adtr.data.unpack import is_unpacked, unpack_into
@@ -47,16 +48,6 @@ MEMBERS = {"bottle/0.png", "cable/1.png", ".fetched-set.json"}
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     return put(tmp_path / "mine", ARCHIVE)
-
-
-def put(path: Path, content: bytes = b"") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
 
 
 def test_unpacks_what_can_be_read_and_removed(tmp_path: Path, mine: Path) -> None:

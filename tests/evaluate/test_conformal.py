@@ -117,5 +117,4 @@ def test_false_alarms_on_solar_cells_are_as_many_as_promised(tmp_path: Path) -> 
         for rate, alarms in found.items():
             alarms.append(float((test > conformal.threshold(calibration, rate)).mean()))
     for rate, alarms in found.items():
-        print(f"{rate}: {np.mean(alarms):.4f} ± {np.std(alarms):.4f}")
         assert abs(np.mean(alarms) - int(89 * rate) / 89) < 2 * np.sqrt(rate * (1 - rate) / 147)

@@ -122,16 +122,6 @@ def test_folded_efficientnet_gives_what_its_library_gives_unfolded(
         assert relative_error(layer, outputs[block]) < 1e-4
 
 
-def test_layers_of_b4_are_the_end_points_that_its_library_names(tmp_path: Path) -> None:
-    network = EfficientNet.from_name("efficientnet-b4", image_size=64).eval()
-    path = saved(network.state_dict(), tmp_path / "weights.pth")
-    with torch.inference_mode():
-        ends = network.extract_endpoints(images(1, 64))
-        layers = build(features("efficientnet_b4"), path)(images(1, 64))
-    for i, layer in enumerate(layers, start=1):
-        assert relative_error(layer, ends[f"reduction_{i}"]) < 1e-4
-
-
 def resnet_by_hand(state: dict[str, Tensor], depths: tuple[int, ...], x: Tensor) -> list[Tensor]:
     """Layers of a ResNet computed from torchvision's names alone."""
 
@@ -167,28 +157,12 @@ def test_folded_resnet_gives_what_a_plain_computation_gives(
     state = network.state_dict()
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert len(state) == tensors
+    assert state["fc.weight"].shape == (1000, 512)
     with torch.inference_mode():
         layers = build(features(name), saved(state, tmp_path / "weights.pth"))(images(2, 64))
         expected = resnet_by_hand(state, depths, images(2, 64))
     for layer, reference in zip(layers, expected, strict=True):
         assert relative_error(layer, reference) < 1e-4
-
-
-def test_names_and_shapes_of_a_resnet_are_those_of_torchvision() -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in ResNet((2, 2, 2, 2)).state_dict().items()}
-    torchvision = {
-        "conv1.weight": (64, 3, 7, 7),
-        "bn1.num_batches_tracked": (),
-        "layer1.0.conv1.weight": (64, 64, 3, 3),
-        "layer2.0.conv1.weight": (128, 64, 3, 3),
-        "layer2.0.downsample.0.weight": (128, 64, 1, 1),
-        "layer2.0.downsample.1.running_var": (128,),
-        "layer4.1.bn2.bias": (512,),
-        "fc.weight": (1000, 512),
-        "fc.bias": (1000,),
-    }
-    assert torchvision.items() <= shapes.items()
-    assert not any(name.startswith("layer1.0.downsample") for name in shapes)
 
 
 @pytest.mark.parametrize(

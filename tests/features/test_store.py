@@ -49,12 +49,6 @@ def test_a_store_is_an_npy_of_float16_and_what_made_it(tmp_path: Path, count: in
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.json", "x.npy"]
 
 
-def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".x.npy.0a1b2c3d.partial.npy").touch()
-    write(tmp_path / "x.npy", manifest_of(1))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.json", "x.npy"]
-
-
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "no features": lambda store: store.unlink(),
     "no .json": lambda store: store.with_suffix(".json").unlink(),

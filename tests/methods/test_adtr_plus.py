@@ -14,7 +14,6 @@ import torch
 from adtr.config.methods import Params
 from adtr.methods import adtr, adtr_plus
 from adtr.model.losses import image_loss, pixel_loss, pseudo_huber
-from adtr.train import run as run_files
 from adtr.train.context import Anomalies, Context, Fitted
 
 NORMAL = 10  # images
@@ -113,17 +112,8 @@ def test_a_training_resumed_gives_the_bytes_of_an_undisturbed_one(
     settings = params(train={"epochs": 4, "lr_drop_at": 1.0, "save_minutes": 0})
     whole = fit(started, {"train": settings.train.model_dump()})
     context = Context(0, state=tmp_path, start=started.state, anomalies=anomalies())
-    save = run_files.save_state
-
-    def stop(folder: Path, content: dict[str, Any]) -> None:
-        save(folder, content)
-        if len(content["history"]) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(run_files, "save_state", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with planted.interrupted_after(2, monkeypatch):
         adtr_plus.fit(planted.features()[0], settings, context)
-    monkeypatch.setattr(run_files, "save_state", save)
     rest = adtr_plus.fit(planted.features()[0], settings, context)
     assert all(torch.equal(whole.state[name], rest.state[name]) for name in whole.state)
 

@@ -10,22 +10,15 @@ import numpy as np
 import planted
 import pytest
 import torch
+from planted import fit, maps
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KernelDensity
 
 from adtr.errors import UserError
 from adtr.methods import autoencoder, kde, neighbours, padim, patchcore, spade
-from adtr.train.context import Context, Fitted
+from adtr.train.context import Fitted
 
 Changes = dict[str, Any]  # by section
-
-
-def fit(method: ModuleType, features: np.ndarray, seed: int = 0, **changes: Any) -> Fitted:
-    return method.fit(features, planted.params(**changes), Context(seed))
-
-
-def maps(method: ModuleType, fitted: Fitted, features: np.ndarray, **changes: Any) -> np.ndarray:
-    return method.anomaly_map(fitted.state, features, planted.params(**changes))
 
 
 def scores(method: ModuleType, fitted: Fitted, features: np.ndarray, **changes: Any) -> np.ndarray:
@@ -305,13 +298,6 @@ def test_kde_of_tokens_is_scikit_learns(components: int, most: int) -> None:
     assert fitted.state["tokens.bandwidth"].item() == pytest.approx(bandwidth)
     found = maps(kde, fitted, test, **settings).reshape(-1)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
-
-
-def test_the_bandwidth_follows_the_scale_of_the_points() -> None:
-    points = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-    narrow, wide = (kde._bandwidth(scale * points) for scale in (1, 8))
-    assert wide == 8 * narrow
-    assert kde.BANDWIDTHS[0] < narrow < wide < kde.BANDWIDTHS[-1]
 
 
 def test_kde_stays_finite_far_from_all_points() -> None:

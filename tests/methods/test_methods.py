@@ -11,23 +11,14 @@ import numpy as np
 import planted
 import pytest
 import torch
+from planted import fit, maps
 
-from adtr.errors import UserError
 from adtr.methods import adtr, autoencoder, kde, padim, patchcore, spade
-from adtr.train.context import Context, Fitted
 
 ALL = [adtr, padim, spade, patchcore, kde, autoencoder]
 METHODS = pytest.mark.parametrize("method", ALL, ids=lambda method: method.__name__.split(".")[-1])
 SHORT = {"epochs": 2}
 Changes = dict[str, Any]  # by section
-
-
-def fit(method: ModuleType, features: np.ndarray, seed: int = 0, **changes: Any) -> Fitted:
-    return method.fit(features, planted.params(**changes), Context(seed))
-
-
-def maps(method: ModuleType, fitted: Fitted, features: np.ndarray, **changes: Any) -> np.ndarray:
-    return method.anomaly_map(fitted.state, features, planted.params(**changes))
 
 
 # All methods
@@ -42,13 +33,6 @@ def test_there_is_a_finite_map_for_each_image(method: ModuleType, images: int) -
     assert (found.shape, found.dtype) == ((images, planted.SIDE, planted.SIDE), np.float32)
     assert np.isfinite(found).all()
     assert (found >= 0).all()
-
-
-@METHODS
-def test_a_map_lies_as_its_tokens_do_row_by_row(method: ModuleType) -> None:
-    train, test = planted.features()
-    fitted, last = fit(method, train), planted.ANOMALIES.index(5)  # row 1, column 1 of 4
-    assert np.unravel_index(maps(method, fitted, test)[last].argmax(), (planted.SIDE, planted.SIDE)) == (1, 1)
 
 
 @METHODS
@@ -174,13 +158,6 @@ def test_the_gradient_is_clipped_to_its_norm() -> None:
     assert (clipped - start).norm() < 0.1 * (free - start).norm()
 
 
-def test_features_that_are_not_finite_end_the_training() -> None:
-    train, _ = planted.features()
-    train[2, 3, 4] = np.inf
-    with pytest.raises(UserError, match="the loss is nan in epoch 1"):
-        fit(adtr, train)
-
-
 @METHODS
 def test_features_as_large_as_float16_can_be_give_finite_maps(method: ModuleType) -> None:
     train, test = planted.features()
@@ -189,17 +166,12 @@ def test_features_as_large_as_float16_can_be_give_finite_maps(method: ModuleType
     assert np.isfinite(maps(method, fit(method, train, **plain), test, **plain)).all()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
-def test_every_precision_trains(precision: str) -> None:
+def test_every_precision_trains_and_bfloat16_differs_from_float32_by_little() -> None:
     train, test = planted.features()
-    fitted = fit(adtr, train, train={"precision": precision})
-    assert {value.dtype for value in fitted.state.values()} == {torch.float32}
-    assert maps(adtr, fitted, test)[1].argmax() == 0
-
-
-def test_bfloat16_differs_from_float32_by_little() -> None:
-    train, test = planted.features()
-    full, half = (fit(adtr, train, train={"precision": p}) for p in ("float32", "bfloat16"))
+    full, half, chosen = (fit(adtr, train, train={"precision": p}) for p in ("float32", "bfloat16", "auto"))
+    for fitted in (full, half, chosen):
+        assert {value.dtype for value in fitted.state.values()} == {torch.float32}
+        assert maps(adtr, fitted, test)[1].argmax() == 0
     losses = [[row["loss"] for row in fitted.history] for fitted in (full, half)]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)

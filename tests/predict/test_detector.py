@@ -5,8 +5,8 @@ import pickle
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -134,15 +134,9 @@ def test_a_run_without_test_images_stretches_the_scale_to_what_it_sees(made: Mak
 def test_a_copy_by_pickle_and_threads_at_once_give_the_same(detector: Detector, images: Path) -> None:
     paths = sorted((images / "carpet/test").glob("*/*.png"))
     expected = [p.pred_score for p in detector.predict(paths)]
-    copy, found = pickle.loads(pickle.dumps(detector)), list[list[float]]()
-    threads = [threading.Thread(target=lambda: found.append([p.pred_score for p in copy.predict(paths)]))] * 1
-    threads += [
-        threading.Thread(target=lambda: found.append([p.pred_score for p in detector.predict(paths)])) for _ in "abc"
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    copy = pickle.loads(pickle.dumps(detector))
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda of: [p.pred_score for p in of.predict(paths)], [copy, *[detector] * 3]))
     assert found == [expected] * 4
 
 

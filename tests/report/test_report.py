@@ -836,11 +836,7 @@ def test_the_first_screen_holds_table_and_examples_and_the_contents_follow(view:
     for part in (".opening tbody tr", ".example", ".departure a"):
         box = page.locator(part).last.bounding_box()
         assert box["y"] + box["height"] <= 900
-    assert page.locator(".example strong").all_text_contents() == [
-        "A clear find",
-        "A narrow find",
-        "A failure",
-    ]
+    assert page.locator(".example strong").all_text_contents() == ["A clear find", "A narrow find", "A failure"]
     titles = page.locator("h2, h3[id]").all_text_contents()
     assert page.locator("nav a").all_text_contents() == titles
     page.locator("#runs").scroll_into_view_if_needed()

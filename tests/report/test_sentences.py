@@ -1,6 +1,7 @@
 """Sentences that are computed from tables."""
 
 import re
+from typing import Any
 
 import pandas as pd
 import planted
@@ -21,6 +22,7 @@ def table(sd: float = 0.0, **means: dict[str, float]) -> pd.DataFrame:
 
 
 NAN = float("nan")
+DEMO = resolve("demo", planted.REPOSITORY / "params")
 UNDEFINED = "Not compared with ADTR: PaDiM. The mean of {} is undefined."
 
 
@@ -121,8 +123,7 @@ def test_an_interval_without_zero_sets_an_experiment_apart() -> None:
     gaps = {"adtr_plus": 2.0, "cnn": -1.2, "adtr_m": -3.0, "pixels": -0.5, "padim": 1.5}
     table = pd.concat([compared(1.0, **gaps), compared(NAN, kde=-9.0)]).rename_axis("experiment").reset_index()
     table = table.assign(dataset="elpv", metric="image_auroc", reference="adtr")
-    plan = resolve("demo", planted.REPOSITORY / "params")
-    assert sentences.certain(plan, table) == [
+    assert sentences.certain(DEMO, table) == [
         "By image AUROC on ELPV (solar cells). Ahead of ADTR: ADTR+ and PaDiM. Behind ADTR: CNN; and ADTR, "
         "Mahalanobis. Not resolved from ADTR: Pixels. Without an interval against ADTR: KDE."
     ]
@@ -132,7 +133,7 @@ def test_experiments_without_a_metric_for_the_same_reason_share_a_line() -> None
     rows = [(e, seed, "undefined: why") for e in ("adtr", "padim") for seed in (0, 1)]
     rows += [("cnn", 0, "undefined: why"), ("kde", 0, "over 1 of 2"), ("spade", 0, "")]
     table = pd.DataFrame(rows, columns=["experiment", "seed", "note"]).assign(category="mono")
-    assert sentences.undefined(table, resolve("demo", planted.REPOSITORY / "params")) == [
+    assert sentences.undefined(table, DEMO) == [
         "ADTR and PaDiM (mono, seed 0 and 1): undefined: why.",
         "CNN (mono, seed 0): undefined: why.",
         "KDE (mono, seed 0): over 1 of 2.",
@@ -149,41 +150,38 @@ def test_what_is_missed_most_is_named_with_who_does_better(smoke: Plan) -> None:
     assert sentences.missed(smoke, table[table.defect == "c"], "smoke_mvtec") == []
 
 
+def means(**columns: Any) -> pd.DataFrame:
+    """The demo's means over categories, a row a method."""
+    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in DEMO.study.datasets["elpv"]]
+    return pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"]).assign(**columns)
+
+
 def test_where_no_mean_is_defined_the_first_table_is_empty_and_a_sentence_says_so() -> None:
-    plan = resolve("demo", planted.REPOSITORY / "params")
-    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in plan.study.datasets["elpv"]]
-    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
-    summary = summary.assign(mean=NAN, low=NAN, high=NAN, best=False, provenance="")
-    found = opening.table(plan, summary, {}, {})
+    summary = means(mean=NAN, low=NAN, high=NAN, best=False, provenance="")
+    found = opening.table(DEMO, summary, {}, {})
     assert (found["columns"], found["groups"]) == ([], [])
-    assert opening.answers(plan, summary) == ["ELPV (solar cells): no mean is defined; the reasons stand below."]
+    assert opening.answers(DEMO, summary) == ["ELPV (solar cells): no mean is defined; the reasons stand below."]
 
 
 def test_the_first_sentence_says_who_is_next_and_how_far_behind() -> None:
-    plan = resolve("demo", planted.REPOSITORY / "params")
-    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in ("adtr", "padim", "patchcore")]
-    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
-    summary = summary.assign(mean=[87.7, 91.2, 89.3], low=[85.0, 90.0, 88.0], high=[89.0, 92.0, 90.0])
+    summary = means(mean=[87.7, 91.2, 89.3], low=[85.0, 90.0, 88.0], high=[89.0, 92.0, 90.0])
     gaps = {"behind": [3.5, 0.0, 1.9], "behind_low": [2.5, 0.0, 0.7], "behind_high": [4.5, 0.0, 3.0]}
     told = "PaDiM has the highest image AUROC on ELPV (solar cells): 91.2 % (95 % interval 90.0 to 92.0); "
     next_one = "next is PatchCore, 1.9 points behind (95 % interval of the difference 0.7 to 3.0)."
     alone = summary.assign(best=[False, True, False], **gaps)
-    assert opening.answers(plan, alone) == [told + next_one]
-    assert opening.answers(plan, alone.assign(best=[False, True, True])) == [
+    assert opening.answers(DEMO, alone) == [told + next_one]
+    assert opening.answers(DEMO, alone.assign(best=[False, True, True])) == [
         told + "not distinguishable from it: PatchCore."
     ]
 
 
 def test_who_is_next_is_said_where_there_is_no_interval() -> None:
     """As where every image is right."""
-    plan = resolve("demo", planted.REPOSITORY / "params")
-    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in ("adtr", "padim", "patchcore")]
-    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"])
-    summary = summary.assign(low=NAN, high=NAN, best=False, behind=NAN, behind_low=NAN, behind_high=NAN)
+    summary = means(low=NAN, high=NAN, best=False, behind=NAN, behind_low=NAN, behind_high=NAN)
     first = "ADTR has the highest image AUROC on ELPV (solar cells): 100.0 %; "
-    (level,) = opening.answers(plan, summary.assign(mean=[100.0, 100.0, 100.0]))
+    (level,) = opening.answers(DEMO, summary.assign(mean=[100.0, 100.0, 100.0]))
     assert level == first + "not distinguishable from it: PaDiM and PatchCore."
-    (ahead,) = opening.answers(plan, summary.assign(mean=[100.0, 98.5, 90.0]))
+    (ahead,) = opening.answers(DEMO, summary.assign(mean=[100.0, 98.5, 90.0]))
     assert ahead == first + "next is PaDiM, 1.5 points behind."
 
 
@@ -208,12 +206,9 @@ def test_the_first_sentence_says_in_what_methods_differ() -> None:
 
 
 def test_how_far_each_method_is_behind_the_best_has_a_table() -> None:
-    plan = resolve("demo", planted.REPOSITORY / "params")
-    keys = [("elpv", experiment, "image_auroc", "mean") for experiment in ("adtr", "padim", "patchcore")]
-    summary = pd.DataFrame(keys, columns=["dataset", "experiment", "metric", "category"]).assign(provenance="")
-    summary = summary.assign(mean=[87.7, 91.2, 89.3], low=NAN, high=NAN, best=[False, True, False])
+    summary = means(provenance="", mean=[87.7, 91.2, 89.3], low=NAN, high=NAN, best=[False, True, False])
     gaps = {"behind": [3.5, 0.0, 1.9], "behind_low": [2.5, 0.0, NAN], "behind_high": [4.5, 0.0, NAN]}
-    found = opening.gaps(opening.table(plan, summary.assign(**gaps), {}, {}))
+    found = opening.gaps(opening.table(DEMO, summary.assign(**gaps), {}, {}))
     assert found is not None
     assert found.text.to_numpy().tolist() == [["ADTR", "3.5 [2.5, 4.5]"], ["PaDiM", "–"], ["PatchCore", "1.9"]]
-    assert opening.gaps(opening.table(plan, summary.assign(**dict.fromkeys(gaps, NAN)), {}, {})) is None
+    assert opening.gaps(opening.table(DEMO, summary.assign(**dict.fromkeys(gaps, NAN)), {}, {})) is None

@@ -53,8 +53,5 @@ def test_a_calibrated_threshold_is_the_start_if_it_is_there() -> None:
     labels, scores = np.array([False, True]), np.array([1, 2], np.float32)
     assert start(labels, scores, np.arange(9), 0.1)[0] == 8
     assert start(labels, scores, np.arange(8), 0.1)[0] == 1  # 8 images are too few for 10 %: the best F1
-    assert start(labels, scores, np.array([]), 0.1) == (
-        1,
-        "best F1, chosen on these test images and so too favourable",
-    )
+    assert start(labels, scores, np.array([]), 0.1) == (1, "best F1, chosen on these test images and so too favourable")
     assert start(labels[:1], scores[:1], np.array([]), 0.1)[0] is None

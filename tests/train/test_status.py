@@ -48,29 +48,14 @@ def test_the_latest_of_several_sets_of_parameters_counts(
     assert [*state.split(), str(run), "1/4", "0.5", left] in lines
 
 
-def test_a_training_whose_process_has_ended_is_interrupted_at_once(smoke: Plan, tmp_path: Path) -> None:
-    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
-    report = {"epoch": 1, "epochs": 4, "loss": 0.5, "seconds_per_epoch": 40, "time": time.time()}
-    write_text(paths.state(run) / "a/progress.json", json.dumps(report))
-    with locked(paths.state(run)):
-        assert "1 at work, 0 interrupted" in status_table(paths)
-    assert "0 at work, 1 interrupted" in status_table(paths)
-
-
-def test_a_training_in_its_first_epoch_is_at_work(smoke: Plan, tmp_path: Path) -> None:
-    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
-    with locked(paths.state(run)):
-        lines = [line.split() for line in status_table(paths).splitlines()]
-        assert ["at", "work", str(run), "0/4"] in lines
-    assert "0 at work, 0 interrupted" in status_table(paths)
-
-
-def test_a_method_without_epochs_is_at_work_while_it_is_fitted(smoke: Plan, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("experiment", "epochs"), [("adtr", ["0/4"]), ("padim", [])])
+def test_a_fit_without_a_report_yet_is_at_work(experiment: str, epochs: list[str], smoke: Plan, tmp_path: Path) -> None:
     paths = Paths(smoke, tmp_path)
-    run = next(run for run in smoke.runs() if run.experiment == "padim")
+    run = next(run for run in smoke.runs() if run.experiment == experiment)
     with locked(paths.state(run)):
         lines = [line.split() for line in status_table(paths).splitlines()]
-        assert ["at", "work", str(run)] in lines
+        assert ["at", "work", str(run), *epochs] in lines
+    assert "0 at work, 0 interrupted" in status_table(paths)
 
 
 def test_where_nobody_can_tell_nothing_is_at_work(smoke: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
