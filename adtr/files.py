@@ -30,7 +30,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{escape(path.name)}.*.partial{escape(path.suffix)}"):
+        for left in path.parent.glob(f".{escape(path.name)}.{8 * '[0-9a-f]'}.partial{escape(path.suffix)}"):
             left.unlink(missing_ok=True)
         temporary.touch(exist_ok=False)
         yield temporary
@@ -46,12 +46,6 @@ def written_atomically(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def remove_partial(folder: Path) -> None:
-    """Removes what killed processes left half written in a folder."""
-    for left in folder.glob(".*.partial*"):
-        left.unlink()
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -13,7 +13,6 @@ from adtr.config.study import Plan
 from adtr.features.backbones import build
 from adtr.features.extract import batch_size
 from adtr.model.ablations import reconstruction_network
-from adtr.train.context import Context
 from adtr.train.loop import autocast, piece_size, seeded
 from adtr.train.step import Step
 
@@ -62,7 +61,7 @@ def _teraflops(params: Params) -> float:
             reconstruction = network(f)
         return (f - reconstruction.float()).square().mean()
 
-    step = Step(network, loss, params.train, piece_size(network, tokens, params.train, Context(0).device))
+    step = Step(network, loss, params.train, piece_size(network, tokens, params.train, "cpu"))
     seconds = _timed(lambda: step(torch.arange(images), params.train.lr))
     return 6 * cost.multiplications(params.model, tokens) * tokens * images / seconds / 1e12
 

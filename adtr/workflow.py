@@ -112,8 +112,15 @@ class Workflow:
     # Data
 
     def dataset(self, wildcards: Wildcards) -> str:
-        """The data set of a key."""
-        return next(name for name, key in self.paths.keys.items() if key == wildcards.data)
+        """The data set of a key.
+
+        Raises:
+            UserError: the study has none of that key.
+        """
+        for name, key in self.paths.keys.items():
+            if key == wildcards.data:
+                return name
+        raise UserError(f"{wildcards.data}: not a data set of the study {self.name}")
 
     def generated(self, wildcards: Wildcards) -> list[str]:
         """The mark of generated images, nothing for real ones."""

@@ -85,6 +85,7 @@ def test_permissions_follow_the_umask(tmp_path: Path, mask: int) -> None:
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
     """And nothing else, whatever the names."""
     left, others = ".a[1].txt.0a1b2c3d.partial.txt", [".a1.txt.0a1b2c3d.partial.txt", ".b.txt.0a1b2c3d.partial.txt"]
+    others.append(".a[1].txt.b.txt.0a1b2c3d.partial.txt")  # of a[1].txt.b.txt, which another thread may write
     for name in (left, *others):
         (tmp_path / name).touch()
     write_text(tmp_path / "a[1].txt", "whole")

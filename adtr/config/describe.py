@@ -23,7 +23,7 @@ def run_table(plan: Plan) -> str:
             "epochs": params.train.epochs if params.trains else "",
             "categories": len(plan.datasets[dataset].categories),
             "seeds": ", ".join(map(str, plan.seeds(dataset, experiment))),
-            "runs": sum(run[:2] == (dataset, experiment) for run in plan.runs()),
+            "runs": len(plan.datasets[dataset].categories) * len(plan.seeds(dataset, experiment)),
         }
         for (dataset, experiment), params in plan.params.items()
     ]

@@ -254,6 +254,8 @@ def _outliers(
         if used.adtr_plus.anomalies == "confetti":
             if datasets[dataset].layout.startswith("cifar"):
                 errors.append(f"{where}: confetti is for images in files: set adtr_plus.anomalies to outliers")
+        elif name == dataset:
+            errors.append(f"{where}: outliers of the data set itself: set outliers.dataset to another")
         elif errors.known(name, definitions, "data set", f"{where}: outliers"):
             found[name] = errors.check(Dataset, definitions[name], f"{folder}/datasets.yaml: {name}")
             if found[name] and not found[name].layout.startswith("cifar"):

@@ -74,7 +74,9 @@ def list_mvtec(base: Path, findings: Findings, good: str = "good") -> list[Row]:
     used = {path for row in rows for path in row.masks}
     for defect, of in masks.items():
         if defect == good:
-            _warn_of_marks([path for mask in of for path in mask.files], findings)
+            marking = (path for mask in of for path in mask.files if marks(path, findings))
+            for path in marking:
+                findings.warn(NORMAL, str(path.relative_to(findings.root)))
         else:
             unused = [mask.path for mask in of if not used & {*mask.files}]
             findings.problems += [f"{findings.name(path)}: a mask without its image" for path in unused]
@@ -99,12 +101,12 @@ def checked(rows: list[Row], base: Path, findings: Findings, places: tuple[str, 
 
 def tabulated(root: Path, category: str, rows: Iterable[Row]) -> pd.DataFrame:
     """The rows of a category's manifest, without digests."""
-    names = [(str(row.image.relative_to(root)), _joined(root, row.masks), *row[2:], category) for row in rows]
+
+    def named(paths: list[Path]) -> str:
+        return SEVERAL.join(str(path.relative_to(root)) for path in paths)
+
+    names = [(named([row.image]), named(row.masks), *row[2:], category) for row in rows]
     return pd.DataFrame(names, columns=["image", "mask", "label", "split", "defect", "part"])
-
-
-def _joined(root: Path, paths: list[Path]) -> str:
-    return SEVERAL.join(str(path.relative_to(root)) for path in paths)
 
 
 def is_junk(name: str) -> bool:
@@ -190,12 +192,6 @@ def _with_masks(images: list[Path], masks: list[Mask], findings: Findings) -> di
             findings.problems.append(f"{name}: its mask is that of {findings.name(used[mask.path])}, too: rename one")
         chosen[image], used[mask.path] = mask.files, image
     return chosen
-
-
-def _warn_of_marks(masks: list[Path], findings: Findings) -> None:
-    for path in masks:
-        if marks(path, findings):
-            findings.warn(NORMAL, str(path.relative_to(findings.root)))
 
 
 def marks(mask: Path, findings: Findings) -> bool:

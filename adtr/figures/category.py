@@ -13,7 +13,6 @@ import pandas as pd
 from adtr.config import study
 from adtr.config.paths import Paths
 from adtr.config.schema import root_of
-from adtr.data.images import verified_masks
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
 from adtr.figures import confetti_of
@@ -49,12 +48,8 @@ class Category:
 
     def tested(self) -> pd.DataFrame:
         """The first run's scores with the mask of each image, N rows."""
-        columns = ["image", "sha256", "mask", "mask_sha256"]
-        return self.runs[0].scores.merge(self.images[columns], on="image", how="left")
-
-    def masks(self, size: int) -> np.ndarray:
-        """(N, S, S) bool, nothing anomalous in an image without a mask."""
-        return verified_masks(self.root, self.tested(), size)
+        images = self.images[self.images.split == "test"].reset_index(drop=True)  # in the order of the scores
+        return self.runs[0].scores.join(images[["sha256", "mask", "mask_sha256"]])
 
 
 def spread(ranked: pd.DataFrame, count: int) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from adtr.data.images import verified_masks
 from adtr.evaluate.measure import upsampled, with_truth
 from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
 from adtr.figures.category import Category, Run
@@ -41,8 +42,8 @@ def pro(category: Category) -> Figure:
     """The per-region overlap against the false-positive rate of pixels, up to the limit of AUPRO."""
     figure, axes = plt.subplots(figsize=(4.2, 4.2))
     limit = category.aupro_limit
-    known = with_truth(category.tested())
-    masks = {size: category.masks(size)[known] for size in {run.size for run in category.runs}}
+    known = with_truth(tested := category.tested())
+    masks = {size: verified_masks(category.root, tested[known], size) for size in {run.size for run in category.runs}}
 
     def rates_of(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
         maps = upsampled(run.maps[known], run.size)

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from adtr.data.images import read_mask, read_rgb
+from adtr.data.images import read_mask, read_rgb, verified_masks
 from adtr.evaluate.measure import upsampled, with_truth
 from adtr.figures.category import Category, spread
 from adtr.figures.look import ANOMALOUS, NORMAL, SCORES, scale_of
@@ -77,10 +77,10 @@ def extremes(tested: pd.DataFrame, label: int, count: int = 3) -> pd.DataFrame:
     return pd.concat([ranked[start : start + count].assign(place=place) for place, start in starts.items()])
 
 
-def sample_of(tested: pd.DataFrame, columns: int = COLUMNS) -> pd.DataFrame:
+def sample_of(tested: pd.DataFrame) -> pd.DataFrame:
     """The images of a figure, none of them picked by eye: by the rank of their scores, at even steps.
 
-    With masks, one normal image and then all kinds of defect, as many of each as the columns admit, more of the first
+    With masks, one normal image and then all kinds of defect, as many of each as COLUMNS admit, more of the first
     in the alphabet; without masks half normal, half anomalous.
 
     Args:
@@ -89,9 +89,9 @@ def sample_of(tested: pd.DataFrame, columns: int = COLUMNS) -> pd.DataFrame:
     ranked = tested.sort_values("pred_score", kind="stable")
     normal, anomalous = ranked[ranked.label == 0], ranked[ranked.label == 1]
     if not (tested["mask"] != "").any():
-        return pd.concat([spread(normal, columns // 2), spread(anomalous, columns - columns // 2)])
+        return pd.concat([spread(normal, COLUMNS // 2), spread(anomalous, COLUMNS - COLUMNS // 2)])
     kinds = dict(list(anomalous.groupby("defect")))
-    free = min(max(columns - 1, len(kinds)), len(anomalous))
+    free = min(max(COLUMNS - 1, len(kinds)), len(anomalous))
     counts = dict.fromkeys(kinds, 0)
     while free:
         for kind in [kind for kind in kinds if counts[kind] < len(kinds[kind])][:free]:
@@ -107,7 +107,7 @@ def _with_maps(category: Category, label: str, shown: pd.DataFrame, heads: pd.Se
     images = [read_rgb(category.root, row.image, run.size, row.sha256) for row in shown.itertuples()]
     rows = [Row(label, images, heads=list(zip(heads, colours, strict=True)))]
     if masked:
-        masks = zip(category.masks(run.size)[shown.index], with_truth(shown), strict=True)
+        masks = zip(verified_masks(category.root, shown, run.size), with_truth(shown), strict=True)
         rows.append(Row("ground truth", [mask if known else None for mask, known in masks], MASK))
     style = {"cmap": SCORES, "norm": scale_of(run)}
     return [*rows, Row(run.title, list(upsampled(run.maps[shown.index], run.size)), style)]

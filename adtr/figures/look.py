@@ -1,7 +1,6 @@
 """What all figures share: colours for the colour-blind and for grey prints, reproducible files."""
 
 import logging
-from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -12,14 +11,12 @@ import numpy as np
 import seaborn as sns
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, fontManager, get_font
-from matplotlib.text import Text
+from matplotlib.font_manager import fontManager
 
 from adtr.figures import SUFFIXES
 from adtr.figures.category import Run
 from adtr.files import written_atomically
 
-logger = logging.getLogger(__name__)
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it names each table of each font that it puts into a PDF
 
 NORMAL, ANOMALOUS = "#6F7F8F", "#B0305C"  # of no experiment: those have theirs of adtr/tables/colours.py
@@ -50,21 +47,6 @@ def set_look() -> None:
     plt.rcParams["font.family"] = ["sans-serif", *(name for name in SCRIPTS if name in installed)]
 
 
-@cache
-def _drawable(letter: str, family: tuple[str, ...]) -> bool:
-    fonts = (fontManager.findfont(FontProperties(family=[name])) for name in family)
-    return any(get_font(font).get_char_index(ord(letter)) for font in fonts)
-
-
-def _legible(text: str) -> str:
-    """The text with a question mark for each letter that no font here has."""
-    family = tuple(plt.rcParams["font.family"])
-    lacking = {letter for letter in text if letter != "\n" and not _drawable(letter, family)}
-    if lacking:
-        logger.warning("no font here has %s: '?' in the figures", " ".join(sorted(map(ascii, lacking))))
-    return "".join("?" if letter in lacking else letter for letter in text)
-
-
 def scale_of(run: Run) -> Normalize:
     """The colour scale of all anomaly maps of a run: its test images', but for the highest thousandth of the tokens."""
     if not run.maps.size:  # no test images
@@ -74,8 +56,6 @@ def scale_of(run: Run) -> Normalize:
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Writes `name` as PNG of twice the size on a screen, SVG and PDF, cut to what is drawn, and closes the figure."""
-    for text in figure.findobj(Text):
-        text.set_text(_legible(text.get_text()))
     figure.draw_without_rendering()  # puts everything in its place
     drawn = figure.get_tightbbox().padded(0.06)
     for suffix in SUFFIXES:

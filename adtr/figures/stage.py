@@ -77,5 +77,5 @@ def _differences(paths: Paths, dataset: str) -> tuple[np.ndarray, np.ndarray]:
     drawn = map(paths.differences, runs)
     files = [np.load(io.BytesIO(Record(path.with_suffix(".json")).read(path.name))) for path in drawn]
     vectors, anomalous = ([file[name] for file in files] for name in ("vectors", "anomalous"))
-    chosen = pooled(anomalous, EACH, seed=0)
+    chosen = pooled(anomalous, EACH)
     return np.concatenate(vectors)[chosen], np.concatenate(anomalous)[chosen]

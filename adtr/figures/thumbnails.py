@@ -24,8 +24,8 @@ def thumbnails(category: Category) -> dict[str, Any]:
     """Test images and the first seed's maps of every method, as plain values for JSON.
 
     Keys: side; images: image, the first method's score, picture (WebP) and contour, a path in CONTOUR px, the most
-    telling first; runs: title, grid, low and high, the values of a map's 0 and 255, and maps, G·G bytes an image, no
-    run without test images. Pictures and maps are in base64.
+    telling first; runs: title, grid, and maps, G·G bytes an image; no run without test images. Pictures and maps are
+    in base64.
     """
     tested, side = category.tested(), min(SIDE, category.runs[0].size)
     if tested.empty:
@@ -95,7 +95,7 @@ def _maps(run: Run, shown: pd.Index) -> dict[str, Any]:
     low, high = float(scale.vmin or 0), float(scale.vmax or 0)
     levels = np.clip((run.maps[shown] - low) / max(high - low, 1e-12), 0, 1) * 255
     maps = base64_of(levels.round().astype(np.uint8).tobytes())
-    return {"title": run.title, "grid": run.maps.shape[-1], "low": low, "high": high, "maps": maps}
+    return {"title": run.title, "grid": run.maps.shape[-1], "maps": maps}
 
 
 def webp(image: Image.Image, quality: int) -> str:

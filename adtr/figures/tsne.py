@@ -12,13 +12,13 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
-def pooled(anomalous: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
-    """Indices into the vectors of all categories: `each` normal and `each` anomalous, drawn at random by their marks.
+def pooled(anomalous: Sequence[np.ndarray], each: int) -> np.ndarray:
+    """Indices into the vectors of all categories: `each` normal and `each` anomalous, drawn by their marks.
 
     Where there are not so many of a kind, fewer of both.
     """
     marks = np.concatenate(list(anomalous))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     each = min(each, int(marks.sum()), int((~marks).sum()))
     drawn = [rng.choice(np.flatnonzero(kind), each, replace=False) for kind in (~marks, marks)]
     return np.sort(np.concatenate(drawn))

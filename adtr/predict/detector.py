@@ -39,6 +39,7 @@ from adtr.train.run import read_model
 
 logger = logging.getLogger(__name__)
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray  # an array is RGB (H, W, 3) uint8
+ROOM = 100_000_000  # px of the images of a group that stay in memory; beyond, each is read again for its overlay
 Region = tuple[int, int, int, int, int]  # left, top, right, bottom (the last two beyond the region), area, all in px
 NO_THRESHOLD = (
     "held out no images to set a threshold by, so scores have no labels: train it with threshold.calibration 0.2 "
@@ -99,6 +100,10 @@ class Prediction:
         return columns.start, rows.start, columns.stop, rows.stop, int(areas.max())
 
 
+Then = Callable[[int, Image.Image, Prediction], None]
+
+
+@dataclass(eq=False, repr=False)
 class Detector:
     """A trained run that scores images. Several threads may call it at once, and it can be pickled.
 
@@ -117,18 +122,18 @@ class Detector:
         made_of: sha256 of the model, of the backbone's weights and of the training images, and the digests of the code.
     """
 
-    def __init__(
-        self, params: Params, state: dict[str, Tensor], backbone: Backbone | None, device: str, threads: int
-    ) -> None:
-        self.params, self.device, self.threads = params, device, threads
-        self.state, self.backbone = state, backbone
-        self.threshold: float | None = None
-        self.pixel_threshold: float | None = None
-        self.false_alarms: float | None = None
-        self.calibrated_on = 0
-        self.scale = (0.0, 1.0)
-        self.made_of: dict[str, str] = {}
-        self.normals_only = False
+    params: Params
+    state: dict[str, Tensor]
+    backbone: Backbone | None
+    device: str
+    threads: int
+    made_of: dict[str, str]
+    scale: tuple[float, float]
+    normals_only: bool
+    calibrated_on: int
+    threshold: float | None = None
+    pixel_threshold: float | None = None
+    false_alarms: float | None = None
 
     @classmethod
     def load(
@@ -149,7 +154,7 @@ class Detector:
             weights: file of its backbone's weights; default: the installed package, or data/weights/.
             false_alarms: the rate that the threshold is for; default: the run's parameter threshold.false_alarms.
             threads: images in work at once; default: a thread a core.
-            threshold: of an image's score, in place of the calibrated one; pixels keep theirs.
+            threshold: of an image's score, in place of the calibrated one; pixels keep theirs, if they have one.
 
         Raises:
             UserError: a file is missing or damaged, the weights are others than those of the run, or there are too few
@@ -165,27 +170,33 @@ class Detector:
         if device == "cpu":
             torch.set_num_threads(1)
         backbone = None if features["weights"] == "none" else build(params.features, file).to(device)
-        detector = cls(params, read_model(folder), backbone, device, threads or len(os.sched_getaffinity(0)))
-        detector.made_of = {"model": trained["model"], "weights": features["weights"], "data": trained["trained_on"]}
-        detector.made_of |= {"code_features": features["code"], "code_train": trained["code"]}
-        detector.made_of |= {"code_evaluate": evaluation.values["code"]}
+        made_of = {"model": trained["model"], "weights": features["weights"], "data": trained["trained_on"]}
+        made_of |= {"code_features": features["code"], "code_train": trained["code"]}
+        made_of |= {"code_evaluate": evaluation.values["code"]}
         maps = np.load(io.BytesIO(evaluation.read("maps.npy")))
-        detector.normals_only = not len(maps)
-        detector.scale = tuple(evaluation.values["scale"]) if detector.normals_only else colour_scale(maps)
+        scale = colour_scale(maps) if len(maps) else tuple(evaluation.values["scale"])
         scores = evaluation.table("calibration.csv", dtype={"pred_score": np.float32, "map_max": np.float32})
-        detector._calibrate(folder, scores, false_alarms, evaluation.values.get("threshold"))
-        if threshold is not None:
-            detector.threshold, detector.false_alarms = threshold, None
+        threads, state = threads or len(os.sched_getaffinity(0)), read_model(folder)
+        detector = cls(params, state, backbone, device, threads, made_of, scale, not len(maps), len(scores))
+        detector._calibrate(folder, scores, false_alarms, evaluation.values.get("threshold"), threshold)
         return detector
 
-    def _calibrate(self, run: Path, scores: Any, false_alarms: float | None, asked: dict[str, float] | None) -> None:
-        self.calibrated_on = len(scores)
-        if asked is not None:
-            self.false_alarms = asked["false_alarms"] if false_alarms is None else false_alarms
-            self.threshold = conformal.threshold(scores.pred_score.to_numpy(), self.false_alarms)
-            self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), self.false_alarms)
-        elif false_alarms is not None:
+    def _calibrate(
+        self, run: Path, scores: Any, false_alarms: float | None, asked: dict[str, float] | None, given: float | None
+    ) -> None:
+        if asked is None and false_alarms is not None:
             raise UserError(f"{run} {NO_THRESHOLD}")
+        if asked is not None:
+            rate = asked["false_alarms"] if false_alarms is None else false_alarms
+            try:
+                self.threshold = conformal.threshold(scores.pred_score.to_numpy(), rate)
+                self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), rate)
+                self.false_alarms = rate
+            except UserError:  # too few images for that rate
+                if given is None:
+                    raise
+        if given is not None:
+            self.threshold, self.false_alarms = given, None
 
     def scale_of(self, prediction: Prediction) -> tuple[float, float]:
         """The scale for the overlay of a prediction."""
@@ -209,11 +220,7 @@ class Detector:
             found.append(prediction)
         return found
 
-    def stream(
-        self,
-        images: Iterable[Picture],
-        then: Callable[[int, Image.Image, Prediction], None] = lambda _place, _image, _prediction: None,
-    ) -> Iterator[Prediction | UserError]:
+    def stream(self, images: Iterable[Picture], then: Then | None = None) -> Iterator[Prediction | UserError]:
         """The predictions of images, in their order and as they come; an error in place of one that cannot be read.
 
         Args:
@@ -233,24 +240,34 @@ class Detector:
             while waiting:
                 yield from waiting.popleft().result()
 
-    def _group(
-        self, images: tuple[tuple[int, Picture], ...], then: Callable[[int, Image.Image, Prediction], None]
-    ) -> list[Prediction | UserError]:
-        began = time.perf_counter()
-        opened = [_opened(image) for _, image in images]
-        read = [(place, image) for place, image in enumerate(opened) if not isinstance(image, UserError)]
-        found: list[Any] = [*opened]  # predictions take the places of images, errors stay
-        if not read:
+    def _group(self, images: tuple[tuple[int, Picture], ...], then: Then | None) -> list[Prediction | UserError]:
+        began, size, room = time.perf_counter(), self.params.features.image_size, ROOM
+        found: list[Any] = []  # predictions take the places of images, errors stay
+        small, kept = list[np.ndarray](), dict[int, Image.Image]()
+        for place, (_, image) in enumerate(images):
+            found.append(opened := _opened(image))
+            if isinstance(opened, UserError):
+                continue
+            small.append(as_rgb(opened, size))
+            found[place] = (opened.height, opened.width)
+            room -= opened.height * opened.width
+            if then and room > 0:
+                kept[place] = opened
+        if not small:
             return found
-        size = self.params.features.image_size
-        maps, scores = self._scores(np.stack([as_rgb(image, size) for _, image in read]))
-        each = (time.perf_counter() - began) / len(read)
-        for (place, image), map_, score in zip(read, maps, scores, strict=True):
+        maps, scores = self._scores(np.stack(small))
+        each = (time.perf_counter() - began) / len(small)
+        read = (place for place, sides in enumerate(found) if not isinstance(sides, UserError))
+        for place, map_, score in zip(read, maps, scores, strict=True):
             began = time.perf_counter()
             label = None if self.threshold is None else bool(score > self.threshold)
-            sides = (image.height, image.width)
-            fields = (float(score), self.threshold, label, map_, sides, self.pixel_threshold)
-            then(images[place][0], image, Prediction(*fields, milliseconds=1000 * each))
+            fields = (float(score), self.threshold, label, map_, found[place], self.pixel_threshold)
+            if then:
+                number, image = images[place]
+                if isinstance(picture := kept.pop(place, None) or _opened(image), UserError):  # it has gone since
+                    found[place] = picture
+                    continue
+                then(number, picture, Prediction(*fields, milliseconds=1000 * each))
             found[place] = Prediction(*fields, milliseconds=1000 * (each + time.perf_counter() - began))
         return found
 

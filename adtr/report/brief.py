@@ -75,8 +75,7 @@ def _sure(content: Row, _: list[Row]) -> Iterator[str]:
     if not content["compared"]:
         yield "Nothing to compare with an interval: the study has one method, or too few test images."
         return
-    title, *rest = _sheet(content["comparison"])
-    yield from [title, _list(content["certain"]), *rest]
+    yield from _sheet(content["comparison"])
 
 
 def _fails(content: Row, figures: list[Row]) -> Iterator[str]:

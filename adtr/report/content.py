@@ -19,7 +19,7 @@ from adtr.report.figures import of_category, of_dataset
 from adtr.report.gallery import examples, gallery
 from adtr.report.protocol import about, credits, departures, methods, mixtures, warnings
 from adtr.report.runs import Row, Runs, parameters, read_runs, runs_of
-from adtr.report.sentences import certain, missed, ranking, sentences, settled, undefined
+from adtr.report.sentences import missed, ranking, sentences, settled, undefined
 from adtr.tables import defects, render, sizes
 from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.shortcuts import sheet as shortcut_sheet
@@ -57,7 +57,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
     words = ["experiment", "dataset", "category", "defect", "metric"]  # one may be called 007, or nan
     text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": dict.fromkeys(words, str)}
     comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
-    built = build(plan, metrics, specs)
+    built = build(plan, summary, specs)
     cases = gallery(plan, results, runs)
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
     recipe = "the paper’s recipe" if benchmarks else "params/default.yaml"
@@ -98,7 +98,6 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "ranks": ranks,
         "compared": bool(comparison.low.notna().any()),
         "comparison": comparison_sheet(plan, comparison),
-        "certain": certain(plan, comparison),
         "parameters": sizes.sheet(plan, networks) if len(networks) else None,
         "experiments": parameters(plan),
         "runs": list(runs.values()),

@@ -1,7 +1,6 @@
 """Figures as drawings within a page: their lines and texts take the colours and the font that the page has."""
 
 import re
-from functools import cache
 from pathlib import Path
 
 from adtr.figures.look import HAIR, INK, LINE, PAPER, SOFT
@@ -13,7 +12,6 @@ LINES = re.compile(r'd="M[^"a-zABCDEFGHIJKNOPQRSTUVWXYZ]*"')  # paths of straigh
 NEEDLESS = re.compile(r"font-family: [^;\"]*;? ?|stroke-linecap: round;? ?|\s*transform=\"rotate\(-0 [^\"]*\)\"")
 
 
-@cache
 def drawing(path: Path, name: str) -> str:
     """The SVG that matplotlib wrote, as a part of a page: no header, no ids but those that it uses, rounded to 0.1 px.
 

@@ -3,7 +3,6 @@
 import io
 import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -115,7 +114,6 @@ def selection(sections: Iterable[Row]) -> list[Row]:
     return chosen
 
 
-@cache
 def small(kind: str, path: Path) -> bytes:
     """A small copy of a figure, which LaTeX reads as well: JPEG, or PNG of few colours."""
     with Image.open(path) as image:

@@ -135,22 +135,6 @@ def _order(means: pd.Series) -> str:
     return "".join(f"{sign}{name} {text}" for sign, name, text in zip(signs, ranked.index, texts, strict=True))
 
 
-def certain(plan: Plan, comparison: pd.DataFrame) -> list[str]:
-    """Of each data set and metric, which experiments differ from the reference: their interval leaves out 0."""
-    lines = []
-    for (dataset, metric), rows in comparison.groupby(["dataset", "metric"], sort=False):
-        resolved, none, reference = rows.resolved, rows.low.isna(), plan.titles[rows.reference.iloc[0]]
-        sides = {
-            f"Ahead of {reference}": rows.experiment[resolved & (rows.difference > 0)],
-            f"Behind {reference}": rows.experiment[resolved & (rows.difference < 0)],
-            f"Not resolved from {reference}": rows.experiment[~resolved & ~none],
-            f"Without an interval against {reference}": rows.experiment[none],
-        }
-        texts = [f"{side}: {listed(plan.titles[e] for e in some)}" for side, some in sides.items() if len(some)]
-        lines.append(f"By {METRICS[metric]} on {plan.datasets[dataset].title}. {'. '.join(texts)}.")
-    return lines
-
-
 def missed(plan: Plan, defects: pd.DataFrame, dataset: str) -> list[str]:
     """The kinds of defect that a data set's first experiment tells from normal images worst, and the others on these.
 

@@ -92,10 +92,13 @@ def sheets(plan: Plan, table: pd.DataFrame) -> dict[tuple[str, str], Sheet]:
         for metric in (metric for metric in METRICS if rows[metric].notna().any()):
             counted = "regions" if metric == "region_recall" else "images"
             experiments = list(dict.fromkeys(rows.experiment))
-            wide = rows.pivot(index=["category", "defect", counted], columns="experiment", values=metric)
-            wide = wide.reindex(dict.fromkeys(zip(rows.category, rows.defect, rows[counted], strict=True)))
+            wide = rows.pivot(index=["category", "defect"], columns="experiment", values=metric)
             text = wide[experiments].rename(columns=plan.titles).map(lambda v: DASH if math.isnan(v) else f"{v:.1f}")
-            text = text.reset_index().astype(str).rename_axis(None, axis=1)
+            counts = rows.groupby(["category", "defect"], sort=False)[
+                counted
+            ].unique()  # of regions by size of the mask
+            text = text.reindex(counts.index).reset_index().astype(str).rename_axis(None, axis=1)
+            text.insert(2, counted, [" or ".join(map(str, sorted(numbers))) for numbers in counts])
             title = f"{plan.datasets[str(dataset)].title}: {METRICS[metric]} by defect"
             found[str(dataset), metric] = Sheet(title, text, [f"{NOTES[metric]} Per cent, means over the seeds."])
     return found

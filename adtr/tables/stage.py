@@ -65,7 +65,7 @@ def write_tables(
     summary = summarize(metrics)
     for found in (intervals(metrics, draws), level_with_best(metrics, draws)):
         summary = summary.merge(found, "left", RUN)
-    tables = build(plan, metrics, read_specs(params))
+    tables = build(plan, summary, read_specs(params))
     for dataset, metric in study_metrics(plan):
         title = f"{plan.datasets[dataset].title}: {METRICS[metric]}"
         tables[f"{dataset}_{metric}"] = title, of_study(summary, plan, dataset, metric)
@@ -94,13 +94,13 @@ def write_table(sheets: Sequence[render.Sheet], data: pd.DataFrame, folder: Path
     write_text(folder / f"{name}.tex", "\n".join(texts))
 
 
-def build(plan: Plan, metrics: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:
+def build(plan: Plan, summary: pd.DataFrame, specs: Mapping[str, Any]) -> dict[str, tuple[str, pd.DataFrame]]:
     """Title and cells of the paper's tables, by name.
 
     Args:
+        summary: as of `summary.summarize`.
         specs: of `specs.read_specs`.
     """
-    summary = summarize(metrics)
     tables = {}
     for name, spec in specs.items():
         dataset = next((key for key, value in plan.datasets.items() if value.benchmark == spec["benchmark"]), "")
@@ -149,7 +149,7 @@ def _coverage(plan: Plan, dataset: str, spec: Mapping[str, Any]) -> str:
         title = plan.titles[experiment]
         if experiment in trained:
             epochs.setdefault(plan.params[dataset, experiment].train.epochs, []).append(title)
-        if len({seed for d, e, _, seed in plan.runs() if (d, e) == (dataset, experiment)}) < len(seeds):
+        if len(plan.seeds(dataset, experiment)) < len(seeds):
             once.append(title)
     most = max(epochs, key=lambda count: len(epochs[count]), default=0)
     other = [f"{', '.join(titles)} {count}" for count, titles in epochs.items() if count != most]

@@ -20,7 +20,7 @@ from adtr.config.schema import Features
 from adtr.errors import UserError
 from adtr.features.select import TRAIN, data_digest, held_out, select
 from adtr.features.store import read_store
-from adtr.files import digest, remove_partial
+from adtr.files import digest
 from adtr.train.context import Bank, Context, anomalies_of, fit, precision
 from adtr.train.lock import check_lock, locked
 from adtr.train.run import check_stores, read_model, read_record, write_run
@@ -73,7 +73,6 @@ def train(
     record |= _origin(start, bank, record, len(rows))
     own = state / _identity(record, torch.device(device).type)[:16]
     with locked(state) as holder:
-        remove_partial(own)
         learned, anomalies = read_model(start) if start else None, anomalies_of(bank, params) if bank else None
         held = partial(check_lock, state, holder)
         fitted = fit(features, params, Context(seed, device, own, learned, anomalies, held))

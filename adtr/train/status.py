@@ -50,7 +50,12 @@ def status_table(paths: Paths) -> str:
             state = "evaluated"
         elif as_asked:
             state = "trained"
-        elif report is None or report["epochs"] != params.train.epochs:  # or of other parameters
+        elif (
+            report is None
+            or report["epochs"] != params.train.epochs
+            or (trained and report["epoch"] == report["epochs"])
+        ):
+            # None yet, or that of a training of other parameters
             state = "at work" if is_held(paths.state(run)) else "not begun"
             if state == "at work":
                 rows.append([state, str(run), f"0/{params.train.epochs}" if params.trains else "", None, None])

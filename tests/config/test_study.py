@@ -244,6 +244,8 @@ def test_outliers_come_from_a_data_set_that_is_known_and_that_the_study_may_move
     moved = plus(experiments, set=outliers, define={"mugs": {"root": "elsewhere"}})
     assert read(tmp_path, moved | mugs).outliers["mugs"].root == "elsewhere"
     assert any("no data set 'mugs'" in line for line in errors(tmp_path, plus(experiments, set=outliers)))
+    own = outliers | {"outliers.dataset": "cups"}
+    assert any("outliers of the data set itself" in line for line in errors(tmp_path, plus(experiments, set=own)))
 
 
 def test_the_name_of_a_bank_changes_with_what_decides_its_images(tmp_path: Path) -> None:

@@ -392,12 +392,6 @@ def test_more_outliers_than_there_are_images_are_refused(cifar100_root: Path) ->
         outliers(cifar100_root, 201)
 
 
-@pytest.mark.parametrize("layout", ["mvtec", "elpv"])
-def test_outliers_of_another_layout_are_refused(tmp_path: Path, layout: str) -> None:
-    with pytest.raises(UserError, match=f"^Cups: outliers come from cifar10 or cifar100, not {layout}$"):
-        outliers(tmp_path, 1, layout=layout)
-
-
 # ELPV, from its package
 
 

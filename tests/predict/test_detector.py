@@ -18,6 +18,7 @@ from vouched import vouch_again
 from adtr import Detector
 from adtr.errors import UserError
 from adtr.evaluate.measure import upsampled
+from adtr.predict import detector as detecting
 from adtr.predict.detector import Prediction
 from adtr.records import write_only
 
@@ -107,9 +108,35 @@ def test_a_threshold_that_is_given_needs_no_calibration(calibration: float, made
         assert (prediction.pred_label, prediction.threshold, detector.false_alarms) == (label, threshold, None)
 
 
-def test_too_few_calibration_images_are_refused_with_the_number_needed(made: Make) -> None:
-    with pytest.raises(UserError, match=r"15 calibration images are too few for a rate .* of 0.01, which needs 99"):
-        Detector.load(made("padim"), false_alarms=0.01)
+def test_too_few_calibration_images_are_refused_with_the_number_needed(made: Make, path: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(made("padim"), tmp_path / "run")
+    told = r"15 calibration images are too few for a rate .* of 0.01, which needs 99"
+    with pytest.raises(UserError, match=told):
+        Detector.load(run, false_alarms=0.01)
+    vouch_again(run / "evaluation.json", threshold={"calibration": 0.5, "false_alarms": 0.01})
+    with pytest.raises(UserError, match=told):
+        Detector.load(run)
+    (prediction,) = Detector.load(run, threshold=0.0).predict(path)  # as the report then says to type
+    assert (prediction.threshold, prediction.pred_label, prediction.pixel_threshold) == (0.0, True, None)
+
+
+def test_large_images_are_read_again_for_their_overlays_and_scores_are_the_same(
+    detector: Detector, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of them would fill the memory."""
+    paths = [Path(shutil.copy(path, tmp_path)) for path in sorted((images / "carpet/test").glob("*/*.png"))[:3]]
+    whole = [(p.pred_score, p.size) for p in detector.predict(paths)]
+    monkeypatch.setattr(detecting, "ROOM", 0)
+    seen = list[tuple[int, tuple[int, int]]]()
+
+    def then(place: int, image: Image.Image, _: Prediction) -> None:
+        seen.append((place, image.size[::-1]))
+        paths[place + 1].unlink() if place == 0 else None
+
+    found = list(detector.stream(paths, then))
+    assert [(p.pred_score, p.size) for p in found if isinstance(p, Prediction)] == [whole[0], whole[2]]
+    assert isinstance(found[1], UserError)
+    assert seen == [(0, whole[0][1]), (2, whole[2][1])]
 
 
 def test_without_calibration_images_there_are_no_labels_and_no_threshold(made: Make, path: Path) -> None:

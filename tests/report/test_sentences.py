@@ -119,16 +119,6 @@ def test_ranks_are_compared_with_the_papers(ours: dict[str, float], agrees: bool
     assert ("do not rank" in " ".join(lines)) == (agrees is False)
 
 
-def test_an_interval_without_zero_sets_an_experiment_apart() -> None:
-    gaps = {"adtr_plus": 2.0, "cnn": -1.2, "adtr_m": -3.0, "pixels": -0.5, "padim": 1.5}
-    table = pd.concat([compared(1.0, **gaps), compared(NAN, kde=-9.0)]).rename_axis("experiment").reset_index()
-    table = table.assign(dataset="elpv", metric="image_auroc", reference="adtr")
-    assert sentences.certain(DEMO, table) == [
-        "By image AUROC on ELPV (solar cells). Ahead of ADTR: ADTR+ and PaDiM. Behind ADTR: CNN; and ADTR, "
-        "Mahalanobis. Not resolved from ADTR: Pixels. Without an interval against ADTR: KDE."
-    ]
-
-
 def test_experiments_without_a_metric_for_the_same_reason_share_a_line() -> None:
     rows = [(e, seed, "undefined: why") for e in ("adtr", "padim") for seed in (0, 1)]
     rows += [("cnn", 0, "undefined: why"), ("kde", 0, "over 1 of 2"), ("spade", 0, "")]

@@ -70,5 +70,7 @@ def test_a_sheet_a_data_set_and_metric_with_its_counts(plan: Plan) -> None:
     text = found["smoke_mvtec", "region_recall"].text
     assert [*text] == ["category", "defect", "regions", "ADTR", "PaDiM"]
     assert text.to_numpy().tolist() == [["screw", "a", "5", "55.5", "60.0"], ["screw", "b", "0", "–", "–"]]
+    sizes = defects.sheets(plan, table.assign(pixel_auroc=np.nan, regions=[5, 0, 6, 0]))["smoke_mvtec", "region_recall"]
+    assert sizes.text.to_numpy().tolist()[0] == ["screw", "a", "5 or 6", "55.5", "60.0"]  # of masks of two sizes
     other = dataclasses.replace(plan, titles=plan.titles | {"padim": "Ours"})
     assert [*defects.sheets(other, table.assign(pixel_auroc=np.nan))["smoke_mvtec", "image_auroc"].text][-1] == "Ours"

@@ -13,6 +13,7 @@ import pytest
 from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.files import write_text
+from adtr.records import write_only
 from adtr.train import status
 from adtr.train.lock import is_held, locked
 from adtr.train.status import Progress, latest_report, status_table
@@ -46,6 +47,15 @@ def test_the_latest_of_several_sets_of_parameters_counts(
     (paths.state(run) / "a/progress.json").write_text("{")  # half a file, of another version
     lines = [line.split() for line in status_table(paths).splitlines()]
     assert [*state.split(), str(run), "1/4", "0.5", left] in lines
+
+
+def test_a_finished_training_of_other_parameters_is_none_of_these(smoke: Plan, tmp_path: Path) -> None:
+    paths, run = Paths(smoke, tmp_path), next(iter(smoke.runs()))
+    report = {"epoch": 4, "epochs": 4, "loss": 0.5, "seconds_per_epoch": 40, "time": time.time() - 700}
+    write_text(paths.state(run) / "a/progress.json", json.dumps(report))
+    assert "1 interrupted" in status_table(paths)  # its last file is still to be written
+    write_only(paths.run(run) / "run.json", {"method": "adtr", "params": {}, "features": {"features": {}}})
+    assert "0 interrupted" in status_table(paths)
 
 
 @pytest.mark.parametrize(("experiment", "epochs"), [("adtr", ["0/4"]), ("padim", [])])
