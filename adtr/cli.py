@@ -401,7 +401,7 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
     run = paths.plan.run(options.target)
     folder, root = paths.run(run), root_of(paths.datasets[run.dataset].root)
     _needed(options, folder / "run.json", "train", str(run))
-    if trained_otherwise(paths.plan, paths.results, run):
+    if trained_otherwise(paths, run):
         raise UserError(f"{folder}: trained with other parameters than the study's: train it again")
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run)
     params = paths.plan.params[run[:2]]
@@ -472,13 +472,13 @@ def _licences(run: Path, params: Any) -> dict[str, str]:
 def _tables(_: Options, paths: Paths) -> None:
     from adtr.tables.stage import write
 
-    write(paths.plan, paths.results, PARAMS)
+    write(paths, PARAMS)
 
 
 def _plots(_: Options, paths: Paths) -> None:
     from adtr.tables.plots import write_plots
 
-    write_plots(paths.plan, paths.results)
+    write_plots(paths)
 
 
 def _figures(options: Options, paths: Paths) -> None:
@@ -495,7 +495,7 @@ def _figures(options: Options, paths: Paths) -> None:
 def _report(_: Options, paths: Paths) -> None:
     from adtr.report.stage import write
 
-    write(paths.plan, paths.results, PARAMS, paths.report)
+    write(paths, PARAMS)
 
 
 def _plan(options: Options, paths: Paths) -> None:

@@ -22,7 +22,7 @@ def prune(paths: Paths) -> Iterator[Path]:
     }
     for folder, wanted in wanted_in.items():
         yield from _remove(results / folder, wanted)
-    for path in list(outdated(plan, results)):
+    for path in list(outdated(paths)):
         _remove_whole(path)
         yield path
 

@@ -108,9 +108,9 @@ def _store(store: Path, manifest: Path) -> None:
 
 def _run(paths: Paths, run: Run) -> None:
     folder = paths.run(run)
-    if trained_otherwise(paths.plan, paths.results, run):
+    if trained_otherwise(paths, run):
         raise UserError(f"{folder}: trained with other parameters than the study's: `adtr prune` removes it")
-    if (folder / "evaluation.json").is_file() and evaluated_otherwise(paths.plan, paths.results, run):
+    if (folder / "evaluation.json").is_file() and evaluated_otherwise(paths, run):
         raise UserError(f"{folder}: evaluated with another model or other parameters: `adtr prune` removes it")
     if (manifest := paths.manifest(run.dataset, run.category)).is_file():
         check_images(folder, read_manifest(manifest), paths.plan.params[run[:2]])
@@ -141,7 +141,7 @@ def _differences(record: Path, run: Path) -> None:
 def _tables(paths: Paths) -> None:
     """Refuses a study's metrics that are not those of its runs."""
     written = tables_record(paths.results, PARAMS).read("../metrics.csv")
-    if written != as_csv(collect(paths.plan, paths.results)).encode():
+    if written != as_csv(collect(paths)).encode():
         raise UserError(f"{paths.results}/metrics.csv: not the metrics of the study's runs: make its tables again")
 
 

@@ -157,12 +157,12 @@ def write_page(root: Path) -> Path:
     values = pd.DataFrame(metrics.value.to_numpy()[:, None] + noise, pd.MultiIndex.from_frame(metrics[KEYS]))
     names = pd.MultiIndex.from_frame(metrics[["dataset", "category"]].drop_duplicates())
     draws = Draws(values.sort_index(), pd.DataFrame({"normal": 40, "anomalous": 75}, names))
-    write_tables(plan, metrics, draws, networks(plan, paths.results), PARAMS, paths.results / "tables")
+    write_tables(plan, metrics, draws, networks(paths), PARAMS, paths.results / "tables")
     write_findings(plan, *made_up_findings(metrics), paths.results / "tables")
     written = [*(paths.results / "tables").iterdir(), paths.results / "metrics.csv"]
     records.vouch(paths.results / "tables/record.json", written, printed=digests(PARAMS))
     draw_figures(plan, paths, images)
-    stage.write(plan, paths.results, PARAMS, paths.report)
+    stage.write(paths, PARAMS)
     return paths.report / "report.html"
 
 

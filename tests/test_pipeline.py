@@ -106,12 +106,14 @@ def test_a_parameter_on_the_command_line_reruns_what_it_decides(done: Workshop) 
 
 def test_runs_of_other_parameters_are_not_taken_for_these(done: Workshop, smoke: Plan) -> None:
     paths = Paths(smoke, done.folder)
-    results = paths.results
-    assert list(outdated(smoke, results)) == []
+    assert list(outdated(paths)) == []
     pooled = resolve("smoke", done.folder / "params", {"score.pooling": 2})
-    assert set(outdated(pooled, results)) == {paths.run(run) / name for run in smoke.runs() for name in EVALUATED}
+    assert set(outdated(Paths(pooled, done.folder))) == {
+        paths.run(run) / name for run in smoke.runs() for name in EVALUATED
+    }
     slower = resolve("smoke", done.folder / "params", {"train.lr": 0.001})
-    assert list(outdated(slower, results)) == [paths.run(run) for run in smoke.runs() if smoke.params[run[:2]].trains]
+    trained = [paths.run(run) for run in smoke.runs() if smoke.params[run[:2]].trains]
+    assert list(outdated(Paths(slower, done.folder))) == trained
     result = ran(["adtr", "tables", "--study", "smoke", "--set", "train.lr=0.001"], done.folder)
     assert result.returncode == 1
     assert "other parameters" in result.stdout

@@ -45,7 +45,7 @@ def whole(paths: Paths, tmp_path_factory: pytest.TempPathFactory) -> Path:
             main(["train", *STUDY, f"smoke_mvtec/padim/{category}/0"])
             main(["evaluate", *STUDY, f"smoke_mvtec/padim/{category}/0"])
             draw_category(paths, "smoke_mvtec", category)
-        stage.write(paths.plan, paths.results, PARAMS)
+        stage.write(paths, PARAMS)
     return folder
 
 
@@ -131,7 +131,7 @@ def test_a_digit_of_the_papers_numbers_that_changed_after_the_tables_is_noticed(
     with pytest.raises(UserError, match=name):
         draw_dataset(paths, "smoke_mvtec", params)
     with pytest.raises(UserError, match=name):
-        report.write(paths.plan, paths.results, params, results.parent / "reports")
+        report.write(paths, params)
 
 
 def test_a_run_of_another_category_is_not_evaluated(results: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from adtr.config.methods import Params
 from adtr.config.schema import Dataset, Features, root_of
-from adtr.config.study import Plan, Run, run_folder
+from adtr.config.study import Plan, Run
 from adtr.files import digest
 
 RESULTS = Path("results")
@@ -139,7 +139,7 @@ class Paths:
 
     def run(self, run: Run) -> Path:
         """The folder of a run."""
-        return run_folder(self.results, *run)
+        return self.results / "runs" / str(run)
 
     def state(self, run: Run) -> Path:
         """The folder that an interrupted training resumes from."""

@@ -306,8 +306,3 @@ def _with_categories(dataset: Dataset, name: str, errors: Errors) -> Dataset:
         errors.append(f"data set {name}: no folder in {dataset.root} holds {wanted}: set its root or layout")
     names = dataset.model_dump() | {"categories": found}
     return errors.check(Dataset, names, f"data set {name}: the folders of {dataset.root}") or dataset
-
-
-def run_folder(results: Path, dataset: str, experiment: str, category: str, seed: int | str) -> Path:
-    """Where a run lies below the results of its study."""
-    return results / "runs" / dataset / experiment / category / str(seed)

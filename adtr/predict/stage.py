@@ -14,7 +14,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from adtr.config.paths import RESULTS
-from adtr.config.study import run_folder
 from adtr.data.findings import shown
 from adtr.errors import UserError
 from adtr.files import saved, write_bytes, write_text
@@ -36,8 +35,7 @@ def find_run(name: str, study: str | None) -> Path:
     Raises:
         UserError: there is no run.
     """
-    words = name.split("/")
-    folder = run_folder(RESULTS / study, *words) if study and len(words) == 4 else Path(name)
+    folder = RESULTS / study / "runs" / name if study and name.count("/") == 3 else Path(name)
     if not (folder / "run.json").is_file():
         advice = "" if study else "; or DATASET/EXPERIMENT/CATEGORY/SEED with --study"
         raise UserError(f"{folder}: no run is there: name its folder, which holds run.json{advice}")

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from adtr.config.paths import Paths
-from adtr.config.study import Plan, run_folder
 from adtr.data.findings import ABSENT
 from adtr.data.findings import of_study as data_warnings
 from adtr.data.sources import read_sources
@@ -39,36 +38,34 @@ LONG = 200  # characters of a warning that the report begins with
 COLUMN_OF = {"difference": "ours", "ours − ADTR": "ours"}  # columns of Table 4 by the column that has their runs
 
 
-def gather(plan: Plan, results: Path, params: Path) -> Row:
+def gather(paths: Paths, params: Path) -> Row:
     """All content of a study's report.
 
     Args:
-        results: the study's folder of results.
         params: the folder params/.
 
     Raises:
         UserError: a file is missing, or belongs to other parameters or another run.
     """
-    tables, runs = tables_record(results, params), read_runs(plan, results)
+    plan, tables, runs = paths.plan, tables_record(paths.results, params), read_runs(paths)
     metrics = read_metrics(tables, "../metrics.csv")
-    refuse_outdated(plan, results)
+    refuse_outdated(paths)
     summary = with_intervals(summarize(metrics), plan, tables)
     specs = read_specs(params)
     words = ["experiment", "dataset", "category", "defect", "metric"]  # one may be called 007, or nan
     text: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": dict.fromkeys(words, str)}
     comparison, networks, found, simple = (tables.table(f"{name}.csv", **text) for name in FURTHER)
     built = build(plan, summary, specs)
-    cases = gallery(plan, results, runs)
+    cases = gallery(paths, runs)
     benchmarks = [dataset.benchmark for dataset in plan.datasets.values() if dataset.benchmark]
     recipe = "the paper’s recipe" if benchmarks else "params/default.yaml"
     departed = departures(plan)
-    paths = Paths(plan, results.parents[1])
     data = data_warnings(paths)
     agrees, ranks = ranking(built["table4"][1], specs["table4"]["parts"])
     first = opening.table(plan, summary, specs, runs)
-    folders = [quote(str(run_folder(results, *run))) for run in plan.runs()]
+    folders = [quote(str(paths.run(run))) for run in plan.runs()]
     frames = metrics, summary, comparison, found
-    datasets = [_dataset(plan, name, frames, runs, results) for name in plan.datasets]
+    datasets = [_dataset(paths, name, frames, runs) for name in plan.datasets]
     content = {
         "study": plan.name,
         "title": plan.study.title,
@@ -80,7 +77,7 @@ def gather(plan: Plan, results: Path, params: Path) -> Row:
         "folded": [sheet for sheet in (methods(plan), opening.gaps(first)) if sheet],
         "examples": examples(cases),
         "gallery": cases,
-        "about": [*about(plan, [of["name"] for of in datasets if of["masks"]]), *settled(plan, results, summary)],
+        "about": [*about(plan, [of["name"] for of in datasets if of["masks"]]), *settled(paths, summary)],
         "warnings": [*warnings(plan), *mixtures(runs.values())],
         "doubts": _doubts(data),
         "predict": [f"adtr predict {folder} IMAGES --output predictions" for folder in folders],
@@ -160,12 +157,13 @@ def _away(table: Row) -> list[str]:
     return [column for column in table["columns"] if ours and column not in ours and column != MEAN]
 
 
-def _dataset(plan: Plan, name: str, frames: Iterable[pd.DataFrame], runs: Runs, results: Path) -> Row:
+def _dataset(paths: Paths, name: str, frames: Iterable[pd.DataFrame], runs: Runs) -> Row:
     """Tables of a data set, the main ones with sentences on them, then all other metrics, kinds of defect; figures.
 
     Args:
         frames: of all data sets: metrics, their summary, the comparison, and what was found by defect.
     """
+    plan = paths.plan
     measured, summary, comparison, found = (frame[frame.dataset == name] for frame in frames)
     reference = reference_of(plan.study.datasets[name])
     main = [metric for dataset, metric in study_metrics(plan) if dataset == name]
@@ -183,20 +181,20 @@ def _dataset(plan: Plan, name: str, frames: Iterable[pd.DataFrame], runs: Runs, 
     masked = set(measured[measured.metric == "pixel_auroc"].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
     categories = [
-        of_category(plan, name, c, c in masked, results) | {"trained": runs[name, first, c, seed]["images"]}
+        of_category(paths, name, c, c in masked) | {"trained": runs[name, first, c, seed]["images"]}
         for c in plan.datasets[name].categories
     ]
     return {
         "name": name,
         "title": plan.datasets[name].title,
         "masks": bool(masked),
-        "thresholds": thresholds.sheet(measured, plan, results),
+        "thresholds": thresholds.sheet(measured, paths),
         "main": [tables[metric] for metric in main if metric in tables],
         "further": [table for metric, table in tables.items() if metric not in main],
         "undefined": [*dict.fromkeys(line for metric in main for line in reasons[metric])],
         "kinds": [*defects.sheets(plan, found).values()],
         "missed": missed(plan, found, name),
-        "figures": of_dataset(plan, name, bool(masked), results),
+        "figures": of_dataset(paths, name, bool(masked)),
         "categories": categories,
     }
 

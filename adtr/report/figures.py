@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import Run
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.thumbnails import webp
@@ -40,19 +41,21 @@ PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colour
 WIDTH = 1800  # px at most, of a figure beside the report: twice what a screen shows
 
 
-def of_dataset(plan: Plan, dataset: str, masks: bool, results: Path) -> list[Row]:
+def of_dataset(paths: Paths, dataset: str, masks: bool) -> list[Row]:
     """The figures of a data set as a whole."""
+    plan = paths.plan
     values = {"seed": plan.study.seeds[0], "explained": plan.titles.get(explained(plan, dataset) or "", "")}
     values["paper"] = ", the paper beside ours" if plan.datasets[dataset].benchmark else ""
-    record = Record(results / "figures/datasets" / dataset / "record.json")
+    record = Record(paths.dataset_figures(dataset) / "record.json")
     kinds = [kind for kind in dataset_kinds(plan, dataset) if kind != "tsne" or masks]
     return _figures(kinds, record, plan.datasets[dataset].title, [dataset], values)
 
 
-def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: Path) -> Row:
+def of_category(paths: Paths, dataset: str, category: str, masks: bool) -> Row:
     """The figures of a category, and its numbers of test images."""
-    seed, experiments = str(plan.study.seeds[0]), plan.study.datasets[dataset]
-    folder = run_folder(results, dataset, experiments[0], category, seed)
+    plan, seed = paths.plan, paths.plan.study.seeds[0]
+    experiments = plan.study.datasets[dataset]
+    folder = paths.run(Run(dataset, experiments[0], category, seed))
     scores = Record(folder / "evaluation.json").table("scores.csv")
     labels = scores[scores.split == "test"].label
     params = {plan.titles[experiment]: plan.params[dataset, experiment] for experiment in experiments}
@@ -65,11 +68,11 @@ def of_category(plan: Plan, dataset: str, category: str, masks: bool, results: P
         "continued": "".join(continued),
         "untrained": f" Fitted without epochs: {listed(untrained)}." if untrained else "",
     }
-    record = Record(results / "figures/categories" / dataset / category / "record.json")
+    record = Record(paths.category_figures(dataset, category) / "record.json")
     kinds = [kind for kind in CAPTIONS if kind in kinds_of(plan, dataset) and (kind != "pro" or masks)]
     figures = _figures(kinds, record, category, [dataset, category], values)
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
-    return {"category": category, "seed": seed, "counts": counts, "figures": figures}
+    return {"category": category, "seed": str(seed), "counts": counts, "figures": figures}
 
 
 def _figures(kinds: Iterable[str], record: Record, subject: str, of: list[str], values: Row) -> list[Row]:

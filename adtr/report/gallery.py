@@ -5,13 +5,13 @@ import json
 import math
 import shlex
 from operator import itemgetter
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import Run
 from adtr.figures.look import SCORES
 from adtr.figures.thumbnails import CONTOUR, base64_of
 from adtr.records import Record
@@ -23,19 +23,20 @@ IMAGES = 240  # with pictures, of all categories together, if each has EACH
 EACH = (8, 32)  # of a category, at least and at most
 
 
-def gallery(plan: Plan, results: Path, runs: Runs) -> Row:
+def gallery(paths: Paths, runs: Runs) -> Row:
     """All of it, for JSON: colours of a map, and of each data set the methods and categories.
 
     Raises:
         UserError: a file is missing or damaged.
     """
+    plan = paths.plan
     each = min(max(IMAGES // len([*plan.categories()]), EACH[0]), EACH[1])
     colours = (matplotlib.colormaps[SCORES](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     datasets = [
         {
             "title": plan.datasets[name].title,
             "methods": [plan.titles[experiment] for experiment in row_order(plan, name)],
-            "categories": [*filter(None, (_category(plan, results, runs, name, c, each) for c in of.categories))],
+            "categories": [*filter(None, (_category(paths, runs, name, c, each) for c in of.categories))],
         }
         for name, of in plan.datasets.items()
     ]
@@ -43,20 +44,21 @@ def gallery(plan: Plan, results: Path, runs: Runs) -> Row:
     return {"colours": base64_of(colours.tobytes()), "contour": CONTOUR, "datasets": datasets}
 
 
-def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str, most: int) -> Row | None:
+def _category(paths: Paths, runs: Runs, dataset: str, category: str, most: int) -> Row | None:
     """A category: kinds of images in the order of the scores, runs of all methods, images with their pictures.
 
     A kind is a defect, its label and the number of its images; `at` is an image's place in the order. None
     without test images.
     """
-    seed, shown = str(plan.study.seeds[0]), Record(results / "figures/categories" / dataset / category / "record.json")
+    plan, seed = paths.plan, paths.plan.study.seeds[0]
+    shown = Record(paths.category_figures(dataset, category) / "record.json")
     pictures = json.loads(shown.read("gallery.json"))
     if not pictures["images"]:
         return None
     maps = {run["title"]: run for run in pictures["runs"]}
     entries, order = [], pd.DataFrame()
     for experiment in row_order(plan, dataset):
-        folder, title = run_folder(results, dataset, experiment, category, seed), plan.titles[experiment]
+        folder, title = paths.run(Run(dataset, experiment, category, seed)), plan.titles[experiment]
         evaluation = Record(folder / "evaluation.json")
         scores = evaluation.table("scores.csv", dtype=str, keep_default_na=False)
         order = scores[scores.split == "test"].sort_values(["label", "defect", "image"], kind="stable")
@@ -64,7 +66,7 @@ def _category(plan: Plan, results: Path, runs: Runs, dataset: str, category: str
         calibration = evaluation.table("calibration.csv").pred_score.to_numpy(np.float32)
         asked = plan.params[dataset, experiment].threshold.false_alarms
         start, basis = thresholds.start((order.label == "1").to_numpy(), values, calibration, asked)
-        run, drawn = runs[dataset, experiment, category, seed], maps[title]
+        run, drawn = runs[dataset, experiment, category, str(seed)], maps[title]
         entry = {"number": run["number"], "path": shlex.quote(str(folder)), "start": start, "basis": basis}
         size = drawn["grid"] ** 2 * min(most, len(pictures["images"]))
         cut = base64_of(base64.b64decode(drawn["maps"])[:size])

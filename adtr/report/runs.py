@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adtr.config.levels import flatten
+from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.errors import UserError
 from adtr.records import Record
@@ -16,15 +17,15 @@ Row = dict[str, Any]
 Runs = Mapping[tuple[str, ...], Row]  # by data set, experiment, category, seed
 
 
-def read_runs(plan: Plan, results: Path) -> dict[tuple[str, ...], Row]:
+def read_runs(paths: Paths) -> dict[tuple[str, ...], Row]:
     """The record of each run, numbered in the order of the study.
 
     Raises:
         UserError: a record is missing.
     """
-    runs: dict[tuple[str, ...], Row] = {}
-    paths = run_files(plan, results, "run.json", "record")
-    for (dataset, experiment, category, seed), path in zip(plan.runs(), paths, strict=True):
+    plan, runs = paths.plan, dict[tuple[str, ...], Row]()
+    files = run_files(paths, "run.json", "record")
+    for (dataset, experiment, category, seed), path in zip(plan.runs(), files, strict=True):
         record = Record(path).values
         names = {"dataset": plan.datasets[dataset].title, "experiment": plan.titles[experiment], "category": category}
         place = {"params": f"params-{dataset}-{experiment}", "number": len(runs) + 1}

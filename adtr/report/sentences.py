@@ -3,11 +3,11 @@
 import itertools
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import Plan
 from adtr.records import Record
 from adtr.tables.render import listed, signed
 from adtr.tables.summary import MEAN, METRICS
@@ -66,14 +66,13 @@ def undefined(metrics: pd.DataFrame, plan: Plan) -> list[str]:
     return [f"{listed(titles)} ({c}, seed {seeds}): {note}." for (c, seeds, note), titles in alike.items()]
 
 
-def settled(plan: Plan, results: Path, summary: pd.DataFrame) -> list[str]:
+def settled(paths: Paths, summary: pd.DataFrame) -> list[str]:
     """Of each data set with snapshots, how much the image AUROC still changed from the last but one to the end.
 
     Args:
-        results: the study's folder of results.
         summary: as of `uncertainty.with_intervals`.
     """
-    lines, metric = [], "image_auroc"
+    plan, lines, metric = paths.plan, [], "image_auroc"
     means = summary[(summary.category == MEAN) & (summary.metric == metric)].set_index(["dataset", "experiment"])
     for dataset, definition in plan.datasets.items():
         texts, moving = [], []
@@ -81,7 +80,7 @@ def settled(plan: Plan, results: Path, summary: pd.DataFrame) -> list[str]:
             params = plan.params[dataset, experiment]
             if not (params.trains and params.train.snapshots):
                 continue
-            folders = (run_folder(results, *run) for run in plan.runs() if run[:2] == (dataset, experiment))
+            folders = (paths.run(run) for run in plan.runs() if run[:2] == (dataset, experiment))
             curves = pd.concat([Record(folder / "evaluation.json").table("curve.csv") for folder in folders])
             values = curves[curves.metric == metric].groupby("epoch").value.mean().dropna()
             half = (means.high[dataset, experiment] - means.low[dataset, experiment]) / 2

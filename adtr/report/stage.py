@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from adtr.config.study import Plan
+from adtr.config.paths import Paths
 from adtr.errors import UserError
 from adtr.files import write_bytes, write_text
 from adtr.records import vouch
@@ -16,26 +16,26 @@ from adtr.tables.stage import table_names
 from adtr.tables.summary import tables_record
 
 
-def write(plan: Plan, results: Path, params: Path, output: Path) -> None:
-    """Writes report.html, report.md, report.tex and figures/ of a study to `output`, each whatever the others do.
+def write(paths: Paths, params: Path) -> None:
+    """Writes report.html, report.md, report.tex and figures/ of a study, each whatever the others do.
 
     Last the record.json of all.
 
     Args:
-        results: the study's folder of results, which the report does not need once it is written.
         params: the folder params/.
 
     Raises:
-        UserError: a file of `results` is missing or belongs to other parameters or another run; nothing is written.
+        UserError: a file of the results is missing or belongs to other parameters or another run; nothing is written.
             Or a form failed: the message names all that did, and the others are written.
     """
-    content, record = gather(plan, results, params), output / "record.json"
+    output, content = paths.report, gather(paths, params)
+    record = output / "record.json"
     record.unlink(missing_ok=True)
     figures = selection(content["datasets"])
 
     def latex() -> str:
-        record = tables_record(results, params)
-        tables = {name: record.read(f"{name}.tex").decode() for name in table_names(plan)}
+        record = tables_record(paths.results, params)
+        tables = {name: record.read(f"{name}.tex").decode() for name in table_names(paths.plan)}
         return document(content, figures, tables)
 
     forms: dict[str, Callable[[], None]] = {

@@ -1,12 +1,12 @@
 """Where the page's threshold starts; what runs achieve at theirs, beside what was asked for, as a table of text."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, Run, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import Run
 from adtr.errors import UserError
 from adtr.evaluate import conformal
 from adtr.records import Record
@@ -61,20 +61,19 @@ def is_rate(metric: pd.Series) -> pd.Series:
     return metric.str.startswith(RATES)
 
 
-def sheet(metrics: pd.DataFrame, plan: Plan, results: Path) -> Sheet | None:
+def sheet(metrics: pd.DataFrame, paths: Paths) -> Sheet | None:
     """The threshold of each run that has one, and its rates in per cent, or why there are none; None without such runs.
 
     Without test images there are no columns of rates.
 
     Args:
         metrics: the tidy rows of a data set.
-        results: the study's folder of results.
     """
-    rows, too_few = [], dict[str, None]()
+    plan, rows, too_few = paths.plan, [], dict[str, None]()
     for run, rates in metrics[is_rate(metrics.metric)].groupby([*Run._fields], sort=False):
         dataset, experiment, category, seed = map(str, run)
         asked = plan.params[dataset, experiment].threshold.false_alarms
-        evaluation = Record(run_folder(results, dataset, experiment, category, seed) / "evaluation.json")
+        evaluation = Record(paths.run(Run(dataset, experiment, category, int(seed))) / "evaluation.json")
         scores = evaluation.table("calibration.csv").pred_score.to_numpy()
         try:
             texts = [f"{conformal.threshold(scores, asked):.4g}", *(_rate(rates.set_index("metric"), n) for n in RATES)]

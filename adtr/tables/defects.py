@@ -2,11 +2,11 @@
 
 import contextlib
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from adtr.config.paths import Paths
 from adtr.config.study import Plan
 from adtr.evaluate import bootstrap
 from adtr.evaluate.metrics import UndefinedMetric, auroc
@@ -25,7 +25,7 @@ NOTES = {
 }
 
 
-def by_defect(plan: Plan, results: Path) -> pd.DataFrame:
+def by_defect(paths: Paths) -> pd.DataFrame:
     """The means over seeds of each experiment on each kind of defect, in per cent: KIND, experiment, METRICS.
 
     Columns images and regions count those of the kind. NaN is what cannot be measured, as pixels without masks.
@@ -34,8 +34,8 @@ def by_defect(plan: Plan, results: Path) -> pd.DataFrame:
         UserError: a file is missing or damaged.
     """
     found = []
-    for run in plan.runs():
-        rows = of_run(*read_evaluated(results, run))
+    for run in paths.plan.runs():
+        rows = of_run(*read_evaluated(paths, run))
         found.append(rows.assign(dataset=run.dataset, category=run.category, experiment=run.experiment))
     keys = [*KIND, "experiment", "images", "regions"]
     means = pd.concat(found).groupby(keys, sort=False)[[*METRICS]].mean() * 100

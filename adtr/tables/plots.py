@@ -1,7 +1,6 @@
 """What DVC compares between two states of a study: metrics by name, and the curves of its plots, as small files."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,8 @@ import pandas as pd
 import yaml
 
 from adtr.config.levels import flatten, unflatten
-from adtr.config.study import PLOTS, Plan, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import PLOTS, Plan
 from adtr.evaluate.metrics import roc_curve
 from adtr.files import write_text
 from adtr.records import Record, as_csv, vouch
@@ -19,16 +19,14 @@ from adtr.tables.summary import METRICS, collect, study_metrics, summarize
 GRID = np.linspace(0, 1, 101)  # false positive rates
 
 
-def write_plots(plan: Plan, results: Path) -> None:
+def write_plots(paths: Paths) -> None:
     """Writes the files of PLOTS from a study's finished runs.
-
-    Args:
-        results: the study's folder of results, which they are written to.
 
     Raises:
         UserError: runs are missing.
     """
-    summary = summarize(collect(plan, results))
+    plan, results = paths.plan, paths.results
+    summary = summarize(collect(paths))
     main = set(study_metrics(plan))
     summary = summary[[key in main for key in zip(summary.dataset, summary.metric, strict=True)]]
     write_text(results / PLOTS[0], json.dumps(nested(summary), indent=1) + "\n")
@@ -36,7 +34,7 @@ def write_plots(plan: Plan, results: Path) -> None:
     categories = summary.assign(metric=summary.metric.map(METRICS))
     categories = categories[["dataset", "experiment", "category", "metric", "mean"]]
     colour_of = colours(plan)
-    for name, table in zip(PLOTS[2:], [categories, training(plan, results), roc(plan, results)], strict=True):
+    for name, table in zip(PLOTS[2:], [categories, training(paths), roc(paths)], strict=True):
         table = table.assign(colour=table.experiment.map(colour_of), experiment=table.experiment.map(plan.titles))
         write_text(results / name, as_csv(table, float_format="%.5g"))
     vouch(results / "plots/record.json", [results / name for name in PLOTS])
@@ -70,27 +68,27 @@ def parameters(plan: Plan) -> dict[str, Any]:
     return unflatten(agreed, [])
 
 
-def training(plan: Plan, results: Path) -> pd.DataFrame:
+def training(paths: Paths) -> pd.DataFrame:
     """The training loss after each epoch, averaged over categories and seeds: dataset, experiment, epoch, loss.
 
     The epochs of a training that starts from another's end count from there.
     """
     histories = []
-    for run in plan.runs():
-        history = Record(run_folder(results, *run) / "run.json").table("history.csv")
-        epochs = history.epoch + plan.epochs_before(run.dataset, run.experiment)
+    for run in paths.plan.runs():
+        history = Record(paths.run(run) / "run.json").table("history.csv")
+        epochs = history.epoch + paths.plan.epochs_before(run.dataset, run.experiment)
         histories.append(history.assign(dataset=run.dataset, experiment=run.experiment, epoch=epochs))
     return pd.concat(histories).groupby(["dataset", "experiment", "epoch"], sort=False).loss.mean().reset_index()
 
 
-def roc(plan: Plan, results: Path) -> pd.DataFrame:
+def roc(paths: Paths) -> pd.DataFrame:
     """ROC curves of the image score, averaged vertically over categories and seeds (Fawcett 2006, Sec. 8.2).
 
     Columns: dataset, experiment, fpr, tpr in per cent; a category without both classes is left out.
     """
     curves = [pd.DataFrame(columns=["dataset", "experiment", "fpr", "tpr"])]
-    for run in plan.runs():
-        scores = Record(run_folder(results, *run) / "evaluation.json").table("scores.csv").query("split == 'test'")
+    for run in paths.plan.runs():
+        scores = Record(paths.run(run) / "evaluation.json").table("scores.csv").query("split == 'test'")
         if scores.label.nunique() == 2:
             fpr, tpr = roc_curve(scores.label.to_numpy() == 1, scores.pred_score.to_numpy(float))
             columns = {"dataset": run.dataset, "experiment": run.experiment, "fpr": 100 * GRID}

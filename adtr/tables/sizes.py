@@ -1,9 +1,8 @@
 """How large the trained networks are: parameters and features of every experiment."""
 
-from pathlib import Path
-
 import pandas as pd
 
+from adtr.config.paths import Paths
 from adtr.config.study import Plan, Run
 from adtr.evaluate.bootstrap import REFERENCE
 from adtr.records import Record
@@ -11,14 +10,14 @@ from adtr.tables.render import DASH, Sheet
 from adtr.tables.summary import run_files
 
 
-def networks(plan: Plan, results: Path) -> pd.DataFrame:
+def networks(paths: Paths) -> pd.DataFrame:
     """Of each run: dataset, experiment, category, seed, parameters, tokens, channels.
 
     Raises:
         UserError: a run.json is missing.
     """
     rows = []
-    for run, path in zip(plan.runs(), run_files(plan, results, "run.json", "record"), strict=True):
+    for run, path in zip(paths.plan.runs(), run_files(paths, "run.json", "record"), strict=True):
         record = Record(path).values
         rows.append((*run, record["parameters"], *record["features"]["shape"][1:]))
     return pd.DataFrame(rows, columns=[*Run._fields, "parameters", "tokens", "channels"])

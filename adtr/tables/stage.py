@@ -30,24 +30,23 @@ def table_names(plan: Plan) -> list[str]:
     return PAPER + [f"{dataset}_{metric}" for dataset, metric in study_metrics(plan)] + FURTHER
 
 
-def write(plan: Plan, results: Path, params: Path) -> None:
+def write(paths: Paths, params: Path) -> None:
     """Writes metrics.csv, study.yaml and tables/, with their record, of a study whose runs are finished.
 
     Args:
-        results: the study's folder of results.
         params: the folder params/.
 
     Raises:
         UserError: runs are missing, or were made with other parameters.
     """
-    metrics, networks = collect(plan, results), sizes.networks(plan, results)
+    plan, results = paths.plan, paths.results
+    metrics, networks = collect(paths), sizes.networks(paths)
     write_text(results / "metrics.csv", as_csv(metrics))
     write_text(results / "study.yaml", plan.dump())
-    draws, folder = read_draws(plan, results), results / "tables"
-    write_tables(plan, metrics, draws, networks, params, folder)
-    write_findings(plan, defects.by_defect(plan, results), shortcuts.read(Paths(plan, results.parents[1])), folder)
+    write_tables(plan, metrics, read_draws(paths), networks, params, results / "tables")
+    write_findings(plan, defects.by_defect(paths), shortcuts.read(paths), results / "tables")
     written = [results / "metrics.csv", results / "study.yaml"]
-    written += [results / f"tables/{name}.{suffix}" for name in table_names(plan) for suffix in ("csv", "md", "tex")]
+    written += [path for name in table_names(plan) for path in paths.table(name)]
     vouch(results / TABLES, written, printed=digests(params))
 
 

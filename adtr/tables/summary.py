@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from adtr.config.paths import Paths
 from adtr.config.schema import FOLDERS
-from adtr.config.study import Plan, Run, run_folder
+from adtr.config.study import Plan, Run
 from adtr.errors import UserError
 from adtr.records import Record
 from adtr.tables import specs
@@ -63,15 +64,17 @@ def tables_record(results: Path, params: Path) -> Record:
     return record
 
 
-def collect(plan: Plan, results: Path) -> pd.DataFrame:
+def collect(paths: Paths) -> pd.DataFrame:
     """The tidy metrics of all runs of a study.
 
     Raises:
         UserError: runs are missing, or were made with other parameters.
     """
-    paths = run_files(plan, results, "evaluation.json", "metrics")
-    refuse_outdated(plan, results)
-    rows = pd.concat([_metrics_of(run, path) for run, path in zip(plan.runs(), paths, strict=True)], ignore_index=True)
+    files = run_files(paths, "evaluation.json", "metrics")
+    refuse_outdated(paths)
+    rows = pd.concat(
+        [_metrics_of(run, path) for run, path in zip(paths.plan.runs(), files, strict=True)], ignore_index=True
+    )
     return rows.assign(seed=rows.seed.astype(int))
 
 
@@ -83,26 +86,26 @@ def _metrics_of(run: Run, path: Path) -> pd.DataFrame:
     return rows
 
 
-def refuse_outdated(plan: Plan, results: Path) -> None:
+def refuse_outdated(paths: Paths) -> None:
     """Raises a UserError if runs were made with other parameters than the plan's."""
-    if run := next(outdated(plan, results), None):
+    if run := next(outdated(paths), None):
         raise UserError(
             f"runs of other parameters, such as {run}: pass the parameters that they were made with (--set), or let "
-            f"`adtr prune --study {plan.name}` remove them"
+            f"`adtr prune --study {paths.plan.name}` remove them"
         )
 
 
-def run_files(plan: Plan, results: Path, name: str, what: str) -> list[Path]:
+def run_files(paths: Paths, name: str, what: str) -> list[Path]:
     """The file `name` of every run, in the order of the study.
 
     Raises:
         UserError: some are missing.
     """
-    paths = [run_folder(results, *run) / name for run in plan.runs()]
-    missing = [str(path) for path in paths if not path.is_file()]
+    files = [paths.run(run) / name for run in paths.plan.runs()]
+    missing = [str(path) for path in files if not path.is_file()]
     if missing:
-        raise UserError(f"{len(missing)} of {len(paths)} runs have no {what} yet, such as {missing[0]}")
-    return paths
+        raise UserError(f"{len(missing)} of {len(files)} runs have no {what} yet, such as {missing[0]}")
+    return files
 
 
 def summarize(metrics: pd.DataFrame) -> pd.DataFrame:

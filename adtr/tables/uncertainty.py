@@ -1,12 +1,12 @@
 """What resampled test images make of a study's metrics: draws from the files of its runs, intervals for its tables."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from adtr.config.study import Plan, Run, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import Plan, Run
 from adtr.evaluate import bootstrap
 from adtr.evaluate.bootstrap import KEYS, Draws
 from adtr.evaluate.pixels import Counts
@@ -17,20 +17,20 @@ SAMPLED = "95 % intervals are those of drawing other test images, with the train
 BEHIND = ["behind", "behind_low", "behind_high"]  # the gap to the best of a column, and its interval
 
 
-def read_draws(plan: Plan, results: Path) -> Draws:
+def read_draws(paths: Paths) -> Draws:
     """The metrics of every run of a study for every draw of its test images.
 
     Raises:
         UserError: a file is missing or damaged.
     """
-    found, images = {}, {}
+    plan, found, images = paths.plan, {}, {}
     for dataset in plan.datasets:
         runs = [run for run in plan.runs() if run.dataset == dataset]
         first = {run.category: run for run in reversed(runs)}
-        pools = [_scores(_record(results, run)).assign(category=name) for name, run in first.items()]
+        pools = [_scores(_record(paths, run)).assign(category=name) for name, run in first.items()]
         weights = bootstrap.weights(pd.concat(pools, ignore_index=True))
         for run in runs:
-            scores, counts = read_evaluated(results, run)
+            scores, counts = read_evaluated(paths, run)
             limit = plan.params[dataset, run.experiment].score.aupro_limit
             for metric, draws in of_run(scores, counts, weights.loc[scores.image].to_numpy(), limit).items():
                 found[dataset, metric, run.experiment, run.category, run.seed] = 100 * draws
@@ -41,15 +41,15 @@ def read_draws(plan: Plan, results: Path) -> Draws:
     return Draws(values.sort_index(), counted)
 
 
-def read_evaluated(results: Path, run: Run) -> tuple[pd.DataFrame, Counts]:
+def read_evaluated(paths: Paths, run: Run) -> tuple[pd.DataFrame, Counts]:
     """The scores of a run's images: image, split, defect, label, pred_score; and the counts of their pixels."""
-    record = _record(results, run)
+    record = _record(paths, run)
     with np.load(io.BytesIO(record.read("pixels.npz"))) as file:
         return _scores(record), Counts(**file)
 
 
-def _record(results: Path, run: Run) -> Record:
-    return Record(run_folder(results, *run) / "evaluation.json")
+def _record(paths: Paths, run: Run) -> Record:
+    return Record(paths.run(run) / "evaluation.json")
 
 
 def _scores(record: Record) -> pd.DataFrame:

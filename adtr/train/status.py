@@ -45,8 +45,8 @@ def status_table(paths: Paths) -> str:
     for run in paths.plan.runs():
         folder, report = paths.run(run), latest_report(paths.state(run))
         params, trained = paths.plan.params[run[:2]], (folder / "run.json").is_file()
-        as_asked = trained and not trained_otherwise(paths.plan, paths.results, run)
-        if as_asked and not evaluated_otherwise(paths.plan, paths.results, run):
+        as_asked = trained and not trained_otherwise(paths, run)
+        if as_asked and not evaluated_otherwise(paths, run):
             state = "evaluated"
         elif as_asked:
             state = "trained"

@@ -102,7 +102,9 @@ def write_results(plan: Plan, results: Path) -> None:
     write_figures(plan, results / "figures")
     metrics = pd.DataFrame(rows)
     metrics.to_csv(results / "metrics.csv", index=False)
-    write_tables(plan, metrics, noisy.draws(metrics), sizes.networks(plan, results), PARAMS, results / "tables")
+    write_tables(
+        plan, metrics, noisy.draws(metrics), sizes.networks(Paths(plan, results.parents[1])), PARAMS, results / "tables"
+    )
     tables = results / "tables"
     write_findings(plan, *findings.of(metrics), tables)
     names = [path.name for path in tables.iterdir()]
@@ -138,7 +140,7 @@ def gallery(category: str) -> dict[str, Any]:
         for n in range(1, 5)
     ]
     maps = base64.b64encode(bytes(range(16)) * 4).decode()
-    runs = [{"title": title, "grid": 4, "low": 0, "high": 1, "maps": maps} for title in ("ADTR", "PaDiM", "SPADE")]
+    runs = [{"title": title, "grid": 4, "maps": maps} for title in ("ADTR", "PaDiM", "SPADE")]
     return {"side": 256, "images": images, "runs": runs}
 
 
@@ -156,7 +158,9 @@ def run_record(plan: Plan, dataset: str, experiment: str, seed: int, model: str)
 
 def written(plan: Plan, results: Path, output: Path) -> tuple[str, str]:
     """report.html and report.md."""
-    stage.write(plan, results, PARAMS, output)
+    paths = Paths(plan, results.parents[1])
+    paths.report = output
+    stage.write(paths, PARAMS)
     return (output / "report.html").read_text(encoding="utf-8"), (output / "report.md").read_text(encoding="utf-8")
 
 
@@ -520,14 +524,14 @@ def test_a_form_that_fails_blocks_no_other(made: Made, results: Path, tmp_path: 
 
 
 def test_ranks_that_differ_point_to_the_curves(made: Made) -> None:
-    content = report_content.gather(study(), made.folder / "results/smoke", PARAMS)
+    content = report_content.gather(Paths(study(), made.folder), PARAMS)
     differs = render(content | {"agrees": False, "ranks": ["They do not rank as in the paper."]})
     assert ("the order has settled" in made.html, "the order has settled" in differs) == (False, True)
 
 
 def test_a_run_that_begins_with_another_needs_no_anomalies(made: Made) -> None:
     """As ADTR for longer, and distances of a finished run."""
-    content = report_content.gather(study(), made.folder / "results/smoke", PARAMS)
+    content = report_content.gather(Paths(study(), made.folder), PARAMS)
     first, *others = content["runs"]
     page = render(content | {"runs": [first | {"start": "abcdef0123", "anomalies": {}}, *others]})
     assert '<code title="abcdef0123">abcdef01</code></td><td></td><td>' in page

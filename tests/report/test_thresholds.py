@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from vouched import vouch
 
-from adtr.config.study import Plan, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import Plan, Run
 from adtr.report.thresholds import best_f1, sheet, start
 
 RUN = {"dataset": "smoke_mvtec", "experiment": "padim", "category": "screw", "seed": "0"}
@@ -19,13 +20,13 @@ def rows(note: str = "", **values: float) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize(("images", "threshold"), [(199, "197"), (98, "–")])
 def test_rates_stand_beside_what_was_asked_for(smoke: Plan, tmp_path: Path, images: int, threshold: str) -> None:
-    folder = run_folder(tmp_path, RUN["dataset"], RUN["experiment"], RUN["category"], 0)
+    folder = Paths(smoke, tmp_path).run(Run(RUN["dataset"], RUN["experiment"], RUN["category"], 0))
     folder.mkdir(parents=True)
     pd.DataFrame({"pred_score": [*map(float, range(images))]}).to_csv(folder / "calibration.csv")
     vouch(folder / "evaluation.json", {}, "calibration.csv")
     alarms = rows(false_alarms=0.0, false_alarms_low=0.0, false_alarms_high=8.61)
     misses = rows("undefined: no such images", misses=float("nan"), misses_low=0.0, misses_high=0.0)
-    found = sheet(pd.DataFrame([*rows(image_auroc=90.0), *alarms, *misses]), smoke, tmp_path)
+    found = sheet(pd.DataFrame([*rows(image_auroc=90.0), *alarms, *misses]), Paths(smoke, tmp_path))
     assert found is not None
     rates = ["–", "–"] if threshold == "–" else ["0.0 [0.0, 8.6]", "no such images"]
     assert found.text.to_numpy().tolist() == [["PaDiM", "screw", "0", "1", str(images), threshold, *rates]]
@@ -34,7 +35,7 @@ def test_rates_stand_beside_what_was_asked_for(smoke: Plan, tmp_path: Path, imag
 
 
 def test_there_is_no_table_without_thresholds(smoke: Plan, tmp_path: Path) -> None:
-    assert sheet(pd.DataFrame(rows(image_auroc=90.0)), smoke, tmp_path) is None
+    assert sheet(pd.DataFrame(rows(image_auroc=90.0)), Paths(smoke, tmp_path)) is None
 
 
 def test_the_threshold_of_the_best_f1_by_hand() -> None:

@@ -8,15 +8,17 @@ import pandas as pd
 import pytest
 from vouched import vouch, vouch_again
 
-from adtr.config.study import PLOTS, Plan, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import PLOTS, Plan, Run
 from adtr.tables import plots
 
 
 @pytest.fixture
-def results(plan: Plan, tmp_path: Path) -> Path:
+def paths(plan: Plan, tmp_path: Path) -> Paths:
     """Runs whose loss is 1 / epoch plus the seed; the scores of seed 1 have one pair of four in the wrong order."""
-    for dataset, experiment, category, seed in plan.runs():
-        folder = run_folder(tmp_path, dataset, experiment, category, seed)
+    paths = Paths(plan, tmp_path)
+    for run_of in plan.runs():
+        (dataset, experiment, category, seed), folder = run_of, paths.run(run_of)
         folder.mkdir(parents=True)
         losses = [(epoch, 1 / epoch + seed) for epoch in (1, 2)] if experiment == "adtr" else []
         pd.DataFrame(losses, columns=["epoch", "loss"]).to_csv(folder / "history.csv", index=False)
@@ -29,7 +31,7 @@ def results(plan: Plan, tmp_path: Path) -> Path:
         vouch(folder / "run.json", trained(plan, dataset, experiment, seed), "history.csv")
         evaluated = {"model": "m", "score": params["score"]}
         vouch(folder / "evaluation.json", evaluated, "scores.csv", "metrics.csv")
-    return tmp_path
+    return paths
 
 
 def trained(plan: Plan, dataset: str, experiment: str, seed: int) -> dict[str, Any]:
@@ -41,21 +43,21 @@ def trained(plan: Plan, dataset: str, experiment: str, seed: int) -> dict[str, A
     return {"method": params.method, "seed": seed, "params": sections, "features": made, "model": "m"} | start
 
 
-def test_metrics_are_named_by_data_set_experiment_metric_and_category(plan: Plan, results: Path) -> None:
-    plots.write_plots(plan, results)
-    found = pd.read_json(results / "metrics.json", typ="series")
+def test_metrics_are_named_by_data_set_experiment_metric_and_category(paths: Paths) -> None:
+    plots.write_plots(paths)
+    found = pd.read_json(paths.results / "metrics.json", typ="series")
     assert found["smoke_mvtec"]["adtr"] == {"image_auroc": {"carpet": 90.5, "screw": 90.5, "mean": 90.5}}
-    assert all((results / name).is_file() for name in PLOTS)
+    assert all((paths.results / name).is_file() for name in PLOTS)
 
 
-def test_losses_are_averaged_over_categories_and_seeds(plan: Plan, results: Path) -> None:
-    found = plots.training(plan, results)
+def test_losses_are_averaged_over_categories_and_seeds(paths: Paths) -> None:
+    found = plots.training(paths)
     assert set(found.experiment) == {"adtr"}
     assert found[found.dataset == "smoke_mvtec"].loss.tolist() == [1.5, 1.0]
 
 
-def test_curves_are_averaged_vertically(plan: Plan, results: Path) -> None:
-    found = plots.roc(plan, results).query("dataset == 'smoke_mvtec' and experiment == 'adtr'")
+def test_curves_are_averaged_vertically(paths: Paths) -> None:
+    found = plots.roc(paths).query("dataset == 'smoke_mvtec' and experiment == 'adtr'")
     assert len(found) == len(plots.GRID)
     # seed 0: all found at once; seed 1: one of two found, then a normal image, then the other
     after = found[found.fpr > 0].tpr.to_numpy()
@@ -63,12 +65,12 @@ def test_curves_are_averaged_vertically(plan: Plan, results: Path) -> None:
     assert after[found[found.fpr > 0].fpr > 50] == pytest.approx(100)
 
 
-def test_an_undefined_metric_has_no_value(plan: Plan, results: Path) -> None:
-    path = run_folder(results, "smoke_mvtec", "adtr", "screw", 0) / "metrics.csv"
+def test_an_undefined_metric_has_no_value(paths: Paths) -> None:
+    path = paths.run(Run("smoke_mvtec", "adtr", "screw", 0)) / "metrics.csv"
     path.write_text(path.read_text().replace(",90,", ",,"))
     vouch_again(path.with_name("evaluation.json"))
-    plots.write_plots(plan, results)
-    found = pd.read_json(results / "metrics.json", typ="series")["smoke_mvtec"]["adtr"]["image_auroc"]
+    plots.write_plots(paths)
+    found = pd.read_json(paths.results / "metrics.json", typ="series")["smoke_mvtec"]["adtr"]["image_auroc"]
     assert found["mean"] is None or np.isnan(found["mean"])
 
 
@@ -87,8 +89,8 @@ def test_parameters_are_those_that_runs_read_once_where_they_agree(plan: Plan) -
     assert "residual" not in found
 
 
-def test_every_curve_has_the_colour_of_its_experiment(plan: Plan, results: Path) -> None:
-    plots.write_plots(plan, results)
+def test_every_curve_has_the_colour_of_its_experiment(paths: Paths) -> None:
+    plots.write_plots(paths)
     for name in PLOTS[2:]:
-        table = pd.read_csv(results / name)
+        table = pd.read_csv(paths.results / name)
         assert dict(zip(table.experiment, table.colour, strict=True))["ADTR"] == "#D55E00"

@@ -19,6 +19,7 @@ import planted
 import pytest
 from vouched import vouch
 
+from adtr.config.paths import Paths
 from adtr.config.study import Plan, Run, resolve
 from adtr.errors import UserError
 from adtr.evaluate.bootstrap import compare
@@ -308,7 +309,7 @@ def metrics_of(plan: Plan) -> pd.DataFrame:
 
 def test_a_study_gives_the_papers_tables_and_those_of_its_data_sets(plan: Plan) -> None:
     metrics = metrics_of(plan)
-    built = tables.build(plan, metrics, SPECS)
+    built = tables.build(plan, summarize(metrics), SPECS)
     own = [
         "smoke_mvtec_image_auroc", "smoke_mvtec_pixel_auroc", "smoke_mvtec_aupro", "smoke_cifar10_image_auroc",
         "smoke_cifar10_image_auroc_all",
@@ -334,12 +335,12 @@ def test_a_table_of_a_study_has_an_experiment_a_row_and_a_category_a_column(plan
 )
 def test_a_title_tells_features_that_are_not_in_float32(asked: str, told: str) -> None:
     plan = resolve("smoke", PARAMS, {"features.precision": asked})
-    title, _ = tables.build(plan, metrics_of(plan), SPECS)["table1"]
+    title, _ = tables.build(plan, summarize(metrics_of(plan)), SPECS)["table1"]
     assert told in title
 
 
 def test_a_table_of_the_paper_takes_the_data_set_that_stands_for_its_benchmark(plan: Plan) -> None:
-    _, table = tables.build(plan, metrics_of(plan), SPECS)["table1"]
+    _, table = tables.build(plan, summarize(metrics_of(plan)), SPECS)["table1"]
     assert [shown(table, "ADTR (ours)", c) for c in ("carpet", "screw", "grid")] == ["60.5 ± 0.7", "62.5 ± 0.7", DASH]
     assert shown(table, "ADTR (ours)", "mean") == DASH  # two of fifteen categories
 
@@ -347,7 +348,7 @@ def test_a_table_of_the_paper_takes_the_data_set_that_stands_for_its_benchmark(p
 def test_all_categories_and_seeds_give_a_mean_beside_the_papers() -> None:
     plan = resolve("paper", PARAMS)
     metrics = metrics_of(plan)
-    _, table = tables.build(plan, metrics, SPECS)["table2"]
+    _, table = tables.build(plan, summarize(metrics), SPECS)["table2"]
     chosen = metrics[(metrics.dataset == "mvtec") & (metrics.experiment == "adtr") & (metrics.metric == "image_auroc")]
     by_seed = [float(rows.value.mean()) for _, rows in chosen.groupby("seed")]
     found = cell(table, row="ADTR (ours)", column="mean")
@@ -358,46 +359,48 @@ def test_all_categories_and_seeds_give_a_mean_beside_the_papers() -> None:
 
 
 def test_a_note_names_the_experiments_of_one_seed(plan: Plan) -> None:
-    _, table = tables.build(plan, metrics_of(plan), SPECS)["table3"]
+    _, table = tables.build(plan, summarize(metrics_of(plan)), SPECS)["table3"]
     assert shown(table, "SPADE (ours)", "airplane").replace(".", "").isdigit()
     assert render.notes(table)[0].endswith("over the seeds; no randomness, so one seed: SPADE and KDE.")
 
 
 def test_the_sizes_of_networks_are_read_of_every_run(plan: Plan, tmp_path: Path) -> None:
+    paths = Paths(plan, tmp_path)
     for number, run_of in enumerate(plan.runs()):
-        path = tmp_path.joinpath("runs", *map(str, run_of), "run.json")
+        path = paths.run(run_of) / "run.json"
         path.parent.mkdir(parents=True)
         vouch(path, {"parameters": number, "features": {"shape": [9, 64, 512]}})
-    found = sizes.networks(plan, tmp_path)
+    found = sizes.networks(paths)
     assert list(found.itertuples(index=False, name=None)) == [(*r, i, 64, 512) for i, r in enumerate(plan.runs())]
     path.unlink()
     with pytest.raises(UserError, match=r"1 of \d+ runs have no record yet"):
-        sizes.networks(plan, tmp_path)
+        sizes.networks(paths)
 
 
 def test_metrics_are_collected_of_every_run_and_missing_ones_are_counted(plan: Plan, tmp_path: Path) -> None:
+    paths = Paths(plan, tmp_path)
     for names, rows in metrics_of(plan).groupby(["dataset", "experiment", "category", "seed"]):
-        folder = tmp_path.joinpath("runs", *map(str, names))
+        folder = paths.results.joinpath("runs", *map(str, names))
         folder.mkdir(parents=True)
         rows.to_csv(folder / "metrics.csv", index=False)
         vouch(folder / "evaluation.json", {}, "metrics.csv")
-    pd.testing.assert_frame_equal(collect(plan, tmp_path), metrics_of(plan), check_dtype=False)
-    other, own = next((tmp_path / "runs").rglob("metrics.csv")).parent, dict[Path, bytes]()
+    pd.testing.assert_frame_equal(collect(paths), metrics_of(plan), check_dtype=False)
+    other, own = next((paths.results / "runs").rglob("metrics.csv")).parent, dict[Path, bytes]()
     for path in other.iterdir():  # a whole run in the place of another: each file fits its record
         own[folder / path.name] = (folder / path.name).read_bytes()
         shutil.copy(path, folder)
     with pytest.raises(UserError, match=rf"{folder}/metrics\.csv: not of "):
-        collect(plan, tmp_path)
+        collect(paths)
     for path, content in own.items():
         path.write_bytes(content)
     (folder / "metrics.csv").write_text("metric,value\n")
     with pytest.raises(UserError, match=rf"{folder}/metrics\.csv: damaged or edited"):
-        collect(plan, tmp_path)
+        collect(paths)
     (folder / "evaluation.json").unlink()
     with pytest.raises(
         UserError, match=rf"1 of {len(list(plan.runs()))} runs have no metrics yet, such as {folder}/evaluation"
     ):
-        collect(plan, tmp_path)
+        collect(paths)
 
 
 # Comparisons

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from vouched import vouch
 
-from adtr.config.study import Plan, Run, run_folder
+from adtr.config.paths import Paths
+from adtr.config.study import Plan, Run
 from adtr.errors import UserError
 from adtr.evaluate import bootstrap, metrics
 from adtr.evaluate.pixels import count, empty
@@ -39,15 +40,16 @@ def small(plan: Plan) -> Plan:
 
 
 @pytest.fixture
-def results(small: Plan, tmp_path: Path) -> Path:
+def paths(small: Plan, tmp_path: Path) -> Paths:
+    paths = Paths(small, tmp_path)
     for number, run in enumerate(small.runs()):
         names = [f"{run.category}/{i}" for i in range(14)]
-        write_run(run_folder(tmp_path, *run), names, number, run.dataset == "smoke_mvtec")
-    return tmp_path
+        write_run(paths.run(run), names, number, run.dataset == "smoke_mvtec")
+    return paths
 
 
-def test_every_run_meets_the_same_draws(small: Plan, results: Path) -> None:
-    draws = read_draws(small, results)
+def test_every_run_meets_the_same_draws(small: Plan, paths: Paths) -> None:
+    draws = read_draws(paths)
     assert set(draws.values.index.droplevel("metric")) == set(small.runs())
     of = draws.values.index.to_frame(index=False).groupby("dataset").metric.unique()
     assert set(of["smoke_mvtec"]) == {"image_auroc", "pixel_auroc", "aupro"}
@@ -57,15 +59,15 @@ def test_every_run_meets_the_same_draws(small: Plan, results: Path) -> None:
     pool = pd.DataFrame({"category": "screw", "image": [f"screw/{i}" for i in range(14)], "label": [0] * 6 + [1] * 8})
     weights = bootstrap.weights(pool).loc[pool.image].to_numpy()
     for run in (run for run in small.runs() if run[::2] == ("smoke_mvtec", "screw")):
-        scores = pd.read_csv(run_folder(results, *run) / "scores.csv").pred_score.to_numpy()
+        scores = pd.read_csv(paths.run(run) / "scores.csv").pred_score.to_numpy()
         expected = 100 * bootstrap.auroc(scores[:6], scores[6:], weights[:6], weights[6:])
         found = draws.values.loc[("smoke_mvtec", "image_auroc", *run[1:])]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_images_drawn_once_each_have_the_metrics_of_the_run(results: Path) -> None:
+def test_images_drawn_once_each_have_the_metrics_of_the_run(paths: Paths) -> None:
     run = Run("smoke_cifar10", "spade", "airplane", 0)
-    scores = pd.read_csv(run_folder(results, *run) / "scores.csv")
+    scores = pd.read_csv(paths.run(run) / "scores.csv")
     found = of_run(scores, empty(14), np.ones((14, 1)), 0.3)
     for name, chosen in {"image_auroc": scores[scores.split == "test"], "image_auroc_all": scores}.items():
         assert found[name][0] == pytest.approx(metrics.auroc(chosen.label == 1, chosen.pred_score.to_numpy()))
@@ -76,8 +78,8 @@ def test_a_class_without_images_has_no_draws() -> None:
     assert np.isnan(of_run(scores, empty(2), np.ones((2, 3)), 0.3)["image_auroc"]).all()
 
 
-def test_a_damaged_file_is_named(small: Plan, results: Path) -> None:
-    path = run_folder(results, *next(small.runs())) / "pixels.npz"
+def test_a_damaged_file_is_named(small: Plan, paths: Paths) -> None:
+    path = paths.run(next(small.runs())) / "pixels.npz"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"pixels\.npz: damaged or edited"):
-        read_draws(small, results)
+        read_draws(paths)
