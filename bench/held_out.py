@@ -18,6 +18,7 @@ import torch
 from measure import machine
 from tabulate import tabulate
 
+from adtr.config.levels import parse_settings
 from adtr.config.methods import Params
 from adtr.config.paths import Paths
 from adtr.config.schema import root_of
@@ -76,9 +77,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="with the experiments adtr and adtr_m and threshold.calibration")
     parser.add_argument("category", help="DATASET/CATEGORY")
+    parser.add_argument("--set", default="", metavar="'residual.epsilon=1'", help="other parameters than the study's")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    plan, (dataset, category) = resolve(options.study), options.category.split("/")
+    plan = resolve(options.study, settings=parse_settings(options.set))
+    dataset, category = options.category.split("/")
     run, paths, params = Run(dataset, "adtr", category, 0), Paths(plan), plan.params[dataset, "adtr_m"]
     manifest = held_out(read_manifest(paths.manifest(dataset, category)), params.threshold.calibration, run.seed)
     stores = {part: paths.store(dataset, "adtr", part) for part in manifest.part.unique()}
@@ -102,7 +105,7 @@ def main() -> None:
     each = {name: measured(maps, images, truth, drawn, params) for name, maps in found.items()}
     freedom = images.label.value_counts().min() - 1
     rows = [{"distance": name} | dict(gaps(of, each["L2"], freedom)) for name, of in each.items()]
-    print(f"{machine()}; {options.study}, {dataset} {category}, {plan.params[dataset, 'adtr'].train.epochs} epochs\n")
+    print(f"{machine()}; {options.study}, {dataset} {category} {options.set}\n")
     print(f"mean length of d: {', '.join(f'{name} {maps.mean():.3f}' for name, maps in lengths.items())}\n")
     print(tabulate(pd.DataFrame(rows), "keys", "github", showindex=False, disable_numparse=True))
 
