@@ -243,3 +243,32 @@ def test_confetti_and_its_control_are_those_of_their_report() -> None:
             category, metric = title.split(", ")
             measured = measured_of("confetti_control", metric)[name][{"screw": 0, "bottle": 1}[category]]
             assert cell == measured.strip("*"), (name, title)
+
+
+def test_distances_fitted_on_images_held_out_are_the_measured_ones() -> None:
+    measured, lengths = dict[str, dict[str, list[str]]](), dict[str, list[str]]()
+    for category in ("screw", "bottle"):
+        text = (ROOT / f"reports/measured/held_out/{category}.md").read_text(encoding="utf-8")
+        shrunk = (ROOT / f"reports/measured/held_out/{category}-epsilon-1.md").read_text(encoding="utf-8")
+        found = {re.sub(r" \d+ ", " ", name): cells for name, *cells in rows(text)}
+        measured[category] = found | {
+            f"{re.sub(r' [0-9]+ ', ' ', name)}, epsilon 1": cells for name, *cells in rows(shrunk)
+        }
+        lengths[category] = [f"{float(length):.2f}" for length in re.findall(r" (\d+\.\d{3})", text)]
+    _, *lines = table("held_out")
+    for where, fitted_on, *cells in lines:
+        place, _, epsilon = where.partition(", ")
+        name = f"Mahalanobis, {place}, {fitted_on}" + (f", {epsilon}" if epsilon else "") if fitted_on else "L2"
+        assert cells == [measured[category][name][column] for category in measured for column in (2, 4)], name
+    least, gaps = "Mahalanobis, each position, training images", measured["screw"]
+    for name, said in (
+        (f"{least}, epsilon 1", "AUPRO is {} below the L2 norm's (95 % interval {} to {})"),
+        (least, "{} ({} to {})"),
+    ):
+        gap, low, high = re.findall(r"\d+\.\d", gaps[name][5])
+        assert said.format(gap, high, low) in PLAIN
+    assert (
+        "(screw: {1} beside {0} in the mean; bottle: {4} beside {3})".format(*lengths["screw"], *lengths["bottle"])
+        in PLAIN
+    )
+    assert "({2} and {5})".format(*lengths["screw"], *lengths["bottle"]) in PLAIN
