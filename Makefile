@@ -52,7 +52,7 @@ test-slurm: install  ## on a real Slurm of two nodes, installed (Debian, root) a
 test-dvc: install  ## the study `smoke` recorded, pushed, pulled, interrupted and damaged
 	pytest -q -m dvc
 
-test-slow: install  ## Slurm's preemption, time limits, lost nodes; DVC's links, variants and interruption; that bench/ still runs
+test-slow: install  ## Slurm's preemption, time limits, lost nodes; DVC's links, variants and interruption; that most of bench/ still runs
 	ADTR_SLURM=needed pytest -q -m slow
 
 clean:  ## remove what was computed; data/, .venv and the reports in git stay

@@ -285,7 +285,7 @@ def _confetti(options: Options, paths: Paths) -> None:
     from adtr.data.manifest import write_manifest
 
     name, experiment, category = paths.plan.names(options.target, "dataset", "experiment", "category")
-    params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category)[0]
+    params, output = paths.plan.params[name, experiment], _bank(paths, name, experiment, category, "confetti")[0]
     manifest, root = _manifest(options, paths, name, category), root_of(paths.datasets[name].root)
     for path in (output, output.with_suffix(".json")):  # they would outlive the copies that they name
         path.unlink(missing_ok=True)
@@ -298,15 +298,15 @@ def _outliers(options: Options, paths: Paths) -> None:
 
     name, experiment = paths.plan.names(options.target, "dataset", "experiment")
     outliers = paths.plan.params[name, experiment].outliers
-    output = _bank(paths, name, experiment, "outliers")[0]
+    output = _bank(paths, name, experiment, "outliers", "outliers")[0]
     manifest = draw_outliers(paths.datasets[outliers.dataset], outliers.count, outliers.seed)
     write_manifest(output, manifest)
 
 
-def _bank(paths: Paths, dataset: str, experiment: str, category: str) -> tuple[Path, Path]:
+def _bank(paths: Paths, dataset: str, experiment: str, category: str, kind: str = "") -> tuple[Path, Path]:
     bank = paths.bank(dataset, experiment, category)
-    if bank is None:
-        raise UserError(f"{dataset}/{experiment}: this experiment is not trained with anomalies")
+    if bank is None or kind not in ("", paths.plan.params[dataset, experiment].adtr_plus.anomalies):
+        raise UserError(f"{dataset}/{experiment}: this experiment is not trained with {kind or 'anomalies'}")
     return bank
 
 

@@ -1,9 +1,9 @@
-"""Do distances mislead because they are fitted on images that the network was trained on? The same on images held out.
+"""Why do distances of what ADTR leaves mislead on MVTec-AD? The images that they are fitted on, or their scale?
 
-ADTR is trained without a share of the normal training images (`threshold.calibration`). What it leaves of three sets
-of them gives the covariances: all that it was trained on, as many of these as were held out, and those held out. Each
-distance stands beside the L2 norm (Eq. 3), with its gap to it and the gap's 95 % interval for other test images. The
-residuals' lengths come first: of training images, of those held out, of normal test images.
+ADTR is trained without a share of the normal training images (`threshold.calibration`). Each distance is fitted on
+what it leaves of three sets: all that it was trained on, as many of these as were held out, and those held out. It
+stands beside the L2 norm (Eq. 3), with its gap to it and the gap's 95 % interval for other test images. The mean
+lengths of what is left come first: of training images, of those held out, of normal test images.
     snakemake results/held_out/runs/mvtec/adtr/screw/0/model.safetensors --cores 1 --config study=held_out
     python bench/held_out.py --study held_out mvtec/screw
 """
@@ -27,10 +27,12 @@ from adtr.data.manifest import read_manifest
 from adtr.evaluate import bootstrap
 from adtr.evaluate.measure import Truth, measure, score, truth_of, upsampled
 from adtr.evaluate.pixels import count
+from adtr.evaluate.stage import check_images
 from adtr.features.select import CALIBRATION, TRAIN, held_out, select
 from adtr.methods import adtr, residual
 from adtr.tables.uncertainty import of_run
 from adtr.train.context import Context
+from adtr.train.outdated import trained_otherwise
 from adtr.train.run import read_model
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
@@ -41,15 +43,38 @@ DISTANCES = {"standardised L2": "standardized", "Mahalanobis": "mahalanobis"}
 def maps_of(
     state: dict[str, torch.Tensor], sets: dict[str, np.ndarray], test: np.ndarray, params: Params, seed: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Anomaly maps (N, G, G) of the test features (N, G·G, C): each distance, fitted on each of `sets` (n, G·G, C)."""
+    """Anomaly maps (N, G, G) of the test features (N, G·G, C): each distance, fitted on each of `sets` (n, G·G, C).
+
+    Those of each position also in units that all positions share: times the deviation of what is left there.
+    """
+    first = next(iter(sets.values()))
+    yield f"L2 of {params.residual.channels} channels", fitted_maps(state, first, test, params, seed, "l2", False)
     for name, distance in DISTANCES.items():
-        for shared in (False, True):
-            settings = params.residual.model_copy(update={"distance": distance, "shared": shared})
-            chosen = params.model_copy(update={"residual": settings})
-            for fitted_on, features in sets.items():
-                fitted = residual.fit(features, chosen, Context(seed, start=state)).state
-                where = "all positions" if shared else "each position"
-                yield f"{name}, {where}, {fitted_on}", residual.anomaly_map(fitted, test, chosen)
+        for fitted_on, features in sets.items():
+            maps = fitted_maps(state, features, test, params, seed, distance, False)
+            yield f"{name}, each position, {fitted_on}", maps
+            left = fitted_maps(state, features, features, params, seed, "l2", False)
+            yield f"{name}, each position, equal scale, {fitted_on}", maps * np.sqrt(np.square(left).mean(0))
+            yield (
+                f"{name}, all positions, {fitted_on}",
+                fitted_maps(state, features, test, params, seed, distance, True),
+            )
+
+
+def fitted_maps(
+    state: dict[str, torch.Tensor],
+    features: np.ndarray,
+    test: np.ndarray,
+    params: Params,
+    seed: int,
+    distance: str,
+    shared: bool,
+) -> np.ndarray:
+    """Anomaly maps (N, G, G) of the test features by a distance fitted on `features` (n, G·G, C)."""
+    settings = params.residual.model_copy(update={"distance": distance, "shared": shared})
+    params = params.model_copy(update={"residual": settings})
+    fitted = residual.fit(features, params, Context(seed, start=state)).state
+    return residual.anomaly_map(fitted, test, params)
 
 
 def measured(maps: np.ndarray, images: pd.DataFrame, truth: Truth, drawn: np.ndarray, params: Params) -> Measured:
@@ -69,7 +94,7 @@ def gaps(found: Measured, reference: Measured, freedom: float) -> Iterator[tuple
         yield title, f"{value:.1f}"
         yield (
             f"{title}, gap",
-            "" if found is reference or math.isnan(low) else f"{value - other:.1f} [{low:.1f}, {high:.1f}]",
+            "" if math.isnan(low) or found is reference else f"{value - other:+.1f} [{low:+.1f}, {high:+.1f}]",
         )
 
 
@@ -84,6 +109,9 @@ def main() -> None:
     dataset, category = options.category.split("/")
     run, paths, params = Run(dataset, "adtr", category, 0), Paths(plan), plan.params[dataset, "adtr_m"]
     manifest = held_out(read_manifest(paths.manifest(dataset, category)), params.threshold.calibration, run.seed)
+    if trained_otherwise(paths, run):
+        raise SystemExit(f"{run}: trained with other parameters")
+    check_images(paths.run(run), read_manifest(paths.manifest(dataset, category)), params)
     stores = {part: paths.store(dataset, "adtr", part) for part in manifest.part.unique()}
     train, held = (select(manifest, stores, split)[0] for split in (TRAIN, CALIBRATION))
     test, images = select(manifest, stores, ["test"])
@@ -107,6 +135,10 @@ def main() -> None:
     rows = [{"distance": name} | dict(gaps(of, each["L2"], freedom)) for name, of in each.items()]
     print(f"{machine()}; {options.study}, {dataset} {category} {options.set}\n")
     print(f"mean length of d: {', '.join(f'{name} {maps.mean():.3f}' for name, maps in lengths.items())}\n")
+    print(tabulate(pd.DataFrame(rows), "keys", "github", showindex=False, disable_numparse=True))
+    print("\nThe same beside as many training images\n")
+    as_many = {name: name.replace(f"{len(held)} held out", f"{len(held)} of them") for name in each if "held" in name}
+    rows = [{"distance": name} | dict(gaps(each[name], each[other], freedom)) for name, other in as_many.items()]
     print(tabulate(pd.DataFrame(rows), "keys", "github", showindex=False, disable_numparse=True))
 
 

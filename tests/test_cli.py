@@ -174,6 +174,23 @@ def test_letters_that_a_terminal_lacks_stop_no_plan(words: list[str], code: int,
     assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["outliers", "smoke_mvtec/adtr_plus"], "outliers"),
+        (["confetti", "smoke_cifar10/adtr_plus/airplane"], "confetti"),
+        (["confetti", "smoke_mvtec/adtr/carpet"], "confetti"),
+    ],
+)
+def test_anomalies_of_another_kind_than_the_experiments_are_refused(
+    words: list[str], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, target = words
+    experiment = "/".join(target.split("/")[:2])
+    told = f"adtr {stage}: {experiment}: this experiment is not trained with {kind}"
+    assert refusal([stage, *STUDY, target], capsys) == told
+
+
 @pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "cuda:", "cuda:-1"])
 def test_an_unknown_device_is_refused(device: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refusal(["train", *STUDY, str(RUN), "--device", device], capsys)

@@ -102,6 +102,8 @@ def test_a_bank_is_made_of_the_data_set_that_it_lies_under() -> None:
 
 
 def test_a_store_of_no_experiment_is_refused() -> None:
+    with pytest.raises(UserError, match="mvtec-000000: not a data set of the study smoke"):
+        SMOKE.dataset(Wildcards(data="mvtec-000000"))
     with pytest.raises(UserError, match="no experiment of the study smoke has the features nope"):
         SMOKE.store(Wildcards(data=MVTEC, key="nope", part="carpet"))
 

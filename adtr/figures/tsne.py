@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
 def pooled(anomalous: Sequence[np.ndarray], each: int) -> np.ndarray:
-    """Indices into the vectors of all categories: `each` normal and `each` anomalous, drawn by their marks.
+    """Indices into the vectors of all categories: `each` normal and `each` anomalous, drawn at random, by mark.
 
     Where there are not so many of a kind, fewer of both.
     """

@@ -39,7 +39,7 @@ from adtr.train.run import read_model
 
 logger = logging.getLogger(__name__)
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray  # an array is RGB (H, W, 3) uint8
-ROOM = 100_000_000  # px of the images of a group that stay in memory; beyond, each is read again for its overlay
+ROOM = 100_000_000  # px of images that stay in memory, of each thread; beyond, each is read again for its overlay
 Region = tuple[int, int, int, int, int]  # left, top, right, bottom (the last two beyond the region), area, all in px
 NO_THRESHOLD = (
     "held out no images to set a threshold by, so scores have no labels: train it with threshold.calibration 0.2 "
@@ -158,7 +158,7 @@ class Detector:
 
         Raises:
             UserError: a file is missing or damaged, the weights are others than those of the run, or there are too few
-                calibration images for the rate.
+                calibration images for the rate and no `threshold`.
         """
         folder = Path(run)
         trained, evaluation = Record(folder / "run.json").values, Record(folder / "evaluation.json")
@@ -193,7 +193,7 @@ class Detector:
                 self.pixel_threshold = conformal.threshold(scores.map_max.to_numpy(), rate)
                 self.false_alarms = rate
             except UserError:  # too few images for that rate
-                if given is None:
+                if given is None or false_alarms is not None:
                     raise
         if given is not None:
             self.threshold, self.false_alarms = given, None
@@ -250,9 +250,9 @@ class Detector:
                 continue
             small.append(as_rgb(opened, size))
             found[place] = (opened.height, opened.width)
-            room -= opened.height * opened.width
             if then and room > 0:
                 kept[place] = opened
+            room -= opened.height * opened.width
         if not small:
             return found
         maps, scores = self._scores(np.stack(small))

@@ -37,9 +37,10 @@ def by_defect(paths: Paths) -> pd.DataFrame:
     for run in paths.plan.runs():
         rows = of_run(*read_evaluated(paths, run))
         found.append(rows.assign(dataset=run.dataset, category=run.category, experiment=run.experiment))
-    keys = [*KIND, "experiment", "images", "regions"]
-    means = pd.concat(found).groupby(keys, sort=False)[[*METRICS]].mean() * 100
-    return means.reset_index()
+    rows = pd.concat(found)
+    rows[[*METRICS]] *= 100
+    how = dict.fromkeys(["images", "regions"], "max") | dict.fromkeys(METRICS, "mean")
+    return rows.groupby([*KIND, "experiment"], sort=False, as_index=False).agg(how)
 
 
 def of_run(scores: pd.DataFrame, counts: Counts) -> pd.DataFrame:
@@ -94,9 +95,8 @@ def sheets(plan: Plan, table: pd.DataFrame) -> dict[tuple[str, str], Sheet]:
             experiments = list(dict.fromkeys(rows.experiment))
             wide = rows.pivot(index=["category", "defect"], columns="experiment", values=metric)
             text = wide[experiments].rename(columns=plan.titles).map(lambda v: DASH if math.isnan(v) else f"{v:.1f}")
-            counts = rows.groupby(["category", "defect"], sort=False)[
-                counted
-            ].unique()  # of regions by size of the mask
+            # Of regions there may be several numbers: masks of different sizes
+            counts = rows.groupby(["category", "defect"], sort=False)[counted].unique()
             text = text.reindex(counts.index).reset_index().astype(str).rename_axis(None, axis=1)
             text.insert(2, counted, [" or ".join(map(str, sorted(numbers))) for numbers in counts])
             title = f"{plan.datasets[str(dataset)].title}: {METRICS[metric]} by defect"

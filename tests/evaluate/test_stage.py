@@ -9,6 +9,7 @@ import planted
 import pytest
 from vouched import vouch_again
 
+from adtr.config.study import EVALUATED
 from adtr.data.manifest import read_manifest, write_manifest
 from adtr.errors import UserError
 from adtr.evaluate import bootstrap
@@ -89,7 +90,13 @@ def test_differences_are_not_drawn_from_features_made_otherwise(case: planted.Ca
         write_differences(run, manifest, {"planted": case.store}, tmp_path, planted.params(), tmp_path / "d.npz")
 
 
-def test_without_masks_there_are_no_counts_of_pixels(case: planted.Case, tmp_path: Path) -> None:
+def test_the_same_evaluation_gives_the_same_bytes_and_without_masks_there_are_no_counts(
+    case: planted.Case, tmp_path: Path
+) -> None:
     write_manifest(case.manifest, read_manifest(case.manifest).assign(mask=""))
-    with np.load(evaluated(case, tmp_path) / "pixels.npz") as file:
+    run = evaluated(case, tmp_path)
+    written = {name: (run / name).read_bytes() for name in EVALUATED}
+    evaluated(case, tmp_path)
+    assert written == {name: (run / name).read_bytes() for name in EVALUATED}
+    with np.load(run / "pixels.npz") as file:
         assert [Counts(**file).normal.shape, Counts(**file).region.size] == [(8, 0), 0]

@@ -110,6 +110,14 @@ def test_files_open(written: Path) -> None:
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
 
 
+def test_an_image_that_a_table_lists_twice_is_drawn_twice(screw: Category, tmp_path: Path) -> None:
+    """As a VisA table may."""
+    images = pd.concat([screw.images, screw.images[-1:]], ignore_index=True)
+    draw(replace(screw, runs=[made_up(images, seed) for seed in range(3)], images=images), ["pro", "maps"], tmp_path)
+    shown = [image["image"] for image in json.loads((tmp_path / "gallery.json").read_text())["images"]]
+    assert sorted(shown) == sorted(images.image[images.split == "test"])
+
+
 def test_without_test_images_only_what_needs_none_is_drawn(screw: Category, tmp_path: Path) -> None:
     runs = [replace(run, scores=run.scores[:0], maps=run.maps[:0]) for run in screw.runs]
     draw(replace(screw, runs=runs), KINDS, tmp_path)
