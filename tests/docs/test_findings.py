@@ -258,29 +258,42 @@ def test_confetti_and_its_control_are_those_of_their_report() -> None:
 
 
 def test_distances_fitted_on_images_held_out_are_the_measured_ones() -> None:
-    measured, lengths = dict[str, dict[str, list[str]]](), dict[str, list[str]]()
+    measured, beside, lengths = dict[str, dict[str, list[str]]](), list[list[str]](), list[list[str]]()
     for category in ("screw", "bottle"):
         text = (ROOT / f"reports/measured/held_out/{category}.md").read_text(encoding="utf-8")
-        shrunk = (ROOT / f"reports/measured/held_out/{category}-epsilon-1.md").read_text(encoding="utf-8")
-        found = {re.sub(r" \d+ ", " ", name): cells for name, *cells in rows(text)}
-        measured[category] = found | {
-            f"{re.sub(r' [0-9]+ ', ' ', name)}, epsilon 1": cells for name, *cells in rows(shrunk)
-        }
-        lengths[category] = [f"{float(length):.2f}" for length in re.findall(r" (\d+\.\d{3})", text)]
+        first, _, second = text.partition("The same beside")
+        measured[category] = {re.sub(r" \d+ (?=training|of|held)", " ", name): cells for name, *cells in rows(first)}
+        beside += [row for row in rows(second) if row[0] == "Mahalanobis, each position, 64 held out"]
+        lengths.append([f"{float(length):.2f}" for length in re.findall(r" (\d+\.\d{3})", text)])
     _, *lines = table("held_out")
     for where, fitted_on, *cells in lines:
-        place, _, epsilon = where.partition(", ")
-        name = f"Mahalanobis, {place}, {fitted_on}" + (f", {epsilon}" if epsilon else "") if fitted_on else "L2"
+        of = {"as many as held out": "of them"}.get(fitted_on, fitted_on)
+        plain = "L2 of 100 channels" if "100" in where else "L2"
+        name = f"Mahalanobis, {where}, {of}" if fitted_on else plain
         assert cells == [measured[category][name][column] for category in measured for column in (2, 4)], name
-    least, gaps = "Mahalanobis, each position, training images", measured["screw"]
-    for name, said in (
-        (f"{least}, epsilon 1", "AUPRO is {} below the L2 norm's (95 % interval {} to {})"),
-        (least, "{} ({} to {})"),
-    ):
-        gap, low, high = re.findall(r"\d+\.\d", gaps[name][5])
-        assert said.format(gap, high, low) in PLAIN
+
+    def gap(name: str, column: int) -> list[str]:
+        return re.findall(
+            r"[+-]\d+\.\d", measured["screw"][f"Mahalanobis, each position, {name}training images"][column]
+        )
+
+    said = "on screw {} points of pixel AUROC (95 % interval {} to {}) and {} of AUPRO ({} less to {} more), "
+    said += "in place of {} and {} ({} to {})"
+    equal, own = [*gap("equal scale, ", 3), *gap("equal scale, ", 5)], [*gap("", 3)[:1], *gap("", 5)]
+    own[2:] = own[:1:-1]  # a loss: the larger end first
+    numbers = [number.lstrip("+-") for number in (*equal, *own)]
+    numbers[1] = equal[1].replace("-", "−")
+    assert said.format(*numbers) in PLAIN
+    assert f"AUPRO {beside[0][6]}".replace(" [", ", ").replace(", +", " to ").replace("-", "−").rstrip("]") in PLAIN
+    bottle = {
+        name: [row[column].split()[0].lstrip("-") for column in (3, 5)] for name, row in measured["bottle"].items()
+    }
+    equal, own = (bottle[f"Mahalanobis, each position, {name}training images"] for name in ("equal scale, ", ""))
+    assert "on bottle {} and {} in place of {} and {}.".format(*equal, *own) in PLAIN
+    ends = [length for of in lengths for length in (of[1], of[0])], [of[2] for of in lengths]
     assert (
-        "(screw: {1} beside {0} in the mean; bottle: {4} beside {3})".format(*lengths["screw"], *lengths["bottle"])
+        "(screw: {} beside {} in the mean; bottle: {} beside {}; normal test images {} and {})".format(
+            *ends[0], *ends[1]
+        )
         in PLAIN
     )
-    assert "({2} and {5})".format(*lengths["screw"], *lengths["bottle"]) in PLAIN
