@@ -272,28 +272,21 @@ def test_distances_fitted_on_images_held_out_are_the_measured_ones() -> None:
         name = f"Mahalanobis, {where}, {of}" if fitted_on else plain
         assert cells == [measured[category][name][column] for category in measured for column in (2, 4)], name
 
-    def gap(name: str, column: int) -> list[str]:
-        return re.findall(
-            r"[+-]\d+\.\d", measured["screw"][f"Mahalanobis, each position, {name}training images"][column]
-        )
+    def gap(category: str, scale: str, column: int) -> list[str]:
+        """The gap and the ends of its interval, without signs."""
+        cells = measured[category][f"Mahalanobis, each position, {scale}training images"]
+        return re.findall(r"\d+\.\d", cells[column])
 
-    said = "on screw {} points of pixel AUROC (95 % interval {} to {}) and {} of AUPRO ({} less to {} more), "
-    said += "in place of {} and {} ({} to {})"
-    equal, own = [*gap("equal scale, ", 3), *gap("equal scale, ", 5)], [*gap("", 3)[:1], *gap("", 5)]
-    own[2:] = own[:1:-1]  # a loss: the larger end first
-    numbers = [number.lstrip("+-") for number in (*equal, *own)]
-    numbers[1] = equal[1].replace("-", "−")
-    assert said.format(*numbers) in PLAIN
-    assert f"AUPRO {beside[0][6]}".replace(" [", ", ").replace(", +", " to ").replace("-", "−").rstrip("]") in PLAIN
-    bottle = {
-        name: [row[column].split()[0].lstrip("-") for column in (3, 5)] for name, row in measured["bottle"].items()
-    }
-    equal, own = (bottle[f"Mahalanobis, each position, {name}training images"] for name in ("equal scale, ", ""))
-    assert "on bottle {} and {} in place of {} and {}.".format(*equal, *own) in PLAIN
-    ends = [length for of in lengths for length in (of[1], of[0])], [of[2] for of in lengths]
+    pixel, aupro = (gap("screw", "equal scale, ", column) for column in (3, 5))
+    before, (least, most, fewer) = gap("screw", "", 3)[0], gap("screw", "", 5)
     assert (
-        "(screw: {} beside {} in the mean; bottle: {} beside {}; normal test images {} and {})".format(
-            *ends[0], *ends[1]
-        )
-        in PLAIN
-    )
+        f"on screw {pixel[0]} points of pixel AUROC (95 % interval −{pixel[1]} to {pixel[2]}) and {aupro[0]} of AUPRO "
+        f"({aupro[1]} less to {aupro[2]} more), in place of {before} and {least} ({fewer} to {most})"
+    ) in PLAIN
+    own = [gap("bottle", scale, column)[0] for scale in ("equal scale, ", "") for column in (3, 5)]
+    assert "on bottle {} and {} in place of {} and {}.".format(*own) in PLAIN
+    held, low, high = re.findall(r"\d+\.\d", beside[0][6])
+    assert f"(screw: AUPRO −{held}, −{low} to {high})" in PLAIN
+    screw, bottle = lengths
+    assert f"(screw: {screw[1]} beside {screw[0]} in the mean; bottle: {bottle[1]} beside {bottle[0]};" in PLAIN
+    assert f"normal test images {screw[2]} and {bottle[2]})" in PLAIN
