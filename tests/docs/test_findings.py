@@ -87,6 +87,18 @@ DIFFERENCES = {
         ("PaDiM", "pixel AUROC", "-2.4 [-3.4, -1.5]", "It is 2.4 (1.5 to 3.4) ahead of PaDiM"),
         ("PatchCore", "pixel AUROC", "-2.1 [-2.8, -1.5]", "2.1 (1.5 to 2.8) of PatchCore"),
     ],
+    "ablations_screw_200": [
+        (
+            "CNN",
+            "pixel AUROC",
+            "-0.5 [-0.9, -0.1]",
+            "0.5 points of pixel AUROC ahead of the CNN (95 % interval 0.1 to 0.9)",
+        ),
+        ("CNN", "AUPRO", "-2.4 [-4.0, -1.0]", "and 2.4 of AUPRO (1.0 to 4.0)"),
+        ("Mean, L2", "pixel AUROC", "-6.1 [-7.3, -5.1]", "6.1 ahead of the training mean (5.1 to 7.3)"),
+        ("PaDiM", "pixel AUROC", "-5.3 [-6.8, -4.1]", "5.3 of PaDiM (4.1 to 6.8)"),
+        ("PatchCore", "pixel AUROC", "-3.8 [-4.8, -3.0]", "3.8 of PatchCore (3.0 to 4.8)"),
+    ],
     "distance_cifar10": [
         ("ADTR, Mahalanobis", "image AUROC", "+2.2 [+1.6, +2.9]", "adds 2.2 points (1.6 to 2.9) to ADTR's residual"),
         ("Mean, Mahalanobis", "image AUROC", "+2.6 [+1.9, +3.4]", "2.6 more than ADTR by its norm (1.9 to 3.4)"),
@@ -156,6 +168,24 @@ def test_the_ablations_at_the_papers_budget_are_those_of_their_report() -> None:
     assert paper.value.tolist() == ["98.0"]
     gaps = [float(mean["ADTR"]) - float(mean[name]) for name in ("w/o attention", "w/o query", "CNN")]
     assert "The paper's gaps, over 15 categories, are {:.1f}, {:.1f} and {:.1f}:".format(*gaps) in PLAIN
+
+
+def test_screw_at_200_epochs_is_its_report_and_its_curve() -> None:
+    head, *lines = table("ablations_screw_200")
+    for name, *cells in lines:
+        measured = [measured_of("ablations_screw_200", metric)[name] for metric in head[1:]]
+        assert cells == [f"{row[0]} {row[2]}" for row in measured], name
+    measured = pd.read_csv(ROOT / "reports/measured/ablations_screw_200/curve.csv")
+    curve = measured.set_index(["experiment", "metric", "epoch"]).value.sort_index()
+    (_, *epochs), *lines = table("curve screw")
+    for name, *cells in lines:
+        assert cells == [f"{curve[name, 'pixel_auroc', int(epoch)]:.1f}" for epoch in epochs], name
+    behind = curve["CNN", "pixel_auroc", 25] - curve["ADTR", "pixel_auroc", 25]
+    assert f"after 25 epochs it is {behind:.0f} behind" in PLAIN
+    aupro = [curve["CNN", "aupro", epoch] for epoch in (50, 200)]
+    assert "AUPRO from {:.1f} at 50 to {:.1f}".format(*aupro) in PLAIN
+    image = measured_of("ablations_screw_200", "image AUROC")["ADTR"][0]
+    assert f"image AUROC {image} in place of the paper's 94.0, level" in PLAIN
 
 
 def test_the_curve_of_the_papers_budget_is_its_file() -> None:

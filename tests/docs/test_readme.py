@@ -92,8 +92,8 @@ def test_screw_is_its_report_beside_the_paper() -> None:
 STATUS = [
     ("bottle, images", "ablations_bottle", "# image AUROC\n", "bottle", "", (2, "bottle")),
     ("bottle, pixels", "ablations_bottle", "# pixel AUROC\n", "bottle", "", (1, "bottle")),
-    ("screw, images", "distance_mvtec", "# image AUROC\n", "screw", "", (2, "screw")),
-    ("screw, pixels", "distance_mvtec", "# pixel AUROC\n", "screw", "", (1, "screw")),
+    ("screw, images", "ablations_screw_200", "# image AUROC\n", "screw", "", (2, "screw")),
+    ("screw, pixels", "ablations_screw_200", "# pixel AUROC\n", "screw", "", (1, "screw")),
     ("screw at 512 px, images", "resolution", "# image AUROC\n", "screw", ", 512 px, 24x24", (2, "screw")),
     ("screw at 512 px, pixels", "resolution", "# pixel AUROC\n", "screw", ", 512 px, 24x24", (1, "screw")),
     ("CIFAR-10, ten classes", "cifar10", "# image AUROC\n", "mean", "", (3, "mean")),
