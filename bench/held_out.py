@@ -38,43 +38,27 @@ from adtr.train.run import read_model
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 Measured = dict[str, tuple[float, np.ndarray]]
 DISTANCES = {"standardised L2": "standardized", "Mahalanobis": "mahalanobis"}
+POSITIONS = {
+    "each position": {},
+    "each position, equal scale": {"equal_scale": True},
+    "all positions": {"shared": True},
+}
 
 
 def maps_of(
     state: dict[str, torch.Tensor], sets: dict[str, np.ndarray], test: np.ndarray, params: Params, seed: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Anomaly maps (N, G, G) of the test features (N, G·G, C): each distance, fitted on each of `sets` (n, G·G, C).
+    """Anomaly maps (N, G, G) of the test features (N, G·G, C): each distance, fitted on each of `sets` (n, G·G, C)."""
 
-    Those of each position also in units that all positions share: times the deviation of what is left there.
-    """
-    first = next(iter(sets.values()))
-    yield f"L2 of {params.residual.channels} channels", fitted_maps(state, first, test, params, seed, "l2", False)
+    def maps(features: np.ndarray, **settings: str | bool) -> np.ndarray:
+        asked = params.model_copy(update={"residual": params.residual.model_copy(update=settings)})
+        return residual.anomaly_map(residual.fit(features, asked, Context(seed, start=state)).state, test, asked)
+
+    yield f"L2 of {params.residual.channels} channels", maps(next(iter(sets.values())), distance="l2")
     for name, distance in DISTANCES.items():
         for fitted_on, features in sets.items():
-            maps = fitted_maps(state, features, test, params, seed, distance, False)
-            yield f"{name}, each position, {fitted_on}", maps
-            left = fitted_maps(state, features, features, params, seed, "l2", False)
-            yield f"{name}, each position, equal scale, {fitted_on}", maps * np.sqrt(np.square(left).mean(0))
-            yield (
-                f"{name}, all positions, {fitted_on}",
-                fitted_maps(state, features, test, params, seed, distance, True),
-            )
-
-
-def fitted_maps(
-    state: dict[str, torch.Tensor],
-    features: np.ndarray,
-    test: np.ndarray,
-    params: Params,
-    seed: int,
-    distance: str,
-    shared: bool,
-) -> np.ndarray:
-    """Anomaly maps (N, G, G) of the test features by a distance fitted on `features` (n, G·G, C)."""
-    settings = params.residual.model_copy(update={"distance": distance, "shared": shared})
-    params = params.model_copy(update={"residual": settings})
-    fitted = residual.fit(features, params, Context(seed, start=state)).state
-    return residual.anomaly_map(fitted, test, params)
+            for positions, settings in POSITIONS.items():
+                yield f"{name}, {positions}, {fitted_on}", maps(features, distance=distance, **settings)
 
 
 def measured(maps: np.ndarray, images: pd.DataFrame, truth: Truth, drawn: np.ndarray, params: Params) -> Measured:
@@ -108,10 +92,11 @@ def main() -> None:
     plan = resolve(options.study, settings=parse_settings(options.set))
     dataset, category = options.category.split("/")
     run, paths, params = Run(dataset, "adtr", category, 0), Paths(plan), plan.params[dataset, "adtr_m"]
-    manifest = held_out(read_manifest(paths.manifest(dataset, category)), params.threshold.calibration, run.seed)
+    manifest = read_manifest(paths.manifest(dataset, category))
     if trained_otherwise(paths, run):
         raise SystemExit(f"{run}: trained with other parameters")
-    check_images(paths.run(run), read_manifest(paths.manifest(dataset, category)), params)
+    check_images(paths.run(run), manifest, params)
+    manifest = held_out(manifest, params.threshold.calibration, run.seed)
     stores = {part: paths.store(dataset, "adtr", part) for part in manifest.part.unique()}
     train, held = (select(manifest, stores, split)[0] for split in (TRAIN, CALIBRATION))
     test, images = select(manifest, stores, ["test"])

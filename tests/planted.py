@@ -24,7 +24,7 @@ from adtr.train.stage import train as train_stage
 
 REPOSITORY = Path(__file__).parent.parent
 SIDE, CHANNELS = 4, 12  # three colours of 2x2 px, as a token of the autoencoder is
-ANOMALIES = [None, 0, None, 5, None, 10, None, 15]  # the anomalous token of each test image
+ANOMALIES = [None, 0, None, 6, None, 8, None, 15]  # the anomalous token of each test image
 FEATURES = {
     "backbone": "resnet18",
     "weights": "random",

@@ -110,6 +110,7 @@ class Residual(Method):
     channels: Positive = Field(description="channels drawn at random; all, where there are fewer")
     epsilon: Number = Field(gt=0, description="added to each variance, as a share of their mean")
     shared: Flag = Field(description="one distribution for all positions, in place of one for each")
+    equal_scale: Flag = Field(description="times the deviation at the position: in units that all positions share")
 
 
 class Padim(Method):

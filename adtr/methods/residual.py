@@ -25,7 +25,8 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     """(N, G·G, C) to the distance of d = f - f̂ (Eq. 2): channels (c,), centre (G·G, c), and how d is scaled.
 
     The scale is (P, c, c) for `mahalanobis`, with whitening matrices, (P, c) for `standardized`, and none for `l2`;
-    P is G·G, or 1 for a distance that all positions share.
+    P is G·G, or 1 for a distance that all positions share. With `equal_scale` it is times the root of the mean squared
+    length of d - centre at the position: else a position where normal images differ little weighs more than others.
 
     Raises:
         UserError: a covariance is singular.
@@ -44,14 +45,15 @@ def fit(features: np.ndarray, params: Params, context: Context) -> Fitted:
     d = d.flatten(0, 1)[None] if settings.shared else d.transpose(0, 1)  # (P, n, c)
     variance = d.square().sum(1) / max(1, d.shape[1] - 1)
     shrinkage = settings.epsilon * variance.mean()
+    unit = variance.sum(1, keepdim=True).sqrt() if settings.equal_scale else torch.ones(len(d), 1)
     if settings.distance == "standardized":
-        return Fitted(state | {"scale": (variance + shrinkage).rsqrt()})
+        return Fitted(state | {"scale": unit * (variance + shrinkage).rsqrt()})
     covariance = d.transpose(1, 2) @ d / max(1, d.shape[1] - 1) + shrinkage * torch.eye(count)
     lower, failed = torch.linalg.cholesky_ex(covariance)
     if failed.any():
         raise UserError(f"a covariance is singular: raise residual.epsilon ({settings.epsilon})")
     whitening = torch.linalg.solve_triangular(lower, torch.eye(count), upper=False)
-    return Fitted(state | {"scale": whitening.contiguous()})
+    return Fitted(state | {"scale": unit[:, :, None] * whitening})
 
 
 def anomaly_map(state: dict[str, Tensor], features: np.ndarray, params: Params, device: str = "cpu") -> np.ndarray:

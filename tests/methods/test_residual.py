@@ -60,6 +60,16 @@ def test_planted_anomalies_are_farthest(learned: dict[str, Tensor], distance: st
     assert torch.from_numpy(found).isfinite().all()
 
 
+@pytest.mark.parametrize("distance", ["standardized", "mahalanobis"])
+def test_in_equal_scale_normal_images_are_as_far_as_features_deviate_there(distance: str) -> None:
+    settings = {"start": "mean", "distance": distance, "epsilon": 1e-9, "channels": ALL, "equal_scale": True}
+    params = planted.params("residual", residual=settings)
+    found = residual.anomaly_map(residual.fit(TRAIN, params, Context(0)).state, TRAIN, params)
+    deviations = TRAIN.astype(float).std(0, ddof=1)  # (T, C)
+    expected = np.sqrt(ALL * (len(TRAIN) - 1) / len(TRAIN)) * np.linalg.norm(deviations, axis=1)
+    assert np.sqrt(np.square(found).mean(0)).ravel() == pytest.approx(expected, rel=1e-3)
+
+
 def test_channels_are_drawn_by_the_seed(learned: dict[str, Tensor]) -> None:
     one, two, again = (maps(Context(seed, start=learned), channels=4) for seed in (0, 1, 0))
     assert np.array_equal(one, again)
