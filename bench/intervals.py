@@ -14,9 +14,10 @@ from scipy import stats
 
 from adtr.evaluate import bootstrap
 
-SIZES = [(10, 10), (20, 20), (41, 119), (1000, 1000)]  # normal and anomalous; those of screw and of CIFAR-10
+SIZES = [(10, 10), (20, 20), (20, 63), (41, 119), (1000, 1000)]  # normal and anomalous; of bottle, screw, CIFAR-10
 SINGLE = [0.75, 0.9, 0.98]  # true AUROCs
 GAPS = [(0.75, 0.75, 0.5), (0.8, 0.75, 0.8), (0.95, 0.9, 0.8), (0.95, 0.98, 0.5), (0.98, 0.98, 0.5), (0.98, 0.98, 0.9)]
+GAPS += [(0.995, 0.995, 0.5)]  # of few images one is often separated wholly
 
 
 def samples(
@@ -43,9 +44,11 @@ def measured(normal: np.ndarray, anomalous: np.ndarray) -> float:
     return 100 * float(np.searchsorted(np.sort(normal), anomalous).mean() / len(normal))
 
 
-def coverage(images: tuple[int, int], aurocs: tuple[float, ...], correlation: float, count: int) -> tuple[float, float]:
-    """The share of intervals that hold the true AUROC, or gap of two, and of those that lie above it."""
-    weights, held, above = resampled(images), 0, 0
+def coverage(
+    images: tuple[int, int], aurocs: tuple[float, ...], correlation: float, count: int
+) -> tuple[float, float, float]:
+    """The shares of intervals that hold the true AUROC, or gap of two, that lie above it, and that leave out 0."""
+    weights, held, above, resolved = resampled(images), 0, 0, 0
     truth = 100 * (aurocs[0] - sum(aurocs[1:]))
     for experiments in samples(images, aurocs, correlation, count):
         values = [measured(*scores) for scores in experiments]
@@ -55,8 +58,8 @@ def coverage(images: tuple[int, int], aurocs: tuple[float, ...], correlation: fl
             low, high = bootstrap.interval(values[0], draws[0], freedom)
         else:
             low, high = bootstrap.difference((values[0], values[1]), (draws[0], draws[1]), freedom)
-        held, above = held + (low <= truth <= high), above + (low > truth)
-    return held / count, above / count
+        held, above, resolved = held + (low <= truth <= high), above + (low > truth), resolved + (low > 0 or high < 0)
+    return held / count, above / count, resolved / count
 
 
 def main() -> None:
@@ -65,10 +68,12 @@ def main() -> None:
     for images in SIZES:
         for aurocs, correlation in [*(((a,), 0.0) for a in SINGLE), *(((a, b), r) for a, b, r in GAPS)]:
             start = time.perf_counter()
-            held, above = coverage(images, aurocs, correlation, count)
+            held, above, resolved = coverage(images, aurocs, correlation, count)
             name = f"AUROC {aurocs[0]}" if len(aurocs) == 1 else f"gap {aurocs[0]} - {aurocs[1]}, r = {correlation}"
             seconds = time.perf_counter() - start
-            print(f"{images[0]} + {images[1]}, {name}: {held:.1%}, too high {above:.1%}; {seconds:.0f} s", flush=True)
+            text = f"{images[0]} + {images[1]}, {name}: {held:.1%}, too high {above:.1%}"
+            text += f", leave out 0 {resolved:.1%}" * (len(aurocs) > 1)
+            print(f"{text}; {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def write_page(root: Path) -> Path:
     metrics.to_csv(paths.results / "metrics.csv", index=False)
     noise = np.random.default_rng(2).normal(size=(len(metrics), DRAWS)).astype(np.float32)
     values = pd.DataFrame(metrics.value.to_numpy()[:, None] + noise, pd.MultiIndex.from_frame(metrics[KEYS]))
-    names = pd.MultiIndex.from_frame(metrics[["dataset", "category"]].drop_duplicates())
+    names = pd.MultiIndex.from_frame(metrics[["dataset", "metric", "category"]].drop_duplicates())
     draws = Draws(values.sort_index(), pd.DataFrame({"normal": 40, "anomalous": 75}, names))
     write_tables(plan, metrics, draws, networks(paths), PARAMS, paths.results / "tables")
     write_findings(plan, *made_up_findings(metrics), paths.results / "tables")

@@ -10,5 +10,5 @@ def draws(metrics: pd.DataFrame, sd: float = 0.1, images: int = 101) -> Draws:
     """Independent ones of a standard deviation around each value, of so many images of each class."""
     noise = np.random.default_rng(0).normal(size=(len(metrics), 1000))
     values = pd.DataFrame(metrics.value.to_numpy()[:, None] + sd * noise, pd.MultiIndex.from_frame(metrics[KEYS]))
-    names = pd.MultiIndex.from_frame(metrics[["dataset", "category"]].drop_duplicates())
-    return Draws(values.sort_index(), pd.DataFrame({"normal": images, "anomalous": images}, names))
+    names = pd.MultiIndex.from_frame(metrics[["dataset", "metric", "category"]].drop_duplicates())
+    return Draws(values.sort_index(), pd.DataFrame({"normal": images, "anomalous": images}, names).sort_index())

@@ -25,6 +25,7 @@ from adtr.evaluate.pixels import Counts
 
 REFERENCE = "adtr"  # the experiment that the others are compared with
 DRAWS, SEED, LEVEL = 1000, 0, 0.95
+SAME = 1e-3  # points; draws nearer than that differ by the rounding of their weights
 ANGLES = np.linspace(0, 2 * np.pi, 1441)
 KEYS = ["dataset", "metric", "experiment", "category", "seed"]
 COLUMNS = ["dataset", "metric", "experiment", "reference", "difference", "low", "high", "resolved", "freedom", "sd"]
@@ -37,7 +38,8 @@ class Draws(NamedTuple):
 
     Attributes:
         values: per cent, a row a run and metric (index KEYS), a column a draw.
-        images: how many normal and anomalous images are drawn from (columns), by data set and category (index).
+        images: how many normal and anomalous images are drawn from (columns), by data set, metric and category (index).
+            Of pixels an anomalous image counts if it has a region.
     """
 
     values: pd.DataFrame
@@ -122,7 +124,8 @@ def difference(values: tuple[float, float], draws: tuple[Array, Array], freedom:
 
     The logits of both are normal, with the correlation of their draws. The interval goes from the least to the largest
     gap on the ellipse that is a single metric's interval in any direction (a profile likelihood: Venzon & Moolgavkar,
-    Applied Statistics 37, 1988). Arguments as of `interval`.
+    Applied Statistics 37, 1988). Where one of them does not vary, as what separates all images, its own error is not
+    known: then 0 is not left out if as many draws have no gap as may lie on one side. Arguments as of `interval`.
     """
     halves = [_half(value, each, freedom) for value, each in zip(values, draws, strict=True)]
     if any(map(math.isnan, halves)) or max(halves) == 0:
@@ -131,7 +134,10 @@ def difference(values: tuple[float, float], draws: tuple[Array, Array], freedom:
     across = np.cos(ANGLES), rho * np.cos(ANGLES) + math.sqrt(1 - rho**2) * np.sin(ANGLES)
     logits = [special.logit(value / 100) for value in values]
     first, second = (special.expit(x + h * a) for x, h, a in zip(logits, halves, across, strict=True))
-    return Interval(float((first - second).min()) * 100, float((first - second).max()) * 100)
+    low, high = float((first - second).min()) * 100, float((first - second).max()) * 100
+    if min(halves) == 0 and (np.abs(draws[0] - draws[1]) < SAME).mean() >= (1 - LEVEL) / 2:
+        return Interval(min(low, 0.0), max(high, 0.0))
+    return Interval(low, high)
 
 
 def _half(value: float, draws: Array, freedom: float) -> float:
@@ -145,9 +151,10 @@ def _half(value: float, draws: Array, freedom: float) -> float:
     return quantile * float(np.std(draws, ddof=1)) / 100 / (share * (1 - share))
 
 
-def freedom(draws: Draws, dataset: str, categories: Iterable[str]) -> float:
-    """The degrees of freedom of a mean over categories: the sum of those of each one's smaller class."""
-    smaller = draws.images.loc[dataset].min(axis=1)
+def freedom(draws: Draws, dataset: str, metric: str, categories: Iterable[str]) -> float:
+    """The degrees of freedom of a mean over categories: the sum of those of each one's smaller class with images."""
+    images = draws.images.loc[dataset, metric]
+    smaller = images.where(images > 0).min(axis=1)
     return float(sum(max(int(smaller[category]) - 1, 1) for category in categories))
 
 
@@ -180,7 +187,7 @@ def compare(metrics: pd.DataFrame, draws: Draws, pairs: Iterable[tuple[str, str]
                 means = [_mean(of.loc[gaps.index]) for of in both]
                 drawn = [draws.values.loc[dataset, metric, name] for name in (experiment, reference)]
                 drawn = [_mean(of.loc[gaps.index]) for of in _paired(*drawn)]
-                degrees = freedom(draws, dataset, by_category.groups)
+                degrees = freedom(draws, dataset, metric, by_category.groups)
                 low, high = difference((means[0].item(), means[1].item()), (drawn[0], drawn[1]), degrees)
             tally = [by_category.ngroups, len(gaps), (gaps > 0).sum(), (gaps == 0).sum(), (gaps < 0).sum()]
             found = by_category.mean().mean(), low, high, low > 0 or high < 0, degrees, by_seed.std()

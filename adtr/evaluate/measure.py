@@ -31,7 +31,7 @@ State = dict[str, Tensor]
 class Truth(NamedTuple):
     """Which pixels are anomalous, as far as that is known."""
 
-    known: np.ndarray  # (N,) bool: of an image that is normal, or has a mask
+    known: np.ndarray  # (N,) bool: of an image that is normal, or has a mask that marks a pixel at this size
     masks: np.ndarray  # (K, S, S) bool, of those K images
 
 
@@ -129,9 +129,16 @@ def with_truth(images: pd.DataFrame) -> np.ndarray:
 
 
 def truth_of(root: Path, images: pd.DataFrame, size: int) -> Truth | None:
-    """The masks of N images, checked as `read_mask` does; None where no image has one."""
-    known = with_truth(images)
-    return Truth(known, verified_masks(root, images[known], size)) if (images["mask"] != "").any() else None
+    """The masks of N images, checked as `read_mask` does; None where no image has one.
+
+    A defect of a few pixels may be gone at `size`: its image is not known, else its pixels would count as normal.
+    """
+    if (images["mask"] == "").all():
+        return None
+    named = images[with_truth(images)]
+    masks = verified_masks(root, named, size)
+    marked = masks.any(axis=(1, 2)) | (named["label"] == 0).to_numpy()
+    return Truth(images.index.isin(named.index[marked]), masks[marked])
 
 
 def curve(
@@ -182,7 +189,8 @@ def measure(scores: pd.DataFrame, maps: np.ndarray, truth: Truth | None, size: i
             _row("aupro", metrics.aupro, masks, full, params.aupro_limit),
         ]
         anomalous, left_out = int((scores.label == 1).sum()), int((~truth.known).sum())
-        counted = f"over {anomalous - left_out} of {anomalous} anomalous images: the others have no mask"
+        counted = f"over {anomalous - left_out} of {anomalous} anomalous images: the others have no mask "
+        counted += f"that marks a pixel at {size} px"
         rows += [row | {"note": row["note"] or counted} for row in of_pixels] if left_out else of_pixels
     return rows
 

@@ -24,7 +24,16 @@ from adtr.tables.comparison import sheet as comparison_sheet
 from adtr.tables.shortcuts import sheet as shortcut_sheet
 from adtr.tables.specs import read_specs
 from adtr.tables.stage import FURTHER, build, of_study
-from adtr.tables.summary import MEAN, METRICS, read_metrics, refuse_outdated, study_metrics, summarize, tables_record
+from adtr.tables.summary import (
+    MASKLESS,
+    MEAN,
+    METRICS,
+    read_metrics,
+    refuse_outdated,
+    study_metrics,
+    summarize,
+    tables_record,
+)
 from adtr.tables.uncertainty import with_intervals
 
 SECTIONS = {  # of all forms of the report, in their order: what a reader asks
@@ -93,7 +102,7 @@ def gather(paths: Paths, params: Path) -> Row:
         "papers": _papers(built, specs, runs),
         "agrees": agrees,
         "ranks": ranks,
-        "compared": bool(comparison.low.notna().any()),
+        "compared": bool(comparison.pairs.any()),
         "comparison": comparison_sheet(plan, comparison),
         "parameters": sizes.sheet(plan, networks) if len(networks) else None,
         "experiments": parameters(plan),
@@ -178,7 +187,7 @@ def _dataset(paths: Paths, name: str, frames: Iterable[pd.DataFrame], runs: Runs
             tables[metric] = cell_table(title, table, runs) | {"sentences": lines + reasons[metric]}
     several = (found.groupby("category").defect.nunique() > 1).any()
     found = found if several else found[:0]  # by defect tells nothing more where there is one kind
-    masked = set(measured[measured.metric == "pixel_auroc"].category)
+    masked = set(measured[(measured.metric == "pixel_auroc") & (measured.note != MASKLESS)].category)
     first, seed = plan.study.datasets[name][0], str(plan.study.seeds[0])
     categories = [
         of_category(paths, name, c, c in masked) | {"trained": runs[name, first, c, seed]["images"]}

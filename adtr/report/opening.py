@@ -67,7 +67,7 @@ def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:
         where = plan.datasets[dataset].title
         text = f"{plan.titles[best.name]} has the highest image AUROC on {where}: {best['mean']:.1f} %"
         text += "" if pd.isna(best.low) else f" (95 % interval {best.low:.1f} to {best.high:.1f})"
-        same = means.low.isna() & (means["mean"].round(1) == round(best["mean"], 1))  # none: all are right
+        same = means["mean"].round(1) == round(best["mean"], 1)
         level = [plan.titles[e] for e in means.index[means.best | same] if e != best.name]
         if level:
             text += f"; not distinguishable from it: {_few(level, 'others')}"

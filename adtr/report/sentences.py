@@ -35,7 +35,7 @@ def sentences(table: pd.DataFrame, metric: str, reference: str, compared: pd.Dat
     if undefined:
         missing = [name for name in (*undefined, reference) if math.isnan(rows[name]["mean"][MEAN])]
         lines.append(f"Not compared with {reference}: {listed(undefined)}. The mean of {listed(missing)} is undefined.")
-    below = [f"{name} {row['mean'][MEAN]:.1f}" for name, row in rows.items() if row["mean"][MEAN] < CHANCE]
+    below = [f"{name} {row['mean'][MEAN]:.1f}" for name, row in rows.items() if row["high"][MEAN] < CHANCE]
     return lines + [f"Below {CHANCE}, worse than random scores: {listed(below)}."] * ("AUROC" in metric and bool(below))
 
 
@@ -111,7 +111,7 @@ def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None,
     means = table.pivot(index="row", columns="column", values="mean").reindex(dict.fromkeys(table.row))
     lines, verdicts = [], []
     for part, title in parts.items():
-        rows = means[means.index.str.startswith(f"({part}) ")].dropna(subset=["paper", "ours"])
+        rows = means[means.index.str.startswith(f"({part}) ")].dropna(subset=["paper", "ours"]).round(1)
         if len(rows) > 1:
             rows.index = rows.index.str.removeprefix(f"({part}) ")
             pairs = itertools.combinations(rows.itertuples(), 2)  # that differ in the paper, the same way here
@@ -147,8 +147,8 @@ def missed(plan: Plan, defects: pd.DataFrame, dataset: str) -> list[str]:
     for row in worst.sort_values("image_auroc", kind="stable")[:WORST].itertuples():
         alike = rows[(rows.category == row.category) & (rows.defect == row.defect)]
         best = alike.loc[alike.image_auroc.idxmax()]
-        others = "no other does better" if best.experiment == first else f"best: {plan.titles[best.experiment]}"
-        others += f" {best.image_auroc:.1f}" if best.experiment != first else ""
-        count = f"{row.images} image{'s' * (row.images > 1)}"
-        texts.append(f"{row.defect} of {row.category} {row.image_auroc:.1f} ({count}; {others})")
+        others = f"best: {plan.titles[best.experiment]} {best.image_auroc:.1f}"
+        others = "no other does better" if best.experiment == first else others
+        told = [f"{row.images} image{'s' * (row.images > 1)}", *[others] * (len(alike) > 1)]
+        texts.append(f"{row.defect} of {row.category} {row.image_auroc:.1f} ({'; '.join(told)})")
     return [f"What {plan.titles[first]} misses most, by image AUROC: {'; '.join(texts)}."] if texts else []

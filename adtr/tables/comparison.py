@@ -44,12 +44,19 @@ def _notes(plan: Plan, table: pd.DataFrame) -> list[str]:
         "± over seeds is the standard deviation of the difference over the seeds, which the interval leaves out. "
         "Ahead, level and behind count pairs: a category and a seed that both experiments have.",
     ]
+    compared = table[["dataset", "experiment"]].drop_duplicates().itertuples(index=False)
+    if any(len(plan.seeds(*pair)) < len(plan.study.seeds) for pair in compared):
+        notes.append("What has no randomness ran once, and makes a pair with each seed of the other.")
     for dataset, rows in table.groupby("dataset", sort=False):
         title = plan.datasets[dataset].title
         if not rows.pairs.any():
             notes.append(f"{title}: nothing to compare with.")
         elif (rows.low.isna() & (rows.pairs > 0)).any():
-            notes.append(f"{title}: no interval where no drawn image changes a metric, or a class has one image.")
+            reasons = "no drawn image changes a metric, a class has one image, or hardly any image a mask"
+            notes.append(f"{title}: no interval where {reasons}.")
+        if len(some := rows[(rows.categories < len(plan.datasets[dataset].categories)) & (rows.pairs > 0)]):
+            names = listed(METRICS[metric] for metric in dict.fromkeys(some.metric))
+            notes.append(f"{title}: {names} of those categories alone where both experiments have a value.")
         if (rows.freedom < FEW).any():
             notes.append(f"{title}: there are few test images, so that intervals may be too short.")
     return notes

@@ -25,6 +25,8 @@ METRICS = {
     "pixel_ap": "pixel average precision",
 }
 OURS = ("adtr", "adtr_plus", "residual")  # methods; the others are baselines
+PIXELS = ["pixel_auroc", "aupro", "pixel_ap"]
+MASKLESS = "undefined: no image of the category has a mask"
 # Beside image_auroc
 OF_LAYOUT = {layout: ["pixel_auroc", "aupro"] for layout in FOLDERS} | {"cifar10": ["image_auroc_all"]}
 RUN = ["dataset", "experiment", "category", "metric"]
@@ -75,7 +77,17 @@ def collect(paths: Paths) -> pd.DataFrame:
     rows = pd.concat(
         [_metrics_of(run, path) for run, path in zip(paths.plan.runs(), files, strict=True)], ignore_index=True
     )
-    return rows.assign(seed=rows.seed.astype(int))
+    return _with_undefined(rows.assign(seed=rows.seed.astype(int)))
+
+
+def _with_undefined(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Each run has metrics of pixels, undefined ones if its category has no masks, where another category has some."""
+    runs = metrics.groupby([*Run._fields], sort=False, as_index=False).provenance.first()
+    measured = metrics[metrics.metric.isin(PIXELS)]
+    every = runs.merge(measured[["dataset", "metric"]].drop_duplicates())
+    rest = every.merge(measured, "left", indicator=True)
+    rest = rest[rest._merge == "left_only"].drop(columns="_merge").assign(note=MASKLESS)
+    return pd.concat([metrics, rest[metrics.columns]], ignore_index=True) if len(rest) else metrics
 
 
 def _metrics_of(run: Run, path: Path) -> pd.DataFrame:

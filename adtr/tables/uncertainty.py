@@ -32,13 +32,16 @@ def read_draws(paths: Paths) -> Draws:
         for run in runs:
             scores, counts = read_evaluated(paths, run)
             limit = plan.params[dataset, run.experiment].score.aupro_limit
+            test = scores[scores.split == "test"].label
             for metric, draws in of_run(scores, counts, weights.loc[scores.image].to_numpy(), limit).items():
                 found[dataset, metric, run.experiment, run.category, run.seed] = 100 * draws
-            test = scores[scores.split == "test"].label
-            images[dataset, run.category] = {"normal": (test == 0).sum(), "anomalous": (test == 1).sum()}
+                anomalous = (test == 1).sum() if metric.startswith("image") else len(np.unique(counts.image))
+                images[dataset, metric, run.category] = {"normal": (test == 0).sum(), "anomalous": anomalous}
     values = pd.DataFrame(np.stack([*found.values()]), pd.MultiIndex.from_tuples(found, names=KEYS))
-    counted = pd.DataFrame([*images.values()], pd.MultiIndex.from_tuples(images, names=["dataset", "category"]))
-    return Draws(values.sort_index(), counted)
+    counted = pd.DataFrame(
+        [*images.values()], pd.MultiIndex.from_tuples(images, names=["dataset", "metric", "category"])
+    )
+    return Draws(values.sort_index(), counted.sort_index())
 
 
 def read_evaluated(paths: Paths, run: Run) -> tuple[pd.DataFrame, Counts]:
@@ -86,13 +89,14 @@ def intervals(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
         metrics: the tidy rows of all runs, as of `summary.collect`.
     """
     rows, measured = [], metrics.set_index(KEYS).value.sort_index()
+    categories_of = metrics.groupby("dataset").category.nunique()
     for key, drawn in draws.values.groupby(level=KEYS[:3], sort=False):
         values = measured.loc[key].groupby(level="category").mean(skipna=False)
         each = {name: of.to_numpy().mean(axis=0) for name, of in drawn.groupby(level="category")}
-        whole = [(MEAN, [*each])] if len(each) == len(draws.images.loc[key[0]]) else []
+        whole = [(MEAN, [*each])] if len(each) == categories_of[key[0]] else []
         for name, categories in [*((name, [name]) for name in each), *whole]:
             mean = np.mean([each[category] for category in categories], axis=0)
-            degrees = bootstrap.freedom(draws, key[0], categories)
+            degrees = bootstrap.freedom(draws, key[0], key[1], categories)
             value = float(values[categories].to_numpy().mean())
             rows.append((*key, name, *bootstrap.interval(value, mean, degrees)))
     return pd.DataFrame(rows, columns=[*KEYS[:4], "low", "high"])
@@ -116,12 +120,15 @@ def level_with_best(metrics: pd.DataFrame, draws: Draws) -> pd.DataFrame:
         names = [*columns.index.get_level_values("category")]
         for column, categories in [*((name, [name]) for name in names), (MEAN, names)]:
             means = columns[columns.index.get_level_values("category").isin(categories)].mean(skipna=False).dropna()
-            leader, printed = means.idxmax() if len(means) else "", means.round(1)
+            printed = means.round(1)
+            if printed.nunique() < 2:
+                continue
+            leader = means.idxmax()
             of = {
                 e: drawn.loc[[(dataset, metric, e, c) for c in categories]].to_numpy().mean(axis=0) for e in means.index
             }
-            degrees = bootstrap.freedom(draws, dataset, categories)
-            for experiment in means.index if printed.nunique() > 1 else ():
+            degrees = bootstrap.freedom(draws, dataset, metric, categories)
+            for experiment in means.index:
                 pair = (means[leader], means[experiment]), (of[leader], of[experiment])
                 low, high = bootstrap.difference(*pair, degrees) if experiment != leader else (0.0, 0.0)
                 level = printed[experiment] == printed[leader] or low <= 0 <= high

@@ -130,6 +130,21 @@ def test_an_experiment_is_not_resolved_from_itself() -> None:
     assert bootstrap.difference((95.0, 95.0), (draws, draws), 40) == pytest.approx((0, 0), abs=1e-5)
 
 
+@pytest.mark.parametrize(("lost", "resolved"), [(1, False), (12, True)])
+def test_a_gap_to_what_separates_all_images_is_resolved_if_hardly_any_draw_has_none(lost: int, resolved: bool) -> None:
+    """Of 20 normal and 63 anomalous images one experiment separates all, the other misses `lost` anomalous ones."""
+    weights = intervals.resampled((20, 63))
+    normal, anomalous = np.arange(20.0), np.arange(20.0, 83.0)
+    missing = np.where(np.arange(63) < lost, 10.5, anomalous)
+    values = tuple(intervals.measured(normal, scores) for scores in (anomalous, missing))
+    draws = tuple(100 * bootstrap.auroc(normal, scores, *weights) for scores in (anomalous, missing))
+    low, high = bootstrap.difference((values[0], values[1]), (draws[0], draws[1]), 19)
+    turned = bootstrap.difference((values[1], values[0]), (draws[1], draws[0]), 19)
+    assert (low > 0) == resolved
+    assert high > values[0] - values[1] > 0
+    assert turned == pytest.approx((-high, -low))
+
+
 @pytest.mark.parametrize("value", [100.0, math.nan])
 def test_without_a_draw_that_differs_there_is_no_interval(value: float) -> None:
     flat, missing = np.full(1000, 100.0), np.full(1000, math.nan)
@@ -141,13 +156,13 @@ def test_without_a_draw_that_differs_there_is_no_interval(value: float) -> None:
 @pytest.mark.parametrize("auroc", intervals.SINGLE)
 def test_intervals_hold_the_truth_in_95_cases_of_100(auroc: float) -> None:
     """2,000 simulations, and 1,000 + 1,000 images, are in bench/intervals.py; of 600, chance moves 95 % by 0.9."""
-    held, _ = intervals.coverage((41, 119), (auroc,), 0, 600)
+    held, *_ = intervals.coverage((41, 119), (auroc,), 0, 600)
     assert 0.925 < held < 0.975
 
 
 @pytest.mark.parametrize("gap", intervals.GAPS[:4:3])
 def test_intervals_of_gaps_hold_the_truth(gap: tuple[float, float, float]) -> None:
-    held, _ = intervals.coverage((41, 119), gap[:2], gap[2], 500)
+    held, *_ = intervals.coverage((41, 119), gap[:2], gap[2], 500)
     assert 0.92 < held < 0.98
 
 

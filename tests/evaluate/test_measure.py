@@ -191,9 +191,25 @@ def test_pixel_metrics_are_over_images_whose_truth_is_known_and_say_how_many(tmp
     found = measured(maps, manifest([1, 1, 0], masks=[mask, "", ""]), tmp_path, aupro_limit=1)
     both = measured(maps[[0, 2]], manifest([1, 0], masks=[mask, ""]), tmp_path, aupro_limit=1)
     for metric in ("pixel_auroc", "pixel_ap", "aupro"):
-        assert found[metric] == (both[metric][0], "over 1 of 2 anomalous images: the others have no mask")
+        assert found[metric] == (
+            both[metric][0],
+            "over 1 of 2 anomalous images: the others have no mask that marks a pixel at 2 px",
+        )
         assert both[metric][1] == ""
     assert found["image_auroc"] == (100.0, "")
+
+
+def test_a_defect_that_is_gone_at_the_size_of_the_maps_is_no_normal_pixel(tmp_path: Path) -> None:
+    thin = save_mask(tmp_path, "a_mask.png", [[1, 0, 0, 0], *[[0] * 4] * 3])  # its nearest pixels at 2 px are others
+    mask = save_mask(tmp_path, "b_mask.png", [[1, 0], [0, 0]])
+    maps = np.array([[[9, 1], [1, 1]], [[5, 7], [1, 1]], [[2, 2], [2, 6]]], np.float32)
+    found = measured(maps, manifest([1, 1, 0], masks=[thin, mask, ""]), tmp_path, aupro_limit=1)
+    without = measured(maps[1:], manifest([1, 0], masks=[mask, ""]), tmp_path, aupro_limit=1)
+    for metric in ("pixel_auroc", "pixel_ap", "aupro"):
+        assert found[metric] == (
+            without[metric][0],
+            "over 1 of 2 anomalous images: the others have no mask that marks a pixel at 2 px",
+        )
 
 
 def test_without_images_all_is_undefined() -> None:

@@ -17,8 +17,8 @@ from adtr.files import saved
 from adtr.tables.uncertainty import of_run, read_draws
 
 
-def write_run(folder: Path, names: list[str], seed: int, masked: bool) -> None:
-    """Six normal and six anomalous test images and two more, of random scores and maps."""
+def write_run(folder: Path, names: list[str], seed: int, masked: bool, marked: slice = slice(6, None)) -> None:
+    """Six normal and six anomalous test images and two more, of random scores and maps; `marked` ones have a region."""
     rng = np.random.default_rng(seed)
     label = [0] * 6 + [1] * 8
     split = ["test"] * 14 if masked else ["test"] * 12 + ["rest"] * 2
@@ -26,7 +26,7 @@ def write_run(folder: Path, names: list[str], seed: int, masked: bool) -> None:
     folder.mkdir(parents=True)
     pd.DataFrame(scores | {"defect": ""}).to_csv(folder / "scores.csv", index=False)
     masks = np.zeros((14, 8, 8), bool)
-    masks[6:, 2:4, 2:5] = True
+    masks[marked, 2:4, 2:5] = True
     counts = count(masks, (rng.random(masks.shape) + masks).astype(np.float32)) if masked else empty(14)
     (folder / "pixels.npz").write_bytes(saved(lambda file: np.savez_compressed(file, **counts._asdict())))
     vouch(folder / "evaluation.json", {}, "scores.csv", "pixels.npz")
@@ -54,8 +54,8 @@ def test_every_run_meets_the_same_draws(small: Plan, paths: Paths) -> None:
     of = draws.values.index.to_frame(index=False).groupby("dataset").metric.unique()
     assert set(of["smoke_mvtec"]) == {"image_auroc", "pixel_auroc", "aupro"}
     assert set(of["smoke_cifar10"]) == {"image_auroc", "image_auroc_all"}
-    assert draws.images.loc["smoke_mvtec", "screw"].tolist() == [6, 8]
-    assert draws.images.loc["smoke_cifar10", "airplane"].tolist() == [6, 6]
+    assert draws.images.loc["smoke_mvtec", "image_auroc", "screw"].tolist() == [6, 8]
+    assert draws.images.loc["smoke_cifar10", "image_auroc", "airplane"].tolist() == [6, 6]
     pool = pd.DataFrame({"category": "screw", "image": [f"screw/{i}" for i in range(14)], "label": [0] * 6 + [1] * 8})
     weights = bootstrap.weights(pool).loc[pool.image].to_numpy()
     for run in (run for run in small.runs() if run[::2] == ("smoke_mvtec", "screw")):
@@ -63,6 +63,20 @@ def test_every_run_meets_the_same_draws(small: Plan, paths: Paths) -> None:
         expected = 100 * bootstrap.auroc(scores[:6], scores[6:], weights[:6], weights[6:])
         found = draws.values.loc[("smoke_mvtec", "image_auroc", *run[1:])]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_of_pixels_the_images_with_a_region_count(small: Plan, tmp_path: Path) -> None:
+    paths = Paths(small, tmp_path)
+    for run in small.runs():
+        names, masked = [f"{run.category}/{i}" for i in range(14)], run.dataset == "smoke_mvtec"
+        write_run(paths.run(run), names, 0, masked, slice(12, 14))
+    draws = read_draws(paths)
+    assert draws.images.loc["smoke_mvtec", "aupro", "screw"].tolist() == [6, 2]
+    assert bootstrap.freedom(draws, "smoke_mvtec", "aupro", ["screw"]) == 1
+    assert bootstrap.freedom(draws, "smoke_mvtec", "image_auroc", ["screw"]) == 5
+    draws.images.loc[("smoke_mvtec", "aupro", "screw"), "normal"] = 0  # normal pixels are those of anomalous images
+    draws.images.loc[("smoke_mvtec", "aupro", "screw"), "anomalous"] = 30
+    assert bootstrap.freedom(draws, "smoke_mvtec", "aupro", ["screw"]) == 29
 
 
 def test_images_drawn_once_each_have_the_metrics_of_the_run(paths: Paths) -> None:
