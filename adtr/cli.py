@@ -23,6 +23,7 @@ from adtr.config.paths import Paths
 from adtr.config.reader import read_as
 from adtr.config.schema import root_of
 from adtr.config.study import Run, resolve, studies
+from adtr.device import device_of
 from adtr.errors import UserError
 from adtr.files import write_text
 
@@ -57,7 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+        full = re.search("out of memory|allocate memory|ALLOC_FAILED", str(error))
+        if not full and not isinstance(error, MemoryError):
             raise
         reason = " ".join(str(error).split())[:200]
         sys.exit(f"adtr {options.command}: not enough memory for these parameters and images: {reason}")
@@ -215,24 +217,6 @@ def _stores(options: Options, paths: Paths, run: Run, most: int | None = None) -
     }
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return _device("cuda")
-        if "SLURM_JOB_ID" in os.environ and os.environ.get("CUDA_VISIBLE_DEVICES"):
-            logger.warning("this job has a GPU that PyTorch %s cannot use: it runs on the CPU", torch.__version__)
-        return "cpu"
-    if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", name):
-        raise UserError(f"--device {name}: it is cpu, cuda, cuda:NUMBER or auto")
-    number, there = int(name.partition(":")[2] or 0), torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name != "cpu" and number >= there:
-        raise UserError(f"--device {name}: PyTorch sees {there or 'no'} GPU{'s' * (there > 1)} here")
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU, too
-    return name
-
-
 # Data
 
 
@@ -337,7 +321,7 @@ def _features(options: Options, paths: Paths) -> None:
         manifest = _manifest(options, paths, name, paths.category(name, part))
         rows = manifest[manifest.part == part]
     weights = weights_file(features, read_sources(SOURCES), Path())
-    extract(rows, root, features, weights, store, _device(options.device), options.threads)
+    extract(rows, root, features, weights, store, device_of(options.device), options.threads)
 
 
 def _bank_rows(options: Options, paths: Paths, name: str, experiment: str, part: str) -> tuple[Any, Path, Path]:
@@ -365,7 +349,7 @@ def _train(options: Options, paths: Paths) -> None:
         rows, root, store = _bank_rows(options, paths, *run[:3])
         bank = Bank(rows, root, _needed(options, store, "features --anomalies", "/".join(run[:3])))
     manifest, stores = _manifest(options, paths, run.dataset, run.category), _stores(options, paths, run, most=1)
-    device = _device(options.device)
+    device = device_of(options.device)
     train(manifest, stores, params, run.seed, paths.run(run), paths.state(run), device, start, bank)
 
 
@@ -376,7 +360,7 @@ def _evaluate(options: Options, paths: Paths) -> None:
 
     torch.set_num_threads(options.threads)
     run, trained = _trained(options, paths)
-    evaluate(*trained, {"study": paths.plan.name, **run._asdict()}, _device(options.device))
+    evaluate(*trained, {"study": paths.plan.name, **run._asdict()}, device_of(options.device))
 
 
 def _differences(options: Options, paths: Paths) -> None:
@@ -386,7 +370,7 @@ def _differences(options: Options, paths: Paths) -> None:
 
     torch.set_num_threads(1)
     run, trained = _trained(options, paths)
-    write_differences(*trained, paths.differences(run), _device(options.device))
+    write_differences(*trained, paths.differences(run), device_of(options.device))
 
 
 def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict[str, Path], Path, Any]]:
@@ -412,7 +396,7 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
 def _predict(options: Options) -> None:
     from adtr.predict.stage import predict
 
-    _, detector = _detector(options, _device(options.device), options.threads)
+    _, detector = _detector(options, device_of(options.device), options.threads)
     listed = sys.stdin.buffer.read() if "-" in options.paths else b""
     summary, skipped = predict(detector, options.paths, options.output, listed, options.maps)
     print(summary)
@@ -436,7 +420,7 @@ def _export(options: Options) -> None:
     from adtr.predict.names import images_of
 
     run, detector = _detector(options)
-    images = spaced(images_of(options.images, b"", options.output)[0]) if options.images else own_images(run)
+    images = spaced(images_of(options.images, b"", [])[0]) if options.images else own_images(run)
     agreement = export(detector, options.output, images, options.input_, _licences(run, detector.params))
     whose = "those of --images" if options.images else "its own, spaced by score"
     print(f"{options.output}: written; largest differences from PyTorch: {agreement} ({whose})")
@@ -447,7 +431,7 @@ def _serve(options: Options) -> None:
         from adtr.predict.service import serve
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: pip install -c constraints.txt -e '.[serve]'") from None
-    serve(*_detector(options, _device(options.device)), options.host, options.port)
+    serve(*_detector(options, device_of(options.device)), options.host, options.port)
 
 
 def _licences(run: Path, params: Any) -> dict[str, str]:

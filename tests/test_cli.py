@@ -194,7 +194,7 @@ def test_anomalies_of_another_kind_than_the_experiments_are_refused(
 @pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "cuda:", "cuda:-1"])
 def test_an_unknown_device_is_refused(device: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refusal(["train", *STUDY, str(RUN), "--device", device], capsys)
-    assert message == f"adtr train: --device {device}: it is cpu, cuda, cuda:NUMBER or auto"
+    assert message == f"adtr train: device {device}: it is cpu, cuda, cuda:NUMBER or auto"
     assert not (prepared / "state").exists()
 
 

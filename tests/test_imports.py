@@ -16,7 +16,7 @@ ORDER = [
     ["errors"],
     ["files"],
     ["records"],
-    ["kernels", "provenance"],
+    ["device", "kernels", "provenance"],
     ["config"],
     ["data"],
     ["features"],

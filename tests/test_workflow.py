@@ -14,8 +14,9 @@ from snakemake.cli import parse_config
 from adtr.config import PARAMS, study
 from adtr.config.paths import Paths
 from adtr.data.manifest import COLUMNS, write_manifest
+from adtr.device import device_of, has_gpu
 from adtr.errors import UserError
-from adtr.workflow import TARGETS, Workflow, digest, failures, has_gpu
+from adtr.workflow import TARGETS, Workflow, digest, failures
 
 
 class Wildcards(dict[str, Any]):
@@ -154,12 +155,38 @@ def test_a_training_takes_a_slot_of_a_gpu_where_there_is_one(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr("adtr.workflow.version", lambda _: torch)
+    monkeypatch.setattr("adtr.device.version", lambda _: torch)
     (tmp_path / device).touch()
     assert has_gpu(tmp_path) == expected
     monkeypatch.setattr("adtr.workflow.has_gpu", lambda: expected)
     flow = workflow()
-    assert (flow.gpu_slots, flow.features_threads) == ((1, 16) if expected else (0, 2))
+    assert (flow.whole_gpu, flow.quarter_gpu, flow.features_threads) == ((4, 1, 16) if expected else (0, 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("job", "visible", "told"),
+    [
+        (None, None, "this machine has a GPU that PyTorch"),
+        (None, "", ""),
+        ("7", "0", "this job has a GPU that PyTorch"),
+        ("7", None, ""),  # a job without a GPU on a node that has one
+    ],
+)
+def test_a_gpu_that_pytorch_cannot_use_is_told(
+    job: str | None, visible: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SLURM_JOB_ID": job, "CUDA_VISIBLE_DEVICES": visible}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("adtr.device.version", lambda _: "2.13.0")
+    monkeypatch.setattr("pathlib.Path.glob", lambda *_: iter([Path("/dev/nvidia0")]))
+    if not told:
+        assert device_of("auto") == "cpu"
+    else:
+        with pytest.raises(UserError, match=told):
+            device_of("auto")
 
 
 def test_every_attempt_asks_for_more_up_to_the_longest_job() -> None:

@@ -26,6 +26,7 @@ from adtr import provenance
 from adtr.config.methods import Params
 from adtr.data.findings import check_format, shown
 from adtr.data.images import as_rgb, decode_file, eight_bit
+from adtr.device import device_of
 from adtr.errors import UserError
 from adtr.evaluate import conformal
 from adtr.evaluate.measure import LEAST, colour_scale, image_scores, raw_scores, upsampled
@@ -153,12 +154,13 @@ class Detector:
             run: its folder, results/STUDY/runs/DATASET/EXPERIMENT/CATEGORY/SEED; it must be evaluated.
             weights: file of its backbone's weights; default: the installed package, or data/weights/.
             false_alarms: the rate that the threshold is for; default: the run's parameter threshold.false_alarms.
+            device: cpu, cuda, cuda:NUMBER, or auto: a GPU if there is one.
             threads: images in work at once; default: a thread a core.
             threshold: of an image's score, in place of the calibrated one; pixels keep theirs, if they have one.
 
         Raises:
-            UserError: a file is missing or damaged, the weights are others than those of the run, or there are too few
-                calibration images for the rate and no `threshold`.
+            UserError: a file is missing or damaged, the weights are others than those of the run, there are too few
+                calibration images for the rate and no `threshold`, or there is no such device.
         """
         folder = Path(run)
         trained, evaluation = Record(folder / "run.json").values, Record(folder / "evaluation.json")
@@ -167,7 +169,7 @@ class Detector:
         params, features = _params(folder, trained, evaluation.values), trained["features"]
         _compare_code(folder, params, features["code"], evaluation.values["code"])
         file = weights_like(params.features.backbone, features["weights"], Path(weights) if weights else None)
-        if device == "cpu":
+        if (device := device_of(device)) == "cpu":
             torch.set_num_threads(1)
         backbone = None if features["weights"] == "none" else build(params.features, file).to(device)
         made_of = {"model": trained["model"], "weights": features["weights"], "data": trained["trained_on"]}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adtr.data.findings import shown
+from adtr.data.folders import is_junk
 from adtr.data.manifest import SUFFIXES
 from adtr.errors import UserError
 from adtr.records import FORMULA
@@ -20,27 +21,29 @@ def cell(path: str | os.PathLike[str]) -> str:
     return f"./{text}" if FORMULA.match(text) else text
 
 
-def images_of(words: Iterable[str], listed: bytes, output: Path) -> tuple[list[Path], list[str]]:
+def images_of(words: Iterable[str], listed: bytes, written: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """The image files that words name, and what else was in the folders among them, as sentences.
 
-    A folder stands for all images below it, in alphabetical order, but for those below `output`; '-' for the names of
-    `listed`.
+    A folder stands for all images below it, in alphabetical order, but for what programs leave behind (hidden files,
+    thumbnails) and what lies in `written`; '-' for the names of `listed`.
 
     Args:
+        written: folders that hold results of this command.
         listed: names, a line each; or each ended by a NUL, where there is one.
 
     Raises:
         UserError: there is not one image.
     """
-    found: list[Path] = []
+    found, besides = list[Path](), [folder.resolve() for folder in written]
     notes = []
     for word in words:
         for path in _lines(listed) if word == "-" else [Path(word)]:
             if not path.is_dir():
                 found.append(path)
                 continue
-            besides = output.resolve()
-            files = sorted(p for p in path.rglob("*") if not (p.is_dir() or p.parent.resolve().is_relative_to(besides)))
+            names = (p.relative_to(path) for p in path.rglob("*") if not p.is_dir())
+            files = sorted(path / name for name in names if not any(map(is_junk, name.parts)))
+            files = [p for p in files if not any(map(p.parent.resolve().is_relative_to, besides))]
             images = [file for file in files if file.suffix.lower() in SUFFIXES]
             if others := len(files) - len(images):
                 notes.append(f"{shown(path)}: {others} files of other kinds than {', '.join(sorted(SUFFIXES))} ignored")

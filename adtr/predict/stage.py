@@ -17,7 +17,7 @@ from adtr.config.paths import RESULTS
 from adtr.data.findings import shown
 from adtr.errors import UserError
 from adtr.files import saved, write_bytes, write_text
-from adtr.predict.detector import NO_THRESHOLD, Detector, Prediction
+from adtr.predict.detector import NO_THRESHOLD, Detector, Prediction, Region
 from adtr.predict.names import cell, file_names, images_of
 from adtr.predict.overlay import overlay
 
@@ -60,10 +60,10 @@ def predict(
     Raises:
         UserError: no image is named, or the disk is full.
     """
-    paths, notes = images_of(words, listed, output)
+    paths, notes = images_of(words, listed, [output / "overlays", output / "maps"])
     for note in notes:
         logger.info("%s", note)
-    names, began = file_names(paths), time.monotonic()
+    names, began, regions = file_names(paths), time.monotonic(), dict[int, Region | None]()
 
     def write(place: int, image: Image.Image, prediction: Prediction) -> None:
         picture = overlay(image, prediction.token_map, detector.scale_of(prediction), prediction.pixel_threshold)
@@ -72,17 +72,24 @@ def predict(
         if maps:
             content = saved(lambda file: np.save(file, prediction.anomaly_map))
             write_bytes(output / "maps" / f"{names[place]}.npy", content)
+        regions[place] = prediction.largest_region
 
     rows, pixels = [], []
-    with logging_redirect_tqdm():
-        found = tqdm(detector.stream(paths, write), total=len(paths), unit="image", disable=None)
-        for path, name, prediction in zip(paths, names, found, strict=True):
-            if isinstance(prediction, UserError):
-                logger.warning("skipped %s", prediction)
-            else:
-                rows.append([cell(path), *_values(prediction), f"overlays/{name}.png"])
-                pixels.append(math.prod(prediction.size))
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    try:
+        with logging_redirect_tqdm():
+            found = tqdm(detector.stream(paths, write), total=len(paths), unit="image", disable=None)
+            for place, prediction in enumerate(found):
+                if isinstance(prediction, UserError):
+                    logger.warning("skipped %s", prediction)
+                else:
+                    values = _values(prediction, regions[place])
+                    rows.append([cell(paths[place]), *values, f"overlays/{names[place]}.png"])
+                    pixels.append(math.prod(prediction.size))
+    finally:  # what is interrupted has the images that were scored until then
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        numbers = ["pred_score", "threshold", "pixel_threshold"]
+        table = table.astype(dict.fromkeys(numbers, np.float32))  # as many digits as they have
+        write_text(output / "predictions.csv", table.to_csv(index=False))
     share = (pd.to_numeric(table.region_area) / pixels).median()  # NaN without a region
     if share > WIDE:
         logger.warning(
@@ -90,18 +97,14 @@ def predict(
             "highest; a larger features.image_size makes regions smaller",
             100 * share,
         )
-    numbers = ["pred_score", "threshold", "pixel_threshold"]
-    table = table.astype(dict.fromkeys(numbers, np.float32))  # as many digits as they have
-    write_text(output / "predictions.csv", table.to_csv(index=False))
     return _summary(detector, table, len(paths) - len(table), time.monotonic() - began, output), len(paths) - len(table)
 
 
-def _values(prediction: Prediction) -> list[Any]:
+def _values(prediction: Prediction, region: Region | None) -> list[Any]:
     """The row of a prediction, without the names of files."""
     label = None if prediction.pred_label is None else int(prediction.pred_label)
-    region = prediction.largest_region or [""] * len(REGION)
     values = [prediction.pred_score, prediction.threshold, label, *prediction.peak, prediction.pixel_threshold]
-    return [*values, *region, round(prediction.milliseconds, 2)]
+    return [*values, *(region or [""] * len(REGION)), round(prediction.milliseconds, 2)]
 
 
 def _summary(detector: Detector, table: pd.DataFrame, skipped: int, seconds: float, output: Path) -> str:

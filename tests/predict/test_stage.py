@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from PIL import Image
 import adtr
 from adtr.cli import main
 from adtr.data.findings import shown
+from adtr.errors import UserError
+from adtr.predict.detector import Detector, Prediction, Then
 from adtr.predict.names import cell, file_names
 
 
@@ -129,6 +133,33 @@ def test_a_cell_is_no_formula_and_one_line(name: str, text: str) -> None:
 def test_pictures_of_an_earlier_prediction_are_not_scored() -> None:
     first = len(predicted("today")[0])
     assert first == len(predicted("today", "run", ".")[0]) - first  # '.' has the same images, and out/ is left out
+
+
+@pytest.mark.usefixtures("alone")
+def test_results_may_lie_above_the_images_and_what_programs_leave_behind_is_no_image() -> None:
+    images = sorted(Path("today").rglob("*.png"))
+    for name in ("today/._a.png", "today/.thumbnails/a.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy(images[0], name)
+    for _ in range(2):  # at the second time overlays and maps lie there
+        main(["predict", "run", "today", "--output", ".", "--maps"])
+        assert pd.read_csv("predictions.csv").file.tolist() == [*map(str, images)]
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_was_scored_before_an_interrupt_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predicted("today")[0]
+
+    def interrupted(detector: Detector, paths: list[Path], then: Then | None) -> Iterator[Prediction | UserError]:
+        yield from islice(stream(detector, paths, then), 3)
+        raise KeyboardInterrupt
+
+    stream = Detector.stream
+    monkeypatch.setattr(Detector, "stream", interrupted)
+    table, code = predicted("today")
+    assert code == 130
+    left = [each.drop(columns="milliseconds") for each in (table, whole[:3])]
+    pd.testing.assert_frame_equal(*left, check_dtype=False)
 
 
 def test_neither_checkout_nor_parameters_nor_data_are_needed(alone: Path) -> None:

@@ -87,7 +87,7 @@ rule features:
         mem_mb=study.features_memory,
         runtime=study.features_minutes,
         gpu=study.cluster.gpus,
-        gpu_slots=study.gpu_slots,
+        gpu_slots=study.whole_gpu,
     params:
         decisive=study.store_decisive,
         study=lambda wc, output: study.options,

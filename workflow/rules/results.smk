@@ -44,6 +44,8 @@ rule differences:
         multiext(f"{RESULTS}/differences/{{run}}", ".npz", ".json"),
     log:
         f"logs/{study.name}/differences/{{run}}.log",
+    resources:
+        gpu_slots=study.quarter_gpu,
     params:
         decisive=study.differences_decisive,
         study=lambda wc, output: study.options,

@@ -21,7 +21,7 @@ rule train:
         mem_mb=study.train_memory,
         runtime=study.train_minutes,
         gpu=study.cluster.gpus,
-        gpu_slots=study.gpu_slots,
+        gpu_slots=study.whole_gpu,
     params:
         decisive=study.train_decisive,
         study=lambda wc, output: study.options,
@@ -38,6 +38,7 @@ use rule train as fit with:
         mem_mb=study.train_memory,
         runtime=study.train_minutes,
         gpu=0,
+        gpu_slots=study.quarter_gpu,
 
 
 rule evaluate:
@@ -55,6 +56,7 @@ rule evaluate:
         mem_mb=study.evaluate_memory,
         runtime=study.evaluate_minutes,
         gpu=study.gpus,
+        gpu_slots=study.quarter_gpu,
     params:
         decisive=study.evaluate_decisive,
         study=lambda wc, output: study.options,
