@@ -21,6 +21,7 @@ from adtr.config.study import Plan, Run
 from adtr.tables.specs import experiments_of
 
 CHANNELS = 1000  # of a token, at most
+PIXEL = 21  # bytes of an evaluation: mask, map, their sorted copies
 
 
 class Images(NamedTuple):
@@ -123,6 +124,12 @@ def evaluation(params: Params, images: Images, cluster: Cluster) -> float:
 def memory(features: Features, images: int, cluster: Cluster) -> int:
     """MB of a process that holds the features of so many images, and a working copy in float32."""
     return cluster.memory + math.ceil(images * features.grid_size**2 * CHANNELS * (2 + 4) / 1e6)
+
+
+def evaluation_memory(params: Params, images: Images, cluster: Cluster) -> int:
+    """MB of an evaluation: pixels, and features of the test images, and of those that a baseline's model may hold."""
+    kept = images.test if params.trains else sum(images)
+    return memory(params.features, kept, cluster) + math.ceil(images.test * params.features.image_size**2 * PIXEL / 1e6)
 
 
 def expected(plan: Plan, cluster: Cluster, specs: Mapping[str, Any]) -> str:

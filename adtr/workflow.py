@@ -341,7 +341,7 @@ class Workflow:
         return self.cluster.minutes(seconds, attempt)
 
     def evaluate_memory(self, wildcards: Wildcards, attempt: int) -> int:
-        return attempt * cost.memory(self.params(wildcards).features, self._images(wildcards).test, self.cluster)
+        return attempt * cost.evaluation_memory(self.params(wildcards), self._images(wildcards), self.cluster)
 
     def _images(self, wildcards: Wildcards) -> cost.Images:
         run = self.run(wildcards)

@@ -196,6 +196,9 @@ def test_every_attempt_asks_for_more_up_to_the_longest_job() -> None:
     assert asked[2] == flow.cluster.longest
     assert flow.train_memory(run, 2) == 2 * flow.train_memory(run, 1)
     assert flow.train_memory(of("mvtec/adtr_plus/screw/0"), 1) > flow.train_memory(run, 1)
+    assert flow.evaluate_memory(run, 2) == 2 * flow.evaluate_memory(run, 1)
+    bank = flow.evaluate_memory(of("mvtec/spade/screw/0"), 1)  # its model is the training images
+    assert bank > flow.evaluate_memory(run, 1) > flow.cluster.memory
 
 
 @pytest.mark.usefixtures("elsewhere")
