@@ -261,7 +261,7 @@ class Workflow:
 
     @property
     def manifest_records(self) -> list[str]:
-        return [str(path.with_suffix(".json")) for path in self.paths.manifests.values()]
+        return [str(self.paths.manifest(*names).with_suffix(".json")) for names in self.plan.categories()]
 
     def data_warnings(self) -> list[str]:
         """What was warned of as the study's images were read, in short."""

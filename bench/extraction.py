@@ -21,12 +21,6 @@ from adtr.features.backbones import Backbone, build
 from adtr.features.extract import batch_size, normalized, tokens_of
 
 
-def theirs(network: Backbone, images: np.ndarray, features: Features) -> None:
-    """The library's own blocks in evaluation mode, PyTorch's threads, batches of 8."""
-    for batch in batches(images, 8):
-        plain.features_of(network, normalized(batch), features)
-
-
 def ours(backbone: Backbone, images: np.ndarray, features: Features, pool: ThreadPoolExecutor) -> None:
     """As adtr.features.extract.extract does it, without the files."""
     torch.set_num_threads(1)
@@ -55,7 +49,8 @@ def main() -> None:
 
         def plainly() -> None:
             torch.set_num_threads(cores)
-            theirs(network, images, ours_in["float32"])
+            for batch in batches(images, 8):
+                plain.features_of(network, normalized(batch), ours_in["float32"])
 
         sides: dict[str, Work] = {"plain": plainly}
         for name, features in ours_in.items():

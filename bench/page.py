@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,6 @@ from adtr.config.study import Run as RunName
 from adtr.data.confetti import write_bank
 from adtr.data.manifest import index
 from adtr.data.synthetic import write_cifar10, write_mvtec
-from adtr.evaluate.bootstrap import DRAWS, KEYS, Draws
-from adtr.evaluate.shortcuts import SCORES
 from adtr.figures import dataset_kinds, kinds_of
 from adtr.figures.category import Category, Run
 from adtr.figures.dots import dots, panels
@@ -42,6 +41,11 @@ from adtr.tables.specs import digests, read_specs
 from adtr.tables.stage import write_findings, write_tables
 from adtr.tables.summary import OF_LAYOUT, read_metrics, summarize, tables_record
 from adtr.tables.uncertainty import with_intervals
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+import findings
+import noisy
 
 PARAMS = Path(__file__).parents[1] / "params"
 IMAGES = {"mvtec": 76, "cifar10": 400}  # as many test images as the real ones have: about 115 and 2,000 a category
@@ -99,19 +103,6 @@ def _model(run: RunName) -> str:
     return hashlib.sha256(str(run).encode()).hexdigest()
 
 
-def made_up_findings(metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The frames of `defects.by_defect`, five kinds a category, and of `tables.shortcuts.read`."""
-    runs = metrics[["dataset", "experiment", "category"]].drop_duplicates()
-    runs = runs.assign(images=15, regions=20 * (runs.dataset == "mvtec"))
-    runs = runs.assign(image_auroc=90.0, pixel_auroc=95.0, region_recall=80.0)
-    found = runs.merge(pd.DataFrame({"defect": [f"kind {n}" for n in range(5)]}), "cross")
-    found.loc[found.regions == 0, ["pixel_auroc", "region_recall"]] = np.nan
-    categories = metrics[["dataset", "category"]].drop_duplicates()
-    simple = categories.merge(pd.DataFrame({"score": SCORES}), "cross")
-    simple = simple.assign(auroc=60.0, low=50.0, high=70.0, p_value=0.2, shift=0.5)
-    return found, simple.assign(train=209, normal=40, anomalous=75)
-
-
 def draw_figures(plan: Plan, paths: Paths, images: dict[str, tuple[pd.DataFrame, Path]]) -> None:
     """The figures of a category of each data set, copied to the others, and those of the data sets."""
     rng, hues = np.random.default_rng(1), colours(plan)
@@ -153,12 +144,8 @@ def write_page(root: Path) -> Path:
     paths, images = Paths(plan, root), images_of(plan, root)
     metrics = write_runs(plan, paths, images)
     metrics.to_csv(paths.results / "metrics.csv", index=False)
-    noise = np.random.default_rng(2).normal(size=(len(metrics), DRAWS)).astype(np.float32)
-    values = pd.DataFrame(metrics.value.to_numpy()[:, None] + noise, pd.MultiIndex.from_frame(metrics[KEYS]))
-    names = pd.MultiIndex.from_frame(metrics[["dataset", "metric", "category"]].drop_duplicates())
-    draws = Draws(values.sort_index(), pd.DataFrame({"normal": 40, "anomalous": 75}, names))
-    write_tables(plan, metrics, draws, networks(paths), PARAMS, paths.results / "tables")
-    write_findings(plan, *made_up_findings(metrics), paths.results / "tables")
+    write_tables(plan, metrics, noisy.draws(metrics, 1.0, 75), networks(paths), PARAMS, paths.results / "tables")
+    write_findings(plan, *findings.of(metrics, [f"kind {n}" for n in range(5)]), paths.results / "tables")
     written = [*(paths.results / "tables").iterdir(), paths.results / "metrics.csv"]
     records.vouch(paths.results / "tables/record.json", written, printed=digests(PARAMS))
     draw_figures(plan, paths, images)

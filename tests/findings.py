@@ -1,5 +1,7 @@
 """What is found by defect and by simple scores, as a test makes it up around the metrics of runs."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from adtr.evaluate.shortcuts import SCORES
@@ -7,13 +9,13 @@ from adtr.evaluate.shortcuts import SCORES
 KINDS = ["scratch_head", "thread_side"]
 
 
-def of(metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The frames of `defects.by_defect` and `tables.shortcuts.read`: 60 and 70 per cent, and AUROCs of 40."""
+def of(metrics: pd.DataFrame, kinds: Sequence[str] = KINDS) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The frames of `defects.by_defect` and `tables.shortcuts.read`: 60, 70, ... per cent, and AUROCs of 40."""
     runs = metrics[["dataset", "experiment", "category"]].drop_duplicates()
     masked = runs.dataset.isin(metrics[metrics.metric == "pixel_auroc"].dataset)
     runs = runs.assign(images=5, regions=6 * masked, image_auroc=60.0, pixel_auroc=90.0, region_recall=50.0)
-    kinds = [runs.assign(defect=kind, image_auroc=60.0 + 10 * place) for place, kind in enumerate(KINDS)]
-    found = pd.concat(kinds, ignore_index=True)
+    each = [runs.assign(defect=kind, image_auroc=60.0 + 10 * place) for place, kind in enumerate(kinds)]
+    found = pd.concat(each, ignore_index=True)
     found.loc[found.regions == 0, ["pixel_auroc", "region_recall"]] = float("nan")
     categories = metrics[["dataset", "category"]].drop_duplicates()
     simple = categories.merge(pd.DataFrame({"score": SCORES}), "cross")

@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from adtr import cost
 from adtr.cli import main
 from adtr.config.paths import Paths
-from adtr.config.reader import read_as
 from adtr.config.study import Run, resolve
 from adtr.cost import Cluster, Images, assumptions
-from adtr.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 SPEEDS: dict[str, Any] = {
@@ -116,14 +113,6 @@ def test_hours_grow_with_the_epochs() -> None:
     adtr, padim = (Run("mvtec", experiment, "screw", 0) for experiment in ("adtr", "padim"))
     assert long[adtr] > 1.5 * short[adtr]
     assert long[padim] == short[padim]
-
-
-def test_every_error_in_the_speeds_is_told(tmp_path: Path) -> None:
-    file = tmp_path / "cluster.yaml"
-    file.write_text(yaml.safe_dump(SPEEDS | {"step": 0, "margin": 0.5, "typo": 1}))
-    with pytest.raises(UserError) as told:
-        read_as(file, Cluster)
-    assert all(f"\n  {name}: " in str(told.value) for name in ("step", "margin", "typo"))
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -1,17 +1,15 @@
 """Files are whole or absent, whatever happens while they are written."""
 
 import errno
-import hashlib
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from adtr.errors import UserError
-from adtr.files import sha256, write_text, written_atomically
+from adtr.files import write_text, written_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -90,36 +88,6 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
         (tmp_path / name).touch()
     write_text(tmp_path / "a[1].txt", "whole")
     assert sorted(names(tmp_path)) == sorted([*others, "a[1].txt"])
-
-
-def test_readers_see_whole_files_while_a_writer_writes(tmp_path: Path) -> None:
-    path, seen, done = tmp_path / "a.txt", set(), threading.Event()
-    contents = {letter: letter * 200_000 for letter in "abcd"}
-    path.write_text(contents["a"])
-
-    def write() -> None:
-        for letter in 10 * "bcda":
-            write_text(path, contents[letter])
-
-    def read() -> None:
-        while not done.is_set():
-            seen.add(path.read_text())
-
-    reader, writer = threading.Thread(target=read), threading.Thread(target=write)
-    for thread in (reader, writer):
-        thread.start()
-    writer.join()
-    done.set()
-    reader.join()
-    assert seen <= set(contents.values())
-    assert path.read_text() in contents.values()
-    assert names(tmp_path) == ["a.txt"]
-
-
-@pytest.mark.parametrize("content", [b"", b"abc", bytes(3_000_000)], ids=["empty", "short", "3 MB"])
-def test_sha256_is_that_of_the_whole_content(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a").write_bytes(content)
-    assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
 def test_a_file_that_cannot_be_written_is_named_and_not_the_temporary_one(tmp_path: Path) -> None:

@@ -248,17 +248,18 @@ def test_what_was_warned_of_as_images_were_indexed_is_shown_in_short() -> None:
     for name, names in {"smoke_mvtec/carpet": ["a"], "smoke_mvtec/screw": ["a", "b", "c", "d"]}.items():
         manifest = pd.DataFrame(columns=COLUMNS)
         manifest.attrs["warnings"] = {"odd": names}
-        write_manifest(flow.paths.manifests[name], manifest)
+        write_manifest(flow.paths.manifest(*name.split("/")), manifest)
     assert flow.data_warnings() == ["smoke_mvtec/carpet: odd (1): a", "smoke_mvtec/screw: odd (4): a, b, c and 1 more"]
-    screw = flow.paths.manifests["smoke_mvtec/screw"]
+    screw = flow.paths.manifest("smoke_mvtec", "screw")
     screw.write_text("of other images")
     (line,) = flow.data_warnings()
     assert f"{screw}: damaged" in line
     screw.with_suffix(".json").write_text("{}")
     (line,) = flow.data_warnings()
     assert f"{screw.with_suffix('.json')}: damaged" in line
-    assert set(map(str, flow.paths.manifests.values())) <= set(flow.features)
-    assert [Path(name).suffix for name in flow.manifest_records] == [".json"] * len(flow.paths.manifests)
+    manifests = {str(flow.paths.manifest(*names)) for names in flow.plan.categories()}
+    assert manifests <= set(flow.features)
+    assert [Path(name).suffix for name in flow.manifest_records] == [".json"] * len(manifests)
 
 
 def test_settings_are_quoted_for_the_shell() -> None:

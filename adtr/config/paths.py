@@ -76,11 +76,6 @@ class Paths:
     def manifest(self, dataset: str, category: str) -> Path:
         return self.root / RESULTS / f"manifests/{self.keys[dataset]}/{category}.csv"
 
-    @property
-    def manifests(self) -> dict[str, Path]:
-        """The manifests of the study's categories, by DATASET/CATEGORY."""
-        return {"/".join(names): self.manifest(*names) for names in self.plan.categories()}
-
     def shortcuts(self, dataset: str, category: str) -> Path:
         """How far scores that know nothing of defects get on a category."""
         return self.root / RESULTS / f"shortcuts/{self.keys[dataset]}/{category}.csv"

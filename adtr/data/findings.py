@@ -5,6 +5,7 @@ report.
 """
 
 import io
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -110,9 +111,9 @@ def of_study(paths: Paths, most: int | None = None) -> list[str]:
     Raises:
         UserError: a record is missing or damaged.
     """
-    shortcuts = {"/".join(names): paths.shortcuts(*names) for names in paths.plan.categories()}
     found = []
-    for name, path in (*paths.manifests.items(), *shortcuts.items()):
+    for of, names in itertools.product((paths.manifest, paths.shortcuts), paths.plan.categories()):
+        path, name = of(*names), "/".join(names)
         made = path.with_suffix(".json")
         if path.is_file() or made.is_file():
             record = Record(made)

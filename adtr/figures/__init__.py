@@ -17,7 +17,7 @@ def kinds_of(plan: Plan, dataset: str) -> list[str]:
         "curve": any(p.train.snapshots > 1 for p in params if p.trains),
         "confetti": confetti_of(plan, dataset) is not None,
     }
-    kinds = ["roc", "pro", "histogram", "training", "curve", "gallery", "maps", "confetti"]
+    kinds = ["roc", "pro", "training", "curve", "gallery", "maps", "confetti"]
     return [kind for kind in kinds if optional.get(kind, True)]
 
 

@@ -12,7 +12,7 @@ from adtr.config.paths import Paths
 from adtr.config.study import Run
 from adtr.figures import SUFFIXES, dataset_kinds, explained, kinds_of
 from adtr.figures.category import Category, read_category
-from adtr.figures.charts import curve, histogram, pro, roc, training
+from adtr.figures.charts import curve, pro, roc, training
 from adtr.figures.dots import dots, panels
 from adtr.figures.images import confetti, gallery, maps
 from adtr.figures.look import save, set_look
@@ -24,7 +24,7 @@ from adtr.tables.specs import read_specs
 from adtr.tables.summary import read_metrics, summarize, tables_record
 from adtr.tables.uncertainty import with_intervals
 
-DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, histogram, training, curve, gallery, maps, confetti]
+DRAWINGS: list[Callable[[Category], Figure]] = [roc, pro, training, curve, gallery, maps, confetti]
 KINDS = {drawing.__name__: drawing for drawing in DRAWINGS}
 UNTESTED = ("training", "confetti")  # the kinds that need no test images
 EACH = 300  # difference vectors of either kind in Fig. 5

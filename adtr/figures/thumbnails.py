@@ -1,7 +1,6 @@
 """The gallery of a category on the report's page: test images, contours of their masks, every method's maps."""
 
 import base64
-import io
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from adtr.data.images import read_mask, read_rgb
 from adtr.figures.category import Category, Run
 from adtr.figures.look import scale_of
+from adtr.files import saved
 
 SIDE = 256  # px of an image, if its input is not smaller
 CONTOUR = 128  # px of the mask that a contour is drawn of
@@ -100,9 +100,7 @@ def _maps(run: Run, shown: pd.Index) -> dict[str, Any]:
 
 def webp(image: Image.Image, quality: int) -> str:
     """An image as WebP in base64."""
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, method=6)
-    return base64_of(buffer.getvalue())
+    return base64_of(saved(lambda file: image.save(file, "WEBP", quality=quality, method=6)))
 
 
 def base64_of(raw: bytes) -> str:

@@ -1,6 +1,5 @@
 """The figures of a report: where they lie, their captions, and their pictures for each form of the report."""
 
-import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from adtr.config.study import Run
 from adtr.errors import UserError
 from adtr.figures import dataset_kinds, explained, kinds_of
 from adtr.figures.thumbnails import webp
-from adtr.files import digest
+from adtr.files import digest, saved
 from adtr.records import Record, again
 from adtr.report.runs import Row
 from adtr.tables.render import listed
@@ -24,8 +23,6 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
     "grey line is chance.",
     "pro": "PRO curves, seed {seed}. Overlap with the defects against false positives among normal pixels, up to the "
     "limit of AUPRO; higher is better.",
-    "histogram": "Image scores, seed {seed}. In per cent of the normal and of the anomalous test images; the last bin "
-    "also holds the highest half per cent. The less the two overlap, the better.",
     "training": "Training loss after each epoch, seed {seed}.{continued}{untrained}",
     "curve": "Metrics over the epochs, seed {seed}.{continued} The last epoch counts in the tables; none was selected "
     "by these curves.",
@@ -35,7 +32,7 @@ CAPTIONS = {  # the first sentence is the text in place of the picture
     "numbers, coloured by their anomaly score.",
 }
 QUESTION_OF = {"dots": "against", "roc": "fails", "pro": "fails", "tsne": "fails"}  # sections of the page; "" is none
-QUESTION_OF |= {"training": "ran", "curve": "ran", "confetti": "ran", "maps": "", "histogram": ""}
+QUESTION_OF |= {"training": "ran", "curve": "ran", "confetti": "ran", "maps": ""}
 BRIEF = ("dots", "tsne", "maps", "roc", "curve", "confetti")  # in the brief report and in print
 PHOTOGRAPHS = ("maps", "confetti")  # the other kinds are drawings of few colours
 WIDTH = 1800  # px at most, of a figure beside the report: twice what a screen shows
@@ -120,16 +117,14 @@ def selection(sections: Iterable[Row]) -> list[Row]:
 def small(kind: str, path: Path) -> bytes:
     """A small copy of a figure, which LaTeX reads as well: JPEG, or PNG of few colours."""
     with Image.open(path) as image:
-        pixels, buffer = image.convert("RGB"), io.BytesIO()
+        pixels = image.convert("RGB")
     if pixels.width > WIDTH:
         pixels = pixels.resize((WIDTH, round(pixels.height * WIDTH / pixels.width)), Image.Resampling.LANCZOS)
     if kind in PHOTOGRAPHS:
-        pixels.save(buffer, "JPEG", quality=85, optimize=True)
-    else:
-        few = pixels.quantize(64, dither=Image.Dither.NONE)
-        plain = len(few.getcolors() or []) <= 16  # packed in fewer bits, to which pdfTeX adds random ones
-        (pixels if plain else few).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+        return saved(lambda file: pixels.save(file, "JPEG", quality=85, optimize=True))
+    few = pixels.quantize(64, dither=Image.Dither.NONE)
+    plain = len(few.getcolors() or []) <= 16  # packed in fewer bits, to which pdfTeX adds random ones
+    return saved(lambda file: (pixels if plain else few).save(file, "PNG", optimize=True))
 
 
 def embedded(figure: Row) -> str:

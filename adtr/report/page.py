@@ -18,7 +18,7 @@ from adtr.tables.latex import escape, latex
 from adtr.tables.render import Sheet
 from adtr.tables.stage import FURTHER, PAPER
 
-WIDE = ("maps", "histogram", "curve", "confetti", "dots")  # figures that want a row of their own
+WIDE = ("maps", "curve", "confetti", "dots")  # figures that want a row of their own
 TEXT = r">{{\raggedright\arraybackslash}}p{{{}\linewidth}}"  # a column of sentences, of a share of the line
 MARKS = {"variable_start_string": "<<", "variable_end_string": ">>"}  # braces are LaTeX's
 MARKS |= {"block_start_string": "<%", "block_end_string": "%>"}

@@ -72,14 +72,8 @@ def _overlap(counts: Counts, normal: np.ndarray) -> np.ndarray:
 
     It is linear between two thresholds, as in AUPRO.
     """
-    above = np.append(np.cumsum(counts.normal[normal].sum(axis=0)[::-1])[::-1], 0)
-    above = above / max(above[0], 1)
-    first = int((above > FALSE_POSITIVES).sum())  # the lowest threshold that few enough are above
-    hits = counts.region[:, first:].sum(axis=1).astype(float)
-    if first:
-        part = (FALSE_POSITIVES - above[first]) / (above[first - 1] - above[first])
-        hits += part * counts.region[:, first - 1]
-    return np.asarray(hits / counts.region.sum(axis=1))
+    above, *hits = (np.append(0, row[::-1].cumsum()) for row in (counts.normal[normal].sum(axis=0), *counts.region))
+    return np.array([np.interp(FALSE_POSITIVES * above[-1], above, hit) / hit[-1] for hit in hits])
 
 
 def sheets(plan: Plan, table: pd.DataFrame) -> dict[tuple[str, str], Sheet]:

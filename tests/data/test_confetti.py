@@ -129,13 +129,6 @@ def test_lengths_scale_with_the_image(seed: int) -> None:
     assert np.abs(shrunk - small).mean() < 0.08 * np.abs(small).mean()
 
 
-def test_noise_follows_from_the_generator() -> None:
-    first, again, other = (noise(64, seed) for seed in (3, 3, 4))
-    assert (first.shape, first.dtype) == ((64, 64, 3), np.float32)
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
 # Addition
 
 

@@ -61,7 +61,7 @@ TIMES = {"time", "seconds", "commit", "sha256"}  # of records; what they say of 
 
 # Imports what the stages need, then runs each line's command in a process of its own; prints its number, then its end
 SERVER = """
-import gc, importlib, json, os, pkgutil, resource, signal, sys, traceback
+import gc, importlib, json, os, pkgutil, signal, sys, traceback
 import adtr, adtr.cli
 for module in pkgutil.walk_packages(adtr.__path__, "adtr."):
     importlib.import_module(module.name)
@@ -91,9 +91,6 @@ for line in sys.stdin:
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1); os.dup2(log, 2)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        if job["largest"] is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest"], job["largest"]))
         if job["kill_at"]:
             kill_at(job["kill_at"], job["folder"])
         code = 1
@@ -175,15 +172,15 @@ class House:
         """Starts a stage; gives the number of its process.
 
         Args:
-            fault: `kill_at`, the file operation before which it is killed; `largest`, bytes that a file may have.
+            fault: `kill_at`, the file operation before which it is killed.
         """
         command, *target = STAGES[stage]
         return self._send(folder, [command, "--study", "faults", *target], **fault)
 
-    def _send(self, folder: Path, words: list[str], kill_at: int = 0, largest: int | None = None) -> int:
+    def _send(self, folder: Path, words: list[str], kill_at: int = 0) -> int:
         job = {"folder": str(folder), "log": str(self.log), "words": words}
         assert self._server.stdin
-        print(json.dumps(job | {"kill_at": kill_at, "largest": largest}), file=self._server.stdin, flush=True)
+        print(json.dumps(job | {"kill_at": kill_at}), file=self._server.stdin, flush=True)
         return self._number()
 
     def ended(self) -> Ended:

@@ -124,17 +124,3 @@ def text(random: Random) -> str:
     """A hostile value as a word of a command line, which cannot hold a NUL."""
     value = str(random.choice(HOSTILE))
     return re.sub("\0", "", value)
-
-
-def test_a_study_that_contains_itself_or_nests_without_end(house: House) -> None:
-    contents = {"loop": "&a {title: *a}", "deep": "[" * 5000, "bomb": bomb(), "list": "- a", "empty": ""}
-    for name, content in contents.items():
-        (house.folder / f"house/params/studies/{name}.yaml").write_text(content)
-        check(house, "plan", "--study", name)
-
-
-def bomb() -> str:
-    """Ten references to ten references to …"""
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    return "\n".join(lines)

@@ -86,7 +86,7 @@ def written(screw: Category, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_kinds_follow_from_what_the_study_runs() -> None:
     plan = resolve("smoke", PARAMS)
-    always = {"roc", "histogram", "training", "curve", "gallery", "maps"}
+    always = {"roc", "training", "curve", "gallery", "maps"}
     assert set(figures.kinds_of(plan, "smoke_mvtec")) == always | {"pro", "confetti"}
     assert set(figures.kinds_of(plan, "smoke_cifar10")) == always  # its anomalies are outliers
     assert figures.dataset_kinds(plan, "smoke_mvtec") == ["dots", "tsne"]

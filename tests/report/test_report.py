@@ -244,7 +244,7 @@ def test_what_was_warned_of_in_the_data_is_counted_and_listed(made: Made, result
     assert "The data" not in made.html + made.brief
     plan, manifest = study(), pd.DataFrame(columns=COLUMNS)
     manifest.attrs["warnings"] = {"odd": ["a", "<b>", "c", "d"], "even": ["e"]}
-    write_manifest(Paths(plan, tmp_path).manifests["smoke_mvtec/screw"], manifest)
+    write_manifest(Paths(plan, tmp_path).manifest("smoke_mvtec", "screw"), manifest)
     html, brief = written(plan, results, tmp_path / "report")
     for text in (html, brief, (tmp_path / "report/report.tex").read_text(encoding="utf-8")):
         assert "The check of the images gave 2 warnings, the first of them: smoke" in text
@@ -273,7 +273,7 @@ def test_every_link_leads_somewhere(page: Page) -> None:
 def test_every_image_has_its_words(page: Page) -> None:
     images, drawings, plan = page.all("img"), [div for div in page.all("div", "role") if div["role"] == "img"], study()
     kinds = [kind for dataset in plan.datasets for kind in kinds_of(plan, dataset) * 2]
-    kinds = [kind for kind in kinds if kind not in ("gallery", "maps", "histogram")]  # the page draws them itself
+    kinds = [kind for kind in kinds if kind not in ("gallery", "maps")]  # the page draws them itself
     whole = [kind for dataset in plan.datasets for kind in dataset_kinds(plan, dataset)]
     assert len(drawings) + len(images) == len(kinds) + len(whole) + 3  # and three examples
     names = {drawing["aria-label"] for drawing in drawings}
@@ -390,7 +390,7 @@ def test_a_data_set_without_masks_says_so(results: Path, tmp_path: Path) -> None
 
 def test_what_was_not_drawn_without_test_images_is_left_out(results: Path, tmp_path: Path) -> None:
     folder = results / "figures/categories/smoke_mvtec/screw"
-    for path in [path for path in folder.iterdir() if path.stem in ("roc", "maps", "histogram")]:
+    for path in [path for path in folder.iterdir() if path.stem in ("roc", "maps")]:
         path.unlink()
     drawn = [path.name for path in folder.iterdir() if path.stem != "record"]
     vouch(folder / "record.json", {}, *drawn)

@@ -412,12 +412,6 @@ def test_a_full_disk_of_runs_is_told_and_the_training_is_not_lost(
     assert "resumes after epoch 40" in caplog.messages
 
 
-def test_a_quota_is_told_as_a_full_disk(case: planted.Case, tmp_path: Path) -> None:
-    with largest_file(20_000), pytest.raises(UserError, match=r"no space left to write .*state\.pt"):
-        run(case, tmp_path, train=SHORT)
-    assert not list((tmp_path / "state").glob("*/*state.pt*"))
-
-
 def test_a_state_that_cannot_be_saved_leaves_no_view_of_its_buffer(tmp_path: Path) -> None:
     """Garbage collection frees a buffer before its view: under Python 3.12 a segmentation fault, in any later test."""
     with largest_file(20_000), pytest.raises(UserError, match="no space left") as caught:
