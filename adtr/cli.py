@@ -396,7 +396,7 @@ def _trained(options: Options, paths: Paths) -> tuple[Run, tuple[Path, Any, dict
 def _predict(options: Options) -> None:
     from adtr.predict.stage import predict
 
-    _, detector = _detector(options, device_of(options.device), options.threads)
+    _, detector = _detector(options, options.device, options.threads)
     listed = sys.stdin.buffer.read() if "-" in options.paths else b""
     summary, skipped = predict(detector, options.paths, options.output, listed, options.maps)
     print(summary)
@@ -431,7 +431,7 @@ def _serve(options: Options) -> None:
         from adtr.predict.service import serve
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: pip install -c constraints.txt -e '.[serve]'") from None
-    serve(*_detector(options, device_of(options.device)), options.host, options.port)
+    serve(*_detector(options, options.device), options.host, options.port)
 
 
 def _licences(run: Path, params: Any) -> dict[str, str]:

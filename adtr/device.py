@@ -33,11 +33,12 @@ def device_of(name: str) -> str:
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto" and not there:
         in_slurm = "SLURM_JOB_ID" in os.environ  # where a job without a GPU may see that of its node
-        if _may_be_used() and "CUDA_VISIBLE_DEVICES" in os.environ if in_slurm else has_gpu():
+        given = {"SLURM_JOB_GPUS", "SLURM_STEP_GPUS"} & {*os.environ}
+        if _may_be_used() and given if in_slurm else has_gpu():
             raise UserError(
                 f"{'this job' if in_slurm else 'this machine'} has a GPU that PyTorch {torch.__version__} cannot use: "
-                "python -c 'import torch; torch.cuda.init()' says why; to compute on the CPU, set "
-                f"{'gpus: 0 in params/cluster.yaml' if in_slurm else 'CUDA_VISIBLE_DEVICES= (to nothing)'}"
+                "python -c 'import torch; torch.cuda.init()' says why; to compute on the CPU: --device cpu, or for all "
+                f"stages {'gpus: 0 in params/cluster.yaml' if in_slurm else 'CUDA_VISIBLE_DEVICES= (to nothing)'}"
             )
     name = {"auto": "cuda" if there else "cpu"}.get(name, name)
     if not re.fullmatch("cpu|cuda(:[0-9]{1,3})?", name):

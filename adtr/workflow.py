@@ -341,7 +341,8 @@ class Workflow:
         return self.cluster.minutes(seconds, attempt)
 
     def evaluate_memory(self, wildcards: Wildcards, attempt: int) -> int:
-        return attempt * cost.evaluation_memory(self.params(wildcards), self._images(wildcards), self.cluster)
+        masks = self.plan.datasets[self.run(wildcards).dataset].layout in FOLDERS
+        return attempt * cost.evaluation_memory(self.params(wildcards), self._images(wildcards), masks, self.cluster)
 
     def _images(self, wildcards: Wildcards) -> cost.Images:
         run = self.run(wildcards)

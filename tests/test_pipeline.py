@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from sklearn.metrics import roc_auc_score
 from workshop import TARGETS, Workshop, ran
 
@@ -164,6 +166,23 @@ def test_a_lost_image_is_told_and_leaves_the_results_alone(done: Workshop) -> No
     assert (done.folder / "results/smoke/metrics.csv").read_bytes() == before
     assert done.snakemake(str(manifest)).returncode == 0
     assert done.planned() == {}  # the same manifest again, by its content
+
+
+def test_images_of_ones_own_without_masks(done: Workshop) -> None:
+    made, own = done.folder / "results/generated/smoke_mvtec/carpet", done.folder / "data/own/01"
+    shutil.copytree(made, own, ignore=lambda *_: {"ground_truth"})
+    study = {
+        "title": "Own", "recipe": "fast", "seeds": [0], "datasets": {"own": ["padim"]},
+        "define": {"own": {"title": "Own images", "layout": "mvtec", "root": "data/own"}},
+        "set": yaml.safe_load((done.folder / "params/studies/smoke.yaml").read_text())["set"],
+    }  # fmt: skip
+    (done.folder / "params/studies/own.yaml").write_text(yaml.safe_dump(study))
+    result = done.snakemake(*TARGETS, study="own")
+    assert result.returncode == 0, result.stdout
+    page = (done.folder / "reports/own/report.html").read_text()
+    assert "no masks" in page
+    assert "ground truth" not in page
+    assert "images of your own" in page
 
 
 def test_the_plan_of_the_paper_needs_no_data_and_fits_a_screen(done: Workshop) -> None:

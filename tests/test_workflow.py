@@ -164,21 +164,23 @@ def test_a_training_takes_a_slot_of_a_gpu_where_there_is_one(
 
 
 @pytest.mark.parametrize(
-    ("job", "visible", "told"),
+    ("environment", "told"),
     [
-        (None, None, "this machine has a GPU that PyTorch"),
-        (None, "", ""),
-        ("7", "0", "this job has a GPU that PyTorch"),
-        ("7", None, ""),  # a job without a GPU on a node that has one
+        ({}, "this machine has a GPU that PyTorch"),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ""),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0", "CUDA_VISIBLE_DEVICES": "0"}, "this job has a GPU that PyTorch"),
+        ({"SLURM_JOB_ID": "7"}, ""),  # a job without a GPU on a node that has one
+        ({"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "NoDevFiles"}, ""),  # as Slurm may say it
     ],
+    ids=["here", "hidden", "job", "job without", "no device files"],
 )
 def test_a_gpu_that_pytorch_cannot_use_is_told(
-    job: str | None, visible: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"SLURM_JOB_ID": job, "CUDA_VISIBLE_DEVICES": visible}.items():
+    for name in ("SLURM_JOB_ID", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-        if value is not None:
-            monkeypatch.setenv(name, value)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("adtr.device.version", lambda _: "2.13.0")
     monkeypatch.setattr("pathlib.Path.glob", lambda *_: iter([Path("/dev/nvidia0")]))

@@ -110,7 +110,13 @@ class Residual(Method):
     channels: Positive = Field(description="channels drawn at random; all, where there are fewer")
     epsilon: Number = Field(gt=0, description="added to each variance, as a share of their mean")
     shared: Flag = Field(description="one distribution for all positions, in place of one for each")
-    equal_scale: Flag = Field(description="times the deviation at the position: in units that all positions share")
+    equal_scale: Flag = Field(description="times the deviation at a position, so that all positions share a unit")
+
+    @model_validator(mode="after")
+    def _has_units(self) -> "Residual":
+        if self.equal_scale and (self.shared or self.distance == "l2"):
+            raise ValueError("equal_scale: the distance l2, and one that is shared, have one unit for all positions")
+        return self
 
 
 class Padim(Method):

@@ -13,9 +13,9 @@ import torch
 
 from adtr import records
 from adtr.config.methods import Params
-from adtr.data.images import anomalous_tokens, verified_masks
+from adtr.data.images import anomalous_tokens
 from adtr.errors import UserError
-from adtr.evaluate.measure import with_truth
+from adtr.evaluate.measure import truth_of
 from adtr.features.select import data_digest, select
 from adtr.files import saved
 from adtr.train.context import method_of
@@ -64,10 +64,10 @@ def write_differences(
     state = read_model(run)
     check_stores(run, stores)
     features, images = select(manifest, stores, ["test"])
-    known, grid = np.flatnonzero(with_truth(images)), math.isqrt(features.shape[1])
-    masks = verified_masks(root, images.iloc[known], params.features.image_size)
+    truth, grid = truth_of(root, images, params.features.image_size), math.isqrt(features.shape[1])
+    known = np.flatnonzero(truth.known) if truth else np.empty(0, int)
     anomalous = np.zeros((len(images), grid**2), bool)
-    for place, mask in zip(known, masks, strict=True):
+    for place, mask in zip(known, truth.masks if truth else (), strict=True):
         anomalous[place] = anomalous_tokens(mask, grid)
     place, token = draw(anomalous[known], COUNT).T
     image = known[place]

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from adtr.data.images import verified_masks
-from adtr.evaluate.measure import upsampled, with_truth
+from adtr.evaluate.measure import truth_of, upsampled
 from adtr.evaluate.metrics import UndefinedMetric, aupro, auroc, pro_curve, roc_curve
 from adtr.figures.category import Category, Run
 from adtr.figures.look import DASHES, MARKERS, METRICS, OTHERS
@@ -42,12 +41,14 @@ def pro(category: Category) -> Figure:
     """The per-region overlap against the false-positive rate of pixels, up to the limit of AUPRO."""
     figure, axes = plt.subplots(figsize=(4.2, 4.2))
     limit = category.aupro_limit
-    known = with_truth(tested := category.tested())
-    masks = {size: verified_masks(category.root, tested[known], size) for size in {run.size for run in category.runs}}
+    sizes = {run.size for run in category.runs}
+    truths = {size: truth_of(category.root, category.tested(), size) for size in sizes}
 
     def rates_of(run: Run) -> tuple[np.ndarray, np.ndarray, float]:
-        maps = upsampled(run.maps[known], run.size)
-        return *pro_curve(masks[run.size], maps, limit, POINTS), aupro(masks[run.size], maps, limit)
+        if not (truth := truths[run.size]):
+            raise UndefinedMetric("no image has a mask")
+        maps = upsampled(run.maps[truth.known], run.size)
+        return *pro_curve(truth.masks, maps, limit, POINTS), aupro(truth.masks, maps, limit)
 
     _rates(axes, category.runs, rates_of)
     axes.set(xlabel="normal pixels called anomalous, %", ylabel="share of a defect that is found, mean, %")

@@ -65,6 +65,13 @@ class Found(BaseModel):
     overlay: str | None  # a PNG, base64
 
 
+class Health(BaseModel):
+    """That the service answers, and how many images are in work or wait."""
+
+    status: str
+    images: int
+
+
 def application(detector: Detector, run: dict[str, Any], ready: Callable[[], None]) -> FastAPI:
     """The routes; `run` is what /version says besides threshold, digests and limits; `ready` is called at the start."""
 
@@ -105,8 +112,8 @@ def application(detector: Detector, run: dict[str, Any], ready: Callable[[], Non
             images -= 1
 
     @app.get("/health")
-    async def health() -> dict[str, str | int]:
-        return {"status": "ok", "images": images}
+    async def health() -> Health:
+        return Health(status="ok", images=images)
 
     @app.get("/version")
     async def version() -> dict[str, Any]:
@@ -164,10 +171,19 @@ def _found(detector: Detector, content: bytes, with_overlay: bool) -> Found:
     if with_overlay:
         picture = drawn(image, found.token_map, detector.scale_of(found), found.pixel_threshold)
         png = base64.b64encode(saved(lambda file: picture.save(file, "PNG", compress_level=1))).decode()
-    values = {name: getattr(found, name) for name in Found.model_fields if hasattr(found, name)}
-    values |= {"box": region and region[:4], "area": region and region[4], "width": image.width}
-    values |= {"height": image.height, "milliseconds": round(1000 * (time.perf_counter() - began), 2), "overlay": png}
-    return Found.model_validate(values)
+    return Found(
+        pred_score=found.pred_score,
+        threshold=found.threshold,
+        pred_label=found.pred_label,
+        peak=found.peak,
+        pixel_threshold=found.pixel_threshold,
+        box=region and region[:4],
+        area=region and region[4],
+        width=image.width,
+        height=image.height,
+        milliseconds=round(1000 * (time.perf_counter() - began), 2),
+        overlay=png,
+    )
 
 
 def about(run: Path, detector: Detector) -> dict[str, Any]:

@@ -47,8 +47,8 @@ def predict(
 ) -> tuple[str, int]:
     """Scores images and writes predictions.csv, overlays/NAME.png and, if asked, maps/NAME.npy below `output`.
 
-    predictions.csv has a row for each image that could be read: COLUMNS. The others are named in
-    the log.
+    predictions.csv has a row for each image that could be read: COLUMNS. The others are named in the log. After an
+    interrupt it has the images that were scored until then.
 
     Args:
         words, listed: as of `names.images_of`.
@@ -85,11 +85,12 @@ def predict(
                     values = _values(prediction, regions[place])
                     rows.append([cell(paths[place]), *values, f"overlays/{names[place]}.png"])
                     pixels.append(math.prod(prediction.size))
-    finally:  # what is interrupted has the images that were scored until then
-        table = pd.DataFrame(rows, columns=COLUMNS)
-        numbers = ["pred_score", "threshold", "pixel_threshold"]
-        table = table.astype(dict.fromkeys(numbers, np.float32))  # as many digits as they have
-        write_text(output / "predictions.csv", table.to_csv(index=False))
+    except KeyboardInterrupt:
+        if rows:
+            _write(output, rows)
+            logger.warning("interrupted: %d of %d images are in predictions.csv", len(rows), len(paths))
+        raise
+    table = _write(output, rows)
     share = (pd.to_numeric(table.region_area) / pixels).median()  # NaN without a region
     if share > WIDE:
         logger.warning(
@@ -98,6 +99,13 @@ def predict(
             100 * share,
         )
     return _summary(detector, table, len(paths) - len(table), time.monotonic() - began, output), len(paths) - len(table)
+
+
+def _write(output: Path, rows: list[list[Any]]) -> pd.DataFrame:
+    digits = dict.fromkeys(["pred_score", "threshold", "pixel_threshold"], np.float32)  # as many as they have
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(digits)
+    write_text(output / "predictions.csv", table.to_csv(index=False))
+    return table
 
 
 def _values(prediction: Prediction, region: Region | None) -> list[Any]:

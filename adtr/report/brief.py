@@ -73,7 +73,7 @@ def _against(content: Row, figures: list[Row]) -> Iterator[str]:
 
 def _sure(content: Row, _: list[Row]) -> Iterator[str]:
     if not content["compared"]:
-        yield "Nothing to compare: the study has one method, or no metric of two."
+        yield "Nothing to compare: the study has one method, or no metric that two of them share."
         return
     yield from _sheet(content["comparison"])
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from adtr.config.methods import Params
 from adtr.config.study import Plan
 from adtr.report.runs import Row, Runs, runs_of
 from adtr.tables.render import DASH, Sheet, interval, listed
@@ -47,12 +48,18 @@ def _varied(plan: Plan) -> list[str]:
             "grids": [f"{params.features.grid_size}x{params.features.grid_size}" for params in ours],
             "backbones": [params.features.backbone for params in ours],
             "networks": [params.model.variant for params in ours],
-            "distances": [params.residual.distance if params.method == "residual" else "l2" for params in ours],
+            "features": ["standardised" if params.model.standardize else "as they are" for params in ours],
+            "distances": [_distance(params) for params in ours],
         }
         for what, varied in values.items():
             if len(set(varied)) > 1:
                 found[what] = list(dict.fromkeys([*found.get(what, []), *varied]))
     return [f"{what} " * (len(names) <= FEW) + _few(names, what) for what, names in found.items()]
+
+
+def _distance(params: Params) -> str:
+    of = params.residual
+    return "l2" if params.method != "residual" else of.distance + " in equal scale" * of.equal_scale
 
 
 def answers(plan: Plan, summary: pd.DataFrame) -> list[str]:

@@ -35,7 +35,8 @@ def sentences(table: pd.DataFrame, metric: str, reference: str, compared: pd.Dat
     if undefined:
         missing = [name for name in (*undefined, reference) if math.isnan(rows[name]["mean"][MEAN])]
         lines.append(f"Not compared with {reference}: {listed(undefined)}. The mean of {listed(missing)} is undefined.")
-    below = [f"{name} {row['mean'][MEAN]:.1f}" for name, row in rows.items() if row["high"][MEAN] < CHANCE]
+    whole = {name: row.loc[MEAN] for name, row in rows.items()}  # where all is wrong there is no interval
+    below = [f"{name} {of['mean']:.1f}" for name, of in whole.items() if of.high < CHANCE or of["mean"] == 0]
     return lines + [f"Below {CHANCE}, worse than random scores: {listed(below)}."] * ("AUROC" in metric and bool(below))
 
 
@@ -111,7 +112,7 @@ def ranking(table: pd.DataFrame, parts: Mapping[str, str]) -> tuple[bool | None,
     means = table.pivot(index="row", columns="column", values="mean").reindex(dict.fromkeys(table.row))
     lines, verdicts = [], []
     for part, title in parts.items():
-        rows = means[means.index.str.startswith(f"({part}) ")].dropna(subset=["paper", "ours"]).round(1)
+        rows = means[means.index.str.startswith(f"({part}) ")].dropna(subset=["paper", "ours"])
         if len(rows) > 1:
             rows.index = rows.index.str.removeprefix(f"({part}) ")
             pairs = itertools.combinations(rows.itertuples(), 2)  # that differ in the paper, the same way here

@@ -52,11 +52,11 @@ def _notes(plan: Plan, table: pd.DataFrame) -> list[str]:
         if not rows.pairs.any():
             notes.append(f"{title}: nothing to compare with.")
         elif (rows.low.isna() & (rows.pairs > 0)).any():
-            reasons = "no drawn image changes a metric, a class has one image, or hardly any image a mask"
+            reasons = "no drawn image changes a metric, a class has one image, or too few images have a mask"
             notes.append(f"{title}: no interval where {reasons}.")
         if len(some := rows[(rows.categories < len(plan.datasets[dataset].categories)) & (rows.pairs > 0)]):
             names = listed(METRICS[metric] for metric in dict.fromkeys(some.metric))
-            notes.append(f"{title}: {names} of those categories alone where both experiments have a value.")
+            notes.append(f"{title}: {names} compared over the categories where both have a value.")
         if (rows.freedom < FEW).any():
             notes.append(f"{title}: there are few test images, so that intervals may be too short.")
     return notes

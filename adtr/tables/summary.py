@@ -82,7 +82,7 @@ def collect(paths: Paths) -> pd.DataFrame:
 
 def _with_undefined(metrics: pd.DataFrame) -> pd.DataFrame:
     """Each run has metrics of pixels, undefined ones if its category has no masks, where another category has some."""
-    runs = metrics.groupby([*Run._fields], sort=False, as_index=False).provenance.first()
+    runs = metrics.drop_duplicates([*Run._fields]).drop(columns=["metric", "value", "note"])
     measured = metrics[metrics.metric.isin(PIXELS)]
     every = runs.merge(measured[["dataset", "metric"]].drop_duplicates())
     rest = every.merge(measured, "left", indicator=True)

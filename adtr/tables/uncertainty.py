@@ -23,7 +23,7 @@ def read_draws(paths: Paths) -> Draws:
     Raises:
         UserError: a file is missing or damaged.
     """
-    plan, found, images = paths.plan, {}, {}
+    plan, found, images = paths.plan, {}, dict[tuple[str, str, str], dict[str, int]]()
     for dataset in plan.datasets:
         runs = [run for run in plan.runs() if run.dataset == dataset]
         first = {run.category: run for run in reversed(runs)}
@@ -36,7 +36,9 @@ def read_draws(paths: Paths) -> Draws:
             for metric, draws in of_run(scores, counts, weights.loc[scores.image].to_numpy(), limit).items():
                 found[dataset, metric, run.experiment, run.category, run.seed] = 100 * draws
                 anomalous = (test == 1).sum() if metric.startswith("image") else len(np.unique(counts.image))
-                images[dataset, metric, run.category] = {"normal": (test == 0).sum(), "anomalous": anomalous}
+                fewest = images.get((dataset, metric, run.category), {"anomalous": anomalous})["anomalous"]
+                counted = {"normal": (test == 0).sum(), "anomalous": min(fewest, anomalous)}  # masks vanish by size
+                images[dataset, metric, run.category] = counted
     values = pd.DataFrame(np.stack([*found.values()]), pd.MultiIndex.from_tuples(found, names=KEYS))
     counted = pd.DataFrame(
         [*images.values()], pd.MultiIndex.from_tuples(images, names=["dataset", "metric", "category"])

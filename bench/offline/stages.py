@@ -131,7 +131,7 @@ def recording_works(visit: Visit) -> bool:
 
 def snakemake(targets: Sequence[object], study: str, cores: int, gpus: int, folder: Path) -> list[object]:
     """The command line of a study in a working folder: at most `gpus` trainings and extractions at once on a GPU."""
-    return ["snakemake", *targets, "--directory", folder, "--cores", cores, "--resources", f"gpu_slots={gpus}",
+    return ["snakemake", *targets, "--directory", folder, "--cores", cores, "--resources", f"gpu_slots={4 * gpus}",
             "--scheduler", "greedy", "--nolock", "--config", f"study={study}"]  # fmt: skip
 
 

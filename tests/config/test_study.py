@@ -324,6 +324,7 @@ REFUSED = {
     "train.epochs='5'": "command line: train.epochs: Input should be a valid integer (it is '5')",
     "patchcore.neighbourhood=2": "command line: patchcore.neighbourhood: an odd number is expected (it is 2)",
     "patchcore.coreset_ratio=7": "command line: patchcore.coreset_ratio: Input should be less than or equal to 1",
+    "residual.equal_scale=true residual.shared=true": "default.yaml and command line: residual: equal_scale: ",
     "confetti.blur=24": "command line: confetti.blur: an odd number is expected (it is 24)",
     "model.heads=3": "default.yaml and command line: model: width 256 is not a multiple of heads 3",
     "features.grid_size=24 features.backbone=pixels": "default.yaml and command line: features: image_size",

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import planted
 import pytest
+from PIL import Image
 
 from adtr.data.manifest import read_manifest
 from adtr.errors import UserError
 from adtr.evaluate.differences import draw as drawn
 from adtr.evaluate.differences import write_differences
+from adtr.files import sha256
 from adtr.methods.adtr import anomaly_map
 from adtr.train.run import read_model
 
@@ -43,10 +45,16 @@ def test_differences_are_those_of_the_anomaly_map(case: planted.Case, tmp_path: 
     assert norms == pytest.approx(maps[found["image"], found["token"]], rel=1e-5)
 
 
-def test_nothing_is_drawn_of_an_anomalous_image_without_a_mask(case: planted.Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", ["", "gone.png"])
+def test_nothing_is_drawn_of_an_anomalous_image_without_a_pixel_marked(
+    case: planted.Case, tmp_path: Path, mask: str
+) -> None:
+    corner = np.zeros((64, 64), np.uint8)
+    corner[0, 0] = 255  # at 32 px the nearest ones are others
+    Image.fromarray(corner).save(tmp_path / "gone.png")
     run, params = planted.run(case, tmp_path, train={"epochs": 2}), planted.params(train={"epochs": 2})
     manifest = read_manifest(case.manifest)
-    manifest.loc[manifest.index[-5], "mask"] = ""  # of test image 3, whose token 5 is anomalous
+    manifest.loc[manifest.index[-5], ["mask", "mask_sha256"]] = mask, sha256(tmp_path / "gone.png")  # of test image 3
     write_differences(run, manifest, {"planted": case.store}, tmp_path, params, tmp_path / "d.npz")
     found = np.load(tmp_path / "d.npz")
     assert sorted(found["image"][found["anomalous"]]) == [1, 5, 7]

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from disk import mounted
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
@@ -280,6 +281,15 @@ def test_what_stops_midway_leaves_nothing_new(
             with pytest.raises(error):
                 extract(manifest, tmp_path, features(), None, out / "x.npy")
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(("kib", "lacking"), [(64, "npy"), (132, "json")])
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, kib: int, lacking: str) -> None:
+    manifest = manifest_of(tmp_path, noise(BATCH))  # 8 x 16 x 512 values: 128 KiB, and a header
+    with mounted(tmp_path / "disk", f"size={kib}k") as disk:
+        with pytest.raises(UserError, match=rf"no space left to write .*/disk/x\.{lacking}: free some and run"):
+            extract(manifest, tmp_path, features(), None, disk / "x.npy")
+        assert names(disk) == []
 
 
 def test_features_beyond_float16_are_refused(tmp_path: Path) -> None:

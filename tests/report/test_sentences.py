@@ -88,6 +88,9 @@ def test_an_auroc_below_half_is_pointed_out(metric: str, count: int) -> None:
     cells = table(ADTR={"a": 49.5}, KDE={"a": 25.5})  # intervals end 1 above: ADTR may be random
     said = sentences.sentences(cells, metric, "ADTR", compared(1.0, KDE=-24.0))
     assert said[1:] == ["Below 50, worse than random scores: KDE 25.5."][: count - 1]
+    wrong = table(ADTR={"a": 90.0}, KDE={"a": 0.0}).assign(high=NAN)
+    said = sentences.sentences(wrong, metric, "ADTR", compared(1.0, KDE=-90.0))
+    assert said[1:] == ["Below 50, worse than random scores: KDE 0.0."][: count - 1]
 
 
 def test_one_experiment_is_compared_with_nothing() -> None:
@@ -107,7 +110,7 @@ def ablation(**ours: float) -> pd.DataFrame:
     [
         ({"Full": 80.0, "Less": 70.0, "Least": 60.0}, True, "(a) Part: the same order. Paper: Full 97.0 > "),
         ({"Full": 80.0, "Less": 60.0, "Least": 70.0}, False, "Ours: Full 80.0 > Least 70.0 > Less 60.0."),
-        ({"Full": 80.0, "Less": 60.01, "Least": 60.02}, False, "Ours: Full 80.0 > Less 60.0 = Least 60.0."),
+        ({"Full": 80.0, "Less": 60.01, "Least": 60.02}, False, "Ours: Full 80.0 > Least 60.0 = Less 60.0."),
         ({"Full": 80.0, "Least": 90.0}, False, "Paper: Full 97.0 > Least 94.0. Ours: Least 90.0 > Full 80.0."),
         ({"Full": 80.0}, None, ""),
     ],

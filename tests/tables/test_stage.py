@@ -416,6 +416,7 @@ def test_a_category_without_masks_beside_one_with_masks_has_undefined_metrics_of
     rows = metrics[(metrics.category == "screw") & (metrics.metric == "aupro")]
     assert len(rows) == len(made_up[(made_up.category == "screw") & (made_up.metric == "aupro")])
     assert rows.value.isna().all()
+    assert rows.drop(columns="value").notna().all(axis=None)
     assert set(rows.note) == {"undefined: no image of the category has a mask"}
     assert not metrics[metrics.metric == "image_auroc"].value.isna().any()
     assert summarize(metrics).set_index(["metric", "category"]).loc["aupro", "mean"]["mean"].isna().all()
@@ -449,11 +450,11 @@ def test_the_sheet_has_a_row_for_each_comparison_and_says_what_was_resampled(
 def test_few_images_and_a_missing_interval_are_told(plan: Plan) -> None:
     rows = [run("cat", 0, value, e, dataset="smoke_mvtec") for e, value in (("adtr", 90.0), ("cnn", 91.0))]
     few = sheet(plan, pd.DataFrame(rows), 0.1, 10)
-    assert few.notes[2].endswith(": image AUROC of those categories alone where both experiments have a value.")
+    assert few.notes[2].endswith(": image AUROC compared over the categories where both have a value.")
     assert few.notes[3].endswith("there are few test images, so that intervals may be too short.")
     none = sheet(plan, pd.DataFrame(rows), 0.0)
     assert none.text.iloc[0].tolist()[4:] == [DASH, DASH, DASH, "1/0/0"]
-    assert none.notes[2].endswith("a metric, a class has one image, or hardly any image a mask.")
+    assert none.notes[2].endswith("a metric, a class has one image, or too few images have a mask.")
 
 
 def test_each_mean_has_an_interval_in_csv_and_text(plan: Plan, tmp_path: Path) -> None:
