@@ -1,5 +1,6 @@
 """The numbers of docs/findings.md against the reports that they come from."""
 
+import itertools
 import re
 
 import pandas as pd
@@ -86,6 +87,10 @@ DIFFERENCES = {
         ("ADTR, Mahalanobis", "pixel AUROC", "-2.3 [-3.4, -1.6]", "2.3 points of pixel AUROC less (1.6 to 3.4)"),
         ("PaDiM", "pixel AUROC", "-2.4 [-3.4, -1.5]", "It is 2.4 (1.5 to 3.4) ahead of PaDiM"),
         ("PatchCore", "pixel AUROC", "-2.1 [-2.8, -1.5]", "2.1 (1.5 to 2.8) of PatchCore"),
+        ("ADTR+", "AUPRO", "+0.4 [+0.2, +0.7]", "0.4 points of AUPRO (0.2 to 0.7)"),
+        ("ADTR+", "pixel AUROC", "0.0 [0.0, +0.1]", "by pixel AUROC (0.0, 0.0 to 0.1)"),
+        ("ADTR, longer", "AUPRO", "-0.1 [-0.5, +0.3]", "(AUPRO −0.1, −0.5 to 0.3)"),
+        ("ADTR, Mahalanobis, equal scale", "pixel AUROC", "-1.4 [-1.9, -1.0]", "in equal scale 1.4 (1.0 to 1.9)"),
     ],
     "ablations_screw_200": [
         (
@@ -167,7 +172,7 @@ def test_how_far_seeds_move_differences_is_in_the_report() -> None:
 
 def test_the_ablations_at_the_papers_budget_are_those_of_their_report() -> None:
     head, *lines = table("ablations_bottle")
-    printed = {"ADTR": "98.0"}
+    printed = {"ADTR": "98.0", "ADTR+": "98.0"}
     ablations = pd.read_csv(ROOT / "params/paper/table4.csv", dtype=str).query("part == 'a'").set_index("variant").value
     variants = {"ADTR": "adtr", "w/o attention": "no_attention", "w/o query": "no_query", "CNN": "cnn"}
     mean = {name: ablations[variant] for name, variant in variants.items()}
@@ -175,8 +180,8 @@ def test_the_ablations_at_the_papers_budget_are_those_of_their_report() -> None:
         measured = [measured_of("ablations_bottle", metric)[name] for metric in head[1:4]]
         found = [f"{row[0]} {row[2]}" if row[2].startswith("[") else row[0] for row in measured]
         assert cells == [*found, printed.get(name, ""), mean.get(name, "")], name
-    paper = pd.read_csv(ROOT / "params/paper/table1.csv", dtype=str).query("method == 'ADTR' and category == 'bottle'")
-    assert paper.value.tolist() == ["98.0"]
+    paper = pd.read_csv(ROOT / "params/paper/table1.csv", dtype=str).query("category == 'bottle'").set_index("method")
+    assert paper.value[[*printed]].to_dict() == printed
     gaps = [float(mean["ADTR"]) - float(mean[name]) for name in ("w/o attention", "w/o query", "CNN")]
     assert "The paper's gaps, over 15 categories, are {:.1f}, {:.1f} and {:.1f}:".format(*gaps) in PLAIN
 
@@ -288,6 +293,15 @@ def test_how_far_the_best_is_ahead_is_in_its_report(study: str, method: str, met
         dict(zip(head, next(row for row in lines if row[0] == method), strict=True))[metric] == f"{gap} [{low}, {high}]"
     )
     assert said in PLAIN
+
+
+def test_what_equal_scale_gains_over_padim_is_in_the_reports() -> None:
+    gains = []
+    for study, metric in itertools.product(("ablations_screw_200", "ablations_bottle"), ("pixel AUROC", "AUPRO")):
+        measured = measured_of(study, metric)
+        equal, own = (float(measured[name][0]) for name in ("Mean, Mahalanobis, equal scale", "PaDiM"))
+        gains.append(f"{equal - own:.1f}")
+    assert "on screw by {} points of pixel AUROC and {} of AUPRO, on bottle by {} and {} (".format(*gains) in PLAIN
 
 
 def test_confetti_and_its_control_are_those_of_their_report() -> None:
