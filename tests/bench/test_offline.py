@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from workshop import HERE
 
+from adtr.workflow import Workflow
+
 
 def ran(*words: object, folder: Path, **environment: str) -> str:
     """The output of a script that must succeed."""
@@ -77,6 +79,14 @@ def test_again_keeps_what_waits_and_the_minutes_that_remain(modules: dict[str, A
         visit.mark(name, state="done")
     with pytest.raises(SystemExit, match="--stages"):
         begin(visit, {"minutes": 1.0})
+
+
+def test_as_many_trainings_share_a_gpu_as_are_asked_for(
+    modules: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adtr.workflow.has_gpu", lambda: True)
+    of_one = Workflow({"study": "demo", "set": ""}).whole_gpu
+    assert f"gpu_slots={3 * of_one}" in modules["stages"].snakemake(["report"], "demo", 8, 3, tmp_path)
 
 
 def test_a_shorter_visit_ends_the_command_that_runs(modules: dict[str, Any], tmp_path: Path) -> None:
