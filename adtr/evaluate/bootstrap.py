@@ -154,7 +154,7 @@ def _half(value: float, draws: Array, freedom: float) -> float:
 def freedom(draws: Draws, dataset: str, metric: str, categories: Iterable[str]) -> float:
     """The degrees of freedom of a mean over categories: the sum of those of each one's smaller class with images."""
     images = draws.images.loc[dataset, metric]
-    smaller = images.where(images > 0).min(axis=1)
+    smaller = images.where(images > 0).min(axis=1).fillna(0)  # without test images there is nothing to draw
     return float(sum(max(int(smaller[category]) - 1, 1) for category in categories))
 
 

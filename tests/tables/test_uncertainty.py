@@ -77,6 +77,8 @@ def test_of_pixels_the_images_with_a_region_count(small: Plan, tmp_path: Path) -
     draws.images.loc[("smoke_mvtec", "aupro", "screw"), "normal"] = 0  # normal pixels are those of anomalous images
     draws.images.loc[("smoke_mvtec", "aupro", "screw"), "anomalous"] = 30
     assert bootstrap.freedom(draws, "smoke_mvtec", "aupro", ["screw"]) == 29
+    draws.images.loc[("smoke_mvtec", "aupro", "screw")] = 0
+    assert bootstrap.freedom(draws, "smoke_mvtec", "aupro", ["screw"]) == 1
 
 
 def test_images_drawn_once_each_have_the_metrics_of_the_run(paths: Paths) -> None:
